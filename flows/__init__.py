@@ -1,0 +1,1 @@
+"""Prefect flows, each the pipeline as a table of contents."""

@@ -1,0 +1,87 @@
+"""Running a flow from the command line: settings first, then Prefect's own temporary API.
+
+Imports nothing heavy, so that bad input ends within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from raft_core.errors import RaftError
+from raft_core.settings import Settings, check_inputs, load_settings
+
+DEFAULT_DOMAIN = "law"
+
+
+def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
+    """The command line as the flow's parameters."""
+    parser = argparse.ArgumentParser(prog="python -m flows.raft", description=description)
+    parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
+    parser.add_argument("--domain", help="conf/domains/DOMAIN.yaml, or a file")
+    parser.add_argument("--data", help="a .jsonl or .parquet file or a datasets folder")
+    parser.add_argument("--limit", type=int, help="use this many rows of the domain")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="override one setting; may be repeated",
+    )
+    return vars(parser.parse_args(arguments))
+
+
+def settings_of(parameters: dict[str, Any]) -> Settings:
+    """The settings that a flow's parameters stand for."""
+    domain = parameters["domain"] or (None if parameters["data"] else DEFAULT_DOMAIN)
+    return load_settings(
+        parameters["profile"],
+        domain,
+        parameters["overrides"],
+        data=parameters["data"],
+        limit=parameters["limit"],
+    )
+
+
+def checked_parameters(description: str) -> dict[str, Any]:
+    """The command line's parameters, once settings, data and models have been checked."""
+    parameters = parse(None, description)
+    settings = exit_on_error(lambda: settings_of(parameters))
+    exit_on_error(lambda: check_inputs(settings))
+    use_temporary_api(settings.runtime.home_folder)
+    return parameters
+
+
+def exit_on_error(action: Callable[[], Any]) -> Any:
+    """What `action` returns; an error that is meant for the user ends the process with it."""
+    try:
+        return action()
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def use_temporary_api(home: Path) -> None:
+    """Let Prefect start its own API for this process, unless a server is configured."""
+    profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
+    configured = "PREFECT_API_URL" in os.environ or (
+        profiles.is_file() and "PREFECT_API_URL" in profiles.read_text()
+    )
+    # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
+    defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    if not configured:
+        (home / "prefect").mkdir(parents=True, exist_ok=True)
+        defaults |= {
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

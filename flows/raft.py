@@ -1,0 +1,107 @@
+"""The pipeline: refine a domain's answers, train with them, and see what was learned and lost.
+
+`python -m flows.raft --domain law` runs it here; as the deployment raft/full it runs on a worker.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    # Before Prefect is imported, which takes seconds: bad input ends at once.
+    from flows.local import checked_parameters
+
+    PARAMETERS = checked_parameters(__doc__)
+
+import threading
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.local import exit_on_error, settings_of
+from raft_core.artifacts import ArtifactRef, Store
+from raft_core.settings import check_inputs
+from tasks import pipeline, publish
+from tasks.display import Display
+from tasks.stage import RunContext
+from tasks.tracking import Tracker
+
+MAX_WAITING_TASKS = 64
+
+
+@flow(
+    name="raft",
+    flow_run_name="raft {domain}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_WAITING_TASKS),
+    persist_result=False,
+)
+def raft(
+    profile: Annotated[str, Field(description="name of a file in conf/")] = "mini",
+    domain: Annotated[str | None, Field(description="name of a file in conf/domains/")] = None,
+    data: Annotated[str | None, Field(description="data file in place of the domain's")] = None,
+    limit: Annotated[int | None, Field(description="use this many rows", gt=0)] = None,
+    overrides: Annotated[
+        list[str], Field(description="settings as section.field=value")
+    ] = [],  # noqa: B006 (Prefect reads the default and never changes it)
+) -> dict[str, Any]:
+    """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
+    parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
+    settings = settings_of(parameters | {"overrides": overrides})
+    check_inputs(settings)
+    with Display() as display, Tracker(settings) as tracker:
+        slots = threading.Semaphore(settings.runtime.parallel_stages)
+        store = Store(settings.runtime.home_folder / "store")
+        context = RunContext(settings, store, tracker, display, slots)
+        artifacts = run_stages(context)
+        tracker.log_report(artifacts["report"])
+        return publish.results(context, artifacts)
+
+
+def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
+    """Every stage in its order; what does not depend on each other runs side by side."""
+    prepared = pipeline.prepare.submit(context).result()
+    base = evaluate_model(context, pipeline.BASE, prepared)
+    rewrites = pipeline.rewrite(context, prepared)
+    filtered = pipeline.filter_rewrites.submit(context, prepared, rewrites)
+    fused = pipeline.fuse.submit(context, prepared, filtered)
+    readable = pipeline.gate.submit(context, base)
+
+    trained, evaluated = {}, {}
+    for method, switches in slowest_first(context):
+        targets = fused if switches.targets == "fused" else None
+        trained[method] = pipeline.distill.submit(
+            context, method, prepared, targets, wait_for=[readable]
+        )
+        evaluated[method] = evaluate_model(context, method, prepared, trained[method])
+
+    inputs = {"prepare": prepared, "filter": filtered, "fuse": fused, "evaluate.base": base}
+    inputs |= {f"distill.{name}": future for name, future in trained.items()}
+    inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
+    report = pipeline.report.submit(context, inputs)
+    return finished(context, inputs | {"report": report})
+
+
+def evaluate_model(context: RunContext, name: str, prepared: Any, trained: Any = None) -> Any:
+    """A model's answers to the benchmarks, and their scores (as a future)."""
+    responses = pipeline.respond.submit(context, name, prepared, trained)
+    return pipeline.evaluate.submit(context, name, prepared, responses)
+
+
+def slowest_first(context: RunContext) -> list[tuple[str, Any]]:
+    """Methods with a teacher take longest: start them first, finish all earlier."""
+    methods = context.settings.methods.items()
+    return sorted(methods, key=lambda item: item[1].distillation == "none")
+
+
+def finished(context: RunContext, submitted: dict[str, Any]) -> dict[str, ArtifactRef]:
+    """All artifacts, once every stage has ended; the first failure is raised instead."""
+    futures = {name: f for name, f in submitted.items() if not isinstance(f, ArtifactRef)}
+    wait(list(futures.values()))
+    if context.failures:
+        raise context.failures[0]
+    return submitted | {name: future.result() for name, future in futures.items()}
+
+
+if __name__ == "__main__":
+    publish.show(exit_on_error(lambda: raft(**PARAMETERS)))

@@ -1,0 +1,71 @@
+"""`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from raft_core.artifacts import StageSpec
+from raft_core.errors import EXIT_BAD_INPUT, RaftError
+from raft_core.progress import Progress
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+from raft_core.stages import STAGES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
+    options = _parser().parse_args(arguments)
+    try:
+        run_stage(options.stage, options.spec, options.out, options.events)
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ValidationError as error:
+        print(f"error: {options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def run_stage(name: str, spec_file: Path, out: Path, events: Path | None) -> None:
+    spec = StageSpec.model_validate_json(spec_file.read_text())
+    runtime = RuntimeConfig.model_validate(spec.runtime)
+    limit_threads(runtime.threads_per_stage)
+    stage = STAGES[name]
+    scratch = out.parent / "scratch"
+    for folder in (out, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    stage.load()(
+        StageRun(
+            config=stage.config.model_validate(spec.config),
+            inputs={name: ref.folder for name, ref in spec.inputs.items()},
+            out=out,
+            scratch=scratch,
+            runtime=runtime,
+            progress=Progress(events),
+        )
+    )
+
+
+def limit_threads(threads: int) -> None:
+    """Thread pools read these when torch and FAISS load, which has not happened yet."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m raft_core", description=__doc__)
+    parser.add_argument("stage", choices=sorted(STAGES))
+    parser.add_argument("--spec", type=Path, required=True, help="the stage's spec.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
+    parser.add_argument("--events", type=Path, help="append progress here, as JSON lines")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Building blocks of all settings: frozen models, and references that know their own identity.
+
+A configuration holds only what changes a result. `fingerprint` turns it into plain JSON for the
+stage key: a reference contributes the digest of what it points to, never where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from raft_core.errors import InputError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent
+MODEL_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class FrozenConfig(BaseModel):
+    """Base of every settings model: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelRef(FrozenConfig):
+    """A model: a local folder, `mini:base`, `package:NAME/FOLDER`, or a hub id with its revision.
+
+    `package:` names a folder inside an installed Python package that carries weights.
+    """
+
+    path: str
+    revision: str | None = None
+
+    def local_folder(self) -> Path | None:
+        """The folder on this machine, or None for a hub id."""
+        scheme, _, rest = self.path.partition(":")
+        if scheme == "mini":
+            return PACKAGE_ROOT / "mini" / rest
+        if scheme == "package":
+            package, _, folder = rest.partition("/")
+            found = importlib.util.find_spec(package)
+            if found is None or found.origin is None:
+                raise InputError(f"model '{self.path}': the package '{package}' is not installed")
+            return Path(found.origin).parent / folder
+        looks_like_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", self.path) is not None
+        if looks_like_hub_id and not Path(self.path).exists():
+            return None
+        return Path(self.path).expanduser()
+
+    def resolve(self) -> str:
+        """What `from_pretrained` takes.
+
+        Raises:
+            InputError: the folder is missing or holds no model.
+        """
+        folder = self.local_folder()
+        if folder is None:
+            return self.path
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"model '{self.path}': '{folder}' has no config.json; "
+                "give a model folder or a hub id such as 'org/name'"
+            )
+        if not any(folder.glob("*.safetensors")):
+            raise InputError(
+                f"model '{self.path}': '{folder}' has no *.safetensors weights; "
+                "other weight formats are not read"
+            )
+        return str(folder)
+
+    def identity(self) -> dict[str, str]:
+        folder = self.local_folder()
+        if folder is not None:
+            return {"digest": digest_folder(self.resolve())}
+        return {"hub": self.path, "commit": self._commit()}
+
+    def _commit(self) -> str:
+        if self.revision and COMMIT.fullmatch(self.revision):
+            return self.revision
+        commit = _hub_commit(self.path, self.revision or "main")
+        if commit is None:
+            raise InputError(
+                f"model '{self.path}': no folder of this name, and the hub's revision "
+                f"'{self.revision or 'main'}' cannot be resolved from here; "
+                "give a local folder or pin 'revision' to a commit"
+            )
+        return commit
+
+
+@lru_cache(maxsize=32)
+def _hub_commit(name: str, revision: str) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    cached = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / revision
+    if not HF_HUB_OFFLINE:
+        try:
+            return HfApi().model_info(name, revision=revision, timeout=3).sha
+        except Exception as error:  # any network or hub failure: the local cache may still know
+            if not cached.is_file():
+                raise InputError(
+                    f"model '{name}': neither a folder here nor reachable on the hub "
+                    f"({type(error).__name__}); check the name, or give a local folder"
+                ) from None
+    return cached.read_text().strip() if cached.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def digest_folder(folder: str) -> str:
+    """sha256 over the names and contents of a model folder's configuration and weights."""
+    root, total = Path(folder), hashlib.sha256()
+    files = {path for pattern in MODEL_PATTERNS for path in root.rglob(pattern)}
+    for path in sorted(files):
+        total.update(f"{path.relative_to(root)}\0{digest_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def digest_file(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(value: Any, where: str = "") -> Any:
+    """Plain JSON that stands for `value` in a stage key.
+
+    Raises:
+        TypeError: for anything whose identity cannot be determined.
+    """
+    if isinstance(value, BaseModel):
+        if hasattr(value, "identity"):
+            return fingerprint(value.identity(), where)
+        fields = type(value).model_fields
+        return {name: fingerprint(getattr(value, name), f"{where}.{name}") for name in fields}
+    if isinstance(value, dict):
+        return {str(key): fingerprint(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [fingerprint(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"no identity for {type(value).__name__} at '{where.lstrip('.')}'")

@@ -1,0 +1,202 @@
+"""Reading domain data: JSONL, Parquet, a saved `datasets` folder, or the embedded mini world.
+
+Every row is checked before anything else happens; an error names the file, the row, the field
+and the remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from raft_core.config import FrozenConfig, digest_file
+from raft_core.errors import InputError
+from raft_core.records import SPLITS
+
+MINI = "mini:"
+MAX_TEXT = 100_000
+
+
+class Columns(FrozenConfig):
+    """Names of the fields in the file; `messages` rows need none of them."""
+
+    id: str = "id"
+    question: str = "question"
+    answer: str = "answer"
+
+
+class DataSource(FrozenConfig):
+    """Where rows come from. Its identity is its content, not its place."""
+
+    path: str = Field(description="a .jsonl or .parquet file, a datasets folder, or mini:NAME")
+    columns: Columns = Columns()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_plain_path(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    def identity(self) -> dict[str, Any]:
+        columns = self.columns.model_dump()
+        if self.path.startswith(MINI):
+            from raft_core.mini.world import VERSION
+
+            return {"mini": self.path, "world": VERSION, "columns": columns}
+        path = existing(self.path)
+        if path.is_file():
+            return {"digest": digest_file(path), "columns": columns}
+        total = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(f"{file.relative_to(path)}\0{digest_file(file)}\n".encode())
+        return {"digest": total.hexdigest(), "columns": columns}
+
+
+def existing(path: str) -> Path:
+    """The path, if it is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise InputError(
+            f"data '{path}': no such file or folder (looked in {Path.cwd()}); "
+            "give a .jsonl or .parquet file or a folder saved by datasets"
+        )
+    return found
+
+
+def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (where, row): `where` is 'FILE row N', for messages.
+
+    Raises:
+        InputError: the file is missing, of an unknown kind, or a line is no JSON object.
+    """
+    if source.path.startswith(MINI):
+        from raft_core.mini import world
+
+        try:
+            rows = world.load(source.path.removeprefix(MINI))
+        except ValueError as error:
+            raise InputError(f"data '{source.path}': {error}") from None
+        yield from ((f"{source.path} row {n}", row) for n, row in enumerate(rows, 1))
+        return
+    path = existing(source.path)
+    if path.is_dir():
+        yield from _read_saved_dataset(path)
+    elif path.suffix in {".jsonl", ".json"}:
+        yield from _read_jsonl(path)
+    elif path.suffix == ".parquet":
+        yield from _read_parquet(path)
+    else:
+        raise InputError(
+            f"data '{source.path}': unknown kind '{path.suffix}'; "
+            "give .jsonl, .parquet, or a folder saved by datasets"
+        )
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with open(path, encoding="utf-8") as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    yield f"{path} row {number}", _parse_object(path, number, line)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
+
+
+def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} row {number}: not JSON ({error.msg} at column {error.colno}); "
+            "each line must be one JSON object"
+        ) from None
+    if not isinstance(row, dict):
+        raise InputError(
+            f"{path} row {number}: a {type(row).__name__}, not an object with fields such as "
+            "'question' and 'answer'"
+        )
+    return row
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
+
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path} row {number}", row
+
+
+def _read_saved_dataset(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(path))
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(f"{path}: not a folder saved by datasets ({error})") from None
+    parts = loaded.items() if isinstance(loaded, DatasetDict) else [(None, loaded)]
+    for split, dataset in parts:
+        for number, row in enumerate(dataset, 1):
+            where = f"{path}{f'/{split}' if split else ''} row {number}"
+            yield where, ({"split": split} | row if split in SPLITS else row)
+
+
+def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tuple[str, str]:
+    """The two texts of a row, from its columns or from chat `messages`.
+
+    Raises:
+        InputError: a field is missing, of the wrong type, empty or too long.
+    """
+    if "messages" in row and columns.question not in row:
+        return _from_messages(where, row["messages"])
+    return (
+        checked_text(where, row, columns.question),
+        checked_text(where, row, columns.answer),
+    )
+
+
+def _from_messages(where: str, messages: Any) -> tuple[str, str]:
+    roles = [m.get("role") for m in messages] if isinstance(messages, list) else []
+    if roles[-2:] != ["user", "assistant"] or "assistant" in roles[:-1]:
+        raise InputError(
+            f"{where}: field 'messages' must hold one user turn and then one assistant turn, "
+            f"found roles {roles or type(messages).__name__}"
+        )
+    system = "\n\n".join(str(m.get("content", "")) for m in messages[:-2])
+    question = checked_text(where, messages[-2], "content")
+    return (
+        f"{system}\n\n{question}" if system else question,
+        checked_text(where, messages[-1], "content"),
+    )
+
+
+def checked_text(where: str, row: dict[str, Any], field: str) -> str:
+    """A non-empty string field of a row, stripped."""
+    if field not in row:
+        raise InputError(
+            f"{where}: field '{field}' is missing (has {sorted(row)}); "
+            "add it, or name your column under domain.data.columns"
+        )
+    value = row[field]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field '{field}' is a {type(value).__name__}, not a string")
+    if not value.strip():
+        raise InputError(f"{where}: field '{field}' is empty; fill it or remove the row")
+    if "\0" in value:
+        raise InputError(f"{where}: field '{field}' holds a NUL character; clean the file")
+    if len(value) > MAX_TEXT:
+        raise InputError(
+            f"{where}: field '{field}' has {len(value):,} characters, over {MAX_TEXT:,}; split it"
+        )
+    return value.strip()

@@ -1,0 +1,40 @@
+"""Adaptive balance of the two losses (eqs. 11-12): plain numbers, never part of the graph."""
+
+from __future__ import annotations
+
+from raft_core.distill.config import BalanceConfig
+
+
+class AdaptiveBalance:
+    """lambda = m_SFT / m_KL over bias-corrected moving averages, so that lambda * L_KL ~ L_SFT.
+
+    Update once per optimizer step, with losses averaged over all processes; T^2 is already in
+    the KL.
+    """
+
+    def __init__(self, config: BalanceConfig) -> None:
+        self._config = config
+        self._step, self._sft, self._kl = 0, 0.0, 0.0
+
+    def update(self, sft_loss: float, kl_loss: float) -> float:
+        """Take in one step's losses; returns the new lambda."""
+        beta = self._config.beta
+        self._step += 1
+        self._sft = beta * self._sft + (1 - beta) * sft_loss
+        self._kl = beta * self._kl + (1 - beta) * kl_loss
+        return self.weight
+
+    @property
+    def weight(self) -> float:
+        """lambda after the last update; 1 before the first."""
+        if self._step == 0:
+            return 1.0
+        correction = 1 - self._config.beta**self._step
+        sft, kl = self._sft / correction, self._kl / correction
+        return min(sft / max(kl, self._config.kl_floor), self._config.lambda_max)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"step": self._step, "sft": self._sft, "kl": self._kl}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._step, self._sft, self._kl = int(state["step"]), state["sft"], state["kl"]

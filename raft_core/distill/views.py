@@ -1,0 +1,135 @@
+"""What the student and the teacher read of a row, as token ids.
+
+The student reads the question; the teacher reads the fused answer and the question. Both prefixes
+end with the same assistant start, and the ids that follow (an answer or a rollout) are appended
+to either, never tokenised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from raft_core.distill.config import DistillConfig
+from raft_core.engines.chat import encode_prompt
+from raft_core.records import FusedAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """Token ids of one training row; `teacher_ids` is the teacher's prefix."""
+
+    id: str
+    question: str
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    teacher_ids: list[int]
+    answer_cut: bool
+    reference_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Prompts padded on the left and completions on the right, so that both start together."""
+
+    ids_BT: torch.Tensor
+    attention_BT: torch.Tensor
+    labels_BC: torch.Tensor
+    mask_BC: torch.Tensor
+
+    @property
+    def model_inputs(self) -> dict[str, Any]:
+        """Keyword arguments of a forward pass that yields logits for C + 1 positions."""
+        positions_BT = (self.attention_BT.cumsum(-1) - 1).clamp_min(0)
+        return {
+            "input_ids": self.ids_BT,
+            "attention_mask": self.attention_BT,
+            "position_ids": positions_BT,
+            "logits_to_keep": self.labels_BC.shape[1] + 1,
+            "use_cache": False,
+        }
+
+
+def build_view(
+    row: FusedAnswer, tokenizer: Any, config: DistillConfig, turn_end: int
+) -> RowView | None:
+    """The ids of a row, or None if its question alone is over the budget.
+
+    An answer over its budget is cut on the right and then has no end token; a reference is cut
+    until the teacher's prompt fits.
+    """
+    prompt_ids = encode_prompt(tokenizer, row.question, config.enable_thinking)
+    if len(prompt_ids) > config.max_prompt_tokens:
+        return None
+    answer_ids = tokenizer(row.answer, add_special_tokens=False)["input_ids"] + [turn_end]
+    teacher_ids, reference_cut = _teacher_prefix(row, tokenizer, config)
+    return RowView(
+        id=row.id,
+        question=row.question,
+        prompt_ids=prompt_ids,
+        answer_ids=answer_ids[: config.max_answer_tokens],
+        teacher_ids=teacher_ids,
+        answer_cut=len(answer_ids) > config.max_answer_tokens,
+        reference_cut=reference_cut,
+    )
+
+
+def _teacher_prefix(
+    row: FusedAnswer, tokenizer: Any, config: DistillConfig
+) -> tuple[list[int], bool]:
+    prompt, reference, cut = config.teacher_prompt.load(), row.answer, False
+    budget = config.max_prompt_tokens + config.max_answer_tokens
+    while True:
+        text = prompt.render(reference=reference, question=row.question)
+        ids = encode_prompt(tokenizer, text, config.enable_thinking)
+        if len(ids) <= budget or not reference:
+            return ids, cut
+        kept = tokenizer(reference, add_special_tokens=False)["input_ids"]
+        reference, cut = tokenizer.decode(kept[: -(len(ids) - budget)]), True
+
+
+def turn_end_id(tokenizer: Any, stop_ids: Sequence[int]) -> int:
+    """The token with which the chat template closes an assistant's turn."""
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        return_dict=True,
+    )["input_ids"]
+    return next((i for i in reversed(rendered) if i in stop_ids), tokenizer.eos_token_id)
+
+
+def pad_rows(
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+    pad_id: int,
+    device: torch.device,
+    width: int | None = None,
+) -> Padded:
+    """Prompts and completions as one batch; `width` is the completions' width, at least theirs."""
+    left = max(map(len, prompts))
+    right = width or max(map(len, completions))
+    ids, attention, labels, mask = [], [], [], []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        before, after = left - len(prompt), right - len(completion)
+        labels.append(completion + [pad_id] * after)
+        mask.append([1] * len(completion) + [0] * after)
+        ids.append([pad_id] * before + prompt + labels[-1])
+        attention.append([0] * before + [1] * len(prompt) + mask[-1])
+    return Padded(
+        ids_BT=torch.tensor(ids, device=device),
+        attention_BT=torch.tensor(attention, device=device),
+        labels_BC=torch.tensor(labels, device=device),
+        mask_BC=torch.tensor(mask, device=device, dtype=torch.float32),
+    )
+
+
+def join(first: Padded, second: Padded) -> Padded:
+    """Two batches of one width as one."""
+    return Padded(
+        torch.cat([first.ids_BT, second.ids_BT]),
+        torch.cat([first.attention_BT, second.attention_BT]),
+        torch.cat([first.labels_BC, second.labels_BC]),
+        torch.cat([first.mask_BC, second.mask_BC]),
+    )

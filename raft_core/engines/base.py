@@ -1,0 +1,121 @@
+"""The two things that models do for a stage: write text, and place text in a vector space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from raft_core.config import FrozenConfig, ModelRef
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+class Sampling(FrozenConfig):
+    """How completions are drawn; temperature 0 is greedy."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One chat turn to answer. `seed` makes the completion independent of its batch."""
+
+    prompt: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer. `token_ids` holds what was generated, the stop token included.
+
+    `token_ids` is empty where an endpoint does not tell them. A request that failed for good is
+    a completion with finish reason `error` and the error as its text.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+class Generator(Protocol):
+    """Answers many prompts; the order of completions is the order of requests."""
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Complete every request. `choices` restricts each answer to one of these strings."""
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
+class Embedder(Protocol):
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        """Unit vectors, float32 [N, D]."""
+        ...
+
+
+class VllmConfig(FrozenConfig):
+    """vLLM inside the stage process, on a GPU or on the CPU."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: ModelRef
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    max_model_len: Annotated[int, Field(gt=0)] | None = None
+    enable_thinking: bool = False
+
+
+class TransformersConfig(FrozenConfig):
+    """`transformers.generate`: slower, and everywhere where transformers is."""
+
+    kind: Literal["transformers"] = "transformers"
+    model: ModelRef
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    enable_thinking: bool = False
+
+
+class OpenAIConfig(FrozenConfig):
+    """An OpenAI-compatible endpoint, whose address stands under `runtime.endpoints`.
+
+    `vllm_extensions` asks for token ids and constrained choices, which vLLM's server knows and
+    others refuse. `model_version` is yours to set: it enters the stage key.
+    """
+
+    kind: Literal["openai"] = "openai"
+    endpoint: str
+    model: str
+    model_version: str = ""
+    vllm_extensions: bool = True
+
+
+GeneratorConfig = Annotated[
+    VllmConfig | TransformersConfig | OpenAIConfig, Field(discriminator="kind")
+]
+
+
+class EmbedderConfig(FrozenConfig):
+    """A sentence-transformers encoder."""
+
+    model: ModelRef
+    max_tokens: Annotated[int, Field(gt=0)] = 256
+
+
+def request_seed(*parts: object) -> int:
+    """A 31-bit seed that depends on nothing but `parts` (a base seed, a row id, a round ...)."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

@@ -1,0 +1,89 @@
+"""An OpenAI-compatible endpoint (vLLM's own server among them), for fusion models and judges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
+from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
+
+
+class OpenAIGenerator:
+    """Bounded concurrency; retries with backoff are the client's own."""
+
+    def __init__(self, config: OpenAIConfig, runtime: RuntimeConfig) -> None:
+        from openai import OpenAI
+
+        if config.endpoint not in runtime.endpoints:
+            raise InputError(
+                f"runtime.endpoints has no '{config.endpoint}', which model '{config.model}' "
+                f"wants; known: {sorted(runtime.endpoints) or 'none'}"
+            )
+        endpoint = runtime.endpoints[config.endpoint]
+        api_key = "none" if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
+        if not api_key:
+            raise InputError(
+                f"endpoint '{config.endpoint}': the environment variable "
+                f"{endpoint.api_key_env} is not set"
+            )
+        self._model, self._concurrency = config.model, endpoint.concurrency
+        self._vllm_extensions = config.vllm_extensions
+        self._client = OpenAI(
+            base_url=endpoint.base_url,
+            api_key=api_key,
+            timeout=endpoint.timeout_s,
+            max_retries=endpoint.max_retries,
+        )
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        def answer(request: GenerationRequest) -> Completion:
+            completion = self._answer(request, sampling, choices)
+            if on_done:
+                on_done(1)
+            return completion
+
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            return list(pool.map(answer, requests))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _answer(
+        self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
+    ) -> Completion:
+        from openai import OpenAIError
+
+        extra: dict[str, Any] = {}
+        if self._vllm_extensions:
+            extra["return_token_ids"] = True
+        if self._vllm_extensions and choices:
+            extra["structured_outputs"] = {"choice": list(choices)}
+        try:
+            response = self._client.chat.completions.create(
+                model=self._model,
+                messages=[{"role": "user", "content": request.prompt}],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=request.seed,
+                extra_body=extra,
+            )
+        except OpenAIError as error:
+            return Completion(f"{type(error).__name__}: {error}"[:300], (), "error")
+        if not response.choices:
+            return Completion("the endpoint returned no choice", (), "error")
+        choice = response.choices[0]
+        token_ids = getattr(choice, "token_ids", None) or ()
+        reason = "length" if choice.finish_reason == "length" else "stop"
+        return Completion((choice.message.content or "").strip(), tuple(token_ids), reason)

@@ -1,0 +1,110 @@
+"""`transformers.generate`: no extra engine, the same answers, for places without vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raft_core.engines.base import Completion, GenerationRequest, Sampling, TransformersConfig
+from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
+from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
+
+
+class TransformersGenerator:
+    """One loaded model; prompts are batched by length."""
+
+    def __init__(self, config: TransformersConfig, runtime: RuntimeConfig) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self._enable_thinking = config.enable_thinking
+        self._tokenizer = load_tokenizer(config.model)
+        self._batch_size = runtime.evaluation_batch_size
+        self._model = AutoModelForCausalLM.from_pretrained(
+            config.model.resolve(), revision=config.model.revision, dtype=config.dtype
+        )
+        self._model = self._model.to(torch.device(runtime.torch_device())).eval()
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        if choices:
+            raise InputError("the transformers engine has no structured output; use kind: vllm")
+        encoded = [
+            encode_prompt(self._tokenizer, request.prompt, self._enable_thinking)
+            for request in requests
+        ]
+        by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+        completions: dict[int, Completion] = {}
+        for start in range(0, len(by_length), self._batch_size):
+            rows = by_length[start : start + self._batch_size]
+            token_ids = generate_batch(
+                self._model,
+                [encoded[i] for i in rows],
+                [requests[i].seed for i in rows],
+                sampling,
+                stop_ids=stop_token_ids(self._tokenizer, self._model.generation_config),
+                pad_id=self._tokenizer.pad_token_id,
+            )
+            for row, ids in zip(rows, token_ids, strict=True):
+                completions[row] = self._completion(ids)
+            if on_done:
+                on_done(len(rows))
+        return [completions[i] for i in range(len(requests))]
+
+    def close(self) -> None:
+        del self._model
+
+    def _completion(self, ids: list[int]) -> Completion:
+        stops = stop_token_ids(self._tokenizer, self._model.generation_config)
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
+        stopped = bool(ids) and ids[-1] in stops
+        return Completion(text.strip(), tuple(ids), "stop" if stopped else "length")
+
+
+def generate_batch(
+    model: Any,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int],
+    pad_id: int,
+) -> list[list[int]]:
+    """Token ids that the model appends to each prompt, up to and including a stop token."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    from raft_core.engines.sampling import SeededSampling
+
+    width = max(map(len, prompts))
+    input_ids_BT = torch.tensor([[pad_id] * (width - len(p)) + p for p in prompts])
+    mask_BT = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    processors = LogitsProcessorList()
+    if sampling.temperature > 0:
+        processors.append(SeededSampling(seeds, sampling.temperature, sampling.top_p))
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=sampling.max_tokens,
+        eos_token_id=list(stop_ids),
+        pad_token_id=pad_id,
+    )
+    with torch.no_grad():
+        output_BT = model.generate(
+            input_ids=input_ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            generation_config=config,
+            logits_processor=processors,
+        )
+    return [_until_stop(row, set(stop_ids)) for row in output_BT[:, width:].tolist()]
+
+
+def _until_stop(ids: list[int], stop_ids: set[int]) -> list[int]:
+    end = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids) - 1)
+    return ids[: end + 1]

@@ -1,0 +1,122 @@
+"""vLLM in this process: continuous batching on a GPU, and the same engine on the CPU."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raft_core.engines.base import Completion, GenerationRequest, Sampling, VllmConfig
+from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
+from raft_core.runtime import RuntimeConfig
+
+
+class VllmGenerator:
+    """One loaded model. A seed per request keeps a row's answer independent of its batch."""
+
+    def __init__(self, config: VllmConfig, runtime: RuntimeConfig) -> None:
+        _set_environment(runtime)
+        from transformers import GenerationConfig
+        from vllm import LLM
+
+        model = config.model.resolve()
+        self._enable_thinking = config.enable_thinking
+        self._tokenizer = load_tokenizer(config.model)
+        try:
+            generation_config = GenerationConfig.from_pretrained(
+                model, revision=config.model.revision
+            )
+        except OSError:  # a model without generation_config.json stops on its tokenizer's eos
+            generation_config = None
+        self._stop_ids = stop_token_ids(self._tokenizer, generation_config)
+        self._llm = LLM(
+            model=model,
+            revision=config.model.revision,
+            dtype=config.dtype,
+            max_model_len=config.max_model_len,
+            gpu_memory_utilization=runtime.vllm.gpu_memory_utilization,
+            tensor_parallel_size=runtime.vllm.tensor_parallel_size,
+            max_num_seqs=runtime.vllm.max_num_seqs,
+            enforce_eager=runtime.vllm.enforce_eager,
+            generation_config="vllm",
+            load_format="safetensors",
+            disable_log_stats=True,
+        )
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        prompts = [
+            {"prompt_token_ids": encode_prompt(self._tokenizer, r.prompt, self._enable_thinking)}
+            for r in requests
+        ]
+        params = [self._params(sampling, request.seed, choices) for request in requests]
+        if not prompts:
+            return []
+        bar = _progress_bar(on_done) if on_done else False
+        outputs = self._llm.generate(prompts, params, use_tqdm=bar)
+        return [_completion(output.outputs[0]) for output in outputs]
+
+    def close(self) -> None:
+        import gc
+
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        del self._llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def _params(self, sampling: Sampling, seed: int, choices: Sequence[str] | None) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=seed,
+            stop_token_ids=self._stop_ids,
+            structured_outputs=StructuredOutputsParams(choice=list(choices)) if choices else None,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    reason = "stop" if output.finish_reason == "stop" else "length"
+    return Completion(output.text.strip(), tuple(output.token_ids), reason)
+
+
+def _set_environment(runtime: RuntimeConfig) -> None:
+    """What vLLM reads from the environment at import; set values are left alone."""
+    on_cpu = runtime.torch_device() == "cpu"
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_CPU_KVCACHE_SPACE": str(runtime.vllm.cpu_kv_cache_gib),
+        # Bound threads of two engines would all sit on the first cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    if on_cpu:
+        defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def _progress_bar(on_done: Callable[[int], None]) -> Callable[..., Any]:
+    """A tqdm that draws nowhere and passes its updates on."""
+    from tqdm import tqdm
+
+    class Forwarding(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **(kwargs | {"file": io.StringIO()}))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            on_done(int(n or 0))
+            return super().update(n)
+
+    return Forwarding

@@ -1,0 +1,26 @@
+"""The errors that a user of RAFT may see; each says what is wrong, where, and what to do."""
+
+EXIT_BAD_INPUT = 2
+EXIT_GATE = 3
+
+
+class RaftError(Exception):
+    """Base of every error that ends a run with a message instead of a traceback."""
+
+    exit_code = 1
+
+
+class InputError(RaftError):
+    """Bad settings, a bad file or a missing model: found before any model loads."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class GateError(RaftError):
+    """The base model reads references too badly under the teacher's template to teach from them."""
+
+    exit_code = EXIT_GATE
+
+
+class StageError(RaftError):
+    """A stage process failed; the message ends with the last lines that it wrote."""

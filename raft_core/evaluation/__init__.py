@@ -1,0 +1,1 @@
+"""What is measured: benchmarks, verifiable instructions, metrics with intervals, the gate."""

@@ -1,0 +1,60 @@
+"""Verifiable instruction following in IFEval's row format, checked by code.
+
+A prompt counts as followed when all its instructions hold on the whole response (strict).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from raft_core.config import FrozenConfig
+from raft_core.data import DataSource, checked_text, read_rows
+from raft_core.errors import InputError
+from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
+from raft_core.evaluation.instructions import check_instruction
+from raft_core.records import Vote
+
+VERSION = 1
+
+
+class InstructionsBenchmark(FrozenConfig):
+    """Rows of {id or key, prompt, instruction_id_list, kwargs}."""
+
+    kind: Literal["instructions"] = "instructions"
+    version: Literal[1] = VERSION
+    data: DataSource
+    base_only: bool = False
+
+    def items(self, prepared: Path) -> list[Item]:
+        items = []
+        for number, (where, row) in enumerate(read_rows(self.data), 1):
+            prompt = checked_text(where, row, "prompt")
+            ids, kwargs = row.get("instruction_id_list"), row.get("kwargs")
+            if not isinstance(ids, list) or not isinstance(kwargs, list) or len(ids) != len(kwargs):
+                raise InputError(
+                    f"{where}: 'instruction_id_list' and 'kwargs' must be lists of one length"
+                )
+            checks = tuple(
+                {"instruction_id": i, "kwargs": {k: v for k, v in kw.items() if v is not None}}
+                for i, kw in zip(ids, kwargs, strict=True)
+            )
+            row_id = str(row.get("id", row.get("key", number)))
+            items.append(Item(row_id, prompt, prompt, checks=checks))
+        return items
+
+
+def instruction_votes(items: Sequence[Item], responses: Sequence[Response]) -> list[list[Vote]]:
+    """One vote per response: all of its instructions followed, or which were not."""
+    votes = []
+    for item, response in zip(items, responses, strict=True):
+        text = answer_text(response.response)
+        broken = [
+            check["instruction_id"]
+            for check in item.checks
+            if not check_instruction(check["instruction_id"], text, **check["kwargs"])
+        ]
+        verdict = "incorrect" if broken else "correct"
+        votes.append([Vote("strict", verdict, ", ".join(broken))])  # type: ignore[arg-type]
+    return votes

@@ -1,0 +1,59 @@
+"""Questions with references, judged by the panel: the domain's own, or general ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from raft_core.config import FrozenConfig
+from raft_core.data import DataSource, question_and_answer, read_rows
+from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
+from raft_core.judging import JudgedAnswer, Panel, judge_answers
+from raft_core.records import Example, Split, Vote, read_records
+from raft_core.runtime import RuntimeConfig
+
+VERSION = 1
+
+
+class DomainBenchmark(FrozenConfig):
+    """The held-out questions of the domain that is trained on."""
+
+    kind: Literal["domain"] = "domain"
+    version: Literal[1] = VERSION
+    split: Split = "test"
+    base_only: bool = False
+
+    def items(self, prepared: Path) -> list[Item]:
+        examples = read_records(prepared / f"{self.split}.jsonl", Example)
+        return [Item(e.id, e.question, e.question, e.answer, e.expected) for e in examples]
+
+
+class QuestionsBenchmark(FrozenConfig):
+    """Questions with reference answers from a file."""
+
+    kind: Literal["questions"] = "questions"
+    version: Literal[1] = VERSION
+    data: DataSource
+    base_only: bool = False
+
+    def items(self, prepared: Path) -> list[Item]:
+        items = []
+        for number, (where, row) in enumerate(read_rows(self.data), 1):
+            question, answer = question_and_answer(where, row, self.data.columns)
+            row_id = str(row.get(self.data.columns.id, number))
+            items.append(
+                Item(row_id, question, question, answer, tuple(row.get("expected") or ()))
+            )
+        return items
+
+
+def panel_votes(
+    items: Sequence[Item], responses: Sequence[Response], panel: Panel, runtime: RuntimeConfig
+) -> list[list[Vote]]:
+    """The panel's votes on each response, thinking blocks left out."""
+    answers = [
+        JudgedAnswer(i.id, i.question, i.reference, answer_text(r.response), i.expected)
+        for i, r in zip(items, responses, strict=True)
+    ]
+    return judge_answers(answers, panel, runtime)

@@ -1,0 +1,97 @@
+"""The report's figures; each function writes one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#7f7f7f", "#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd")
+
+
+def _axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.5, 4)) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained"
+    )
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Domain accuracy against retention, both with their intervals; up and right is better."""
+    figure, axes = _axes()
+    for row, colour in zip(rows, COLOURS * len(rows), strict=False):
+        score = row["scores"]["domain"]
+        kept = row["retention"] or {"value": 1.0, "low": 1.0, "high": 1.0}
+        axes.errorbar(
+            kept["value"],
+            score["accuracy"],
+            xerr=_whiskers(kept["value"], kept),
+            yerr=_whiskers(score["accuracy"], score),
+            fmt="o",
+            capsize=3,
+            color=colour,
+            label=row["label"],
+        )
+    axes.set(xlabel="retention of general ability", ylabel="domain accuracy", ylim=(-0.03, 1.03))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def _whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
+    return [[max(0.0, value - bounds["low"])], [max(0.0, bounds["high"] - value)]]
+
+
+def similarity_histogram(rows: Sequence[Mapping[str, Any]], tau: float, path: Path) -> None:
+    """Cosines of all rewrites, by the filter's verdict."""
+    figure, axes = _axes()
+    for passed, label, colour in ((True, "passed", "#1f77b4"), (False, "rejected", "#d62728")):
+        values = [row["similarity"] for row in rows if row["passed"] is passed]
+        axes.hist(values, bins=40, range=(0, 1), alpha=0.7, label=label, color=colour)
+    axes.axvline(tau, color="black", linestyle="--", label=f"tau = {tau:g}")
+    axes.set(xlabel="cosine of rewrite and reference", ylabel="rows")
+    axes.legend()
+    _save(figure, path)
+
+
+CURVES = (
+    ("loss_sft", "SFT loss"),
+    ("loss_kl", "KL loss"),
+    ("lambda", "lambda"),
+    ("ratio_sft_kl", "SFT / (lambda KL)"),
+    ("student_mass_in_k", "student mass in top-K"),
+    ("rollout_tokens", "rollout length, tokens"),
+)
+
+
+def training_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Losses, balance and rollouts over the optimizer steps, one line a method."""
+    figure, grid = _axes(columns=3, rows=2, size=(4.2, 3))
+    for axes, (name, title) in zip(grid.flat, CURVES, strict=True):
+        for (method, points), colour in zip(curves.items(), COLOURS[1:] * 9, strict=False):
+            known = [(p["step"], p[name]) for p in points if name in p]
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, label=method)
+        axes.set(title=title, xlabel="step")
+        if name in {"loss_sft", "loss_kl"}:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    _save(figure, path)

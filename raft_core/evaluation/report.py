@@ -1,0 +1,120 @@
+"""Stage `report`: the comparison of all methods with the base, as table, plots and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from raft_core.evaluation import plots
+from raft_core.evaluation.metrics import retention
+from raft_core.evaluation.report_config import ReportStage
+from raft_core.evaluation.stage import outcomes
+from raft_core.records import read_jsonl
+from raft_core.stage import StageRun
+
+BASE = "base"
+LABELS = {"base": "base", "sft_raw": "SFT raw", "sft_fused": "SFT fused", "raft": "RAFT"}
+
+
+def run(stage: StageRun) -> None:
+    """Writes report.json, report.md and the plots."""
+    config: ReportStage = stage.config
+    stage.progress.start("report", 1)
+    rows = [method_row(name, config, stage.inputs) for name in (BASE, *config.learning_rates)]
+    refinement = summarise_refinement(stage.inputs)
+    report = {"domain": config.domain, "methods": rows, "refinement": refinement}
+    (stage.out / "report.json").write_text(json.dumps(report, indent=1))
+    (stage.out / "report.md").write_text(as_markdown(rows, refinement, config))
+    plots.domain_versus_retention(rows, stage.out / "domain_versus_retention.png")
+    similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
+    plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
+    curves = {
+        name: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
+        for name in config.learning_rates
+    }
+    plots.training_curves(curves, stage.out / "curves.png")
+    stage.progress.advance()
+
+
+def method_row(name: str, config: ReportStage, inputs: dict[str, Path]) -> dict[str, Any]:
+    """One line of the table: scores with intervals, retention against the base, drift."""
+    evaluated = inputs[f"evaluate.{name}"]
+    scores = json.loads((evaluated / "scores.json").read_text())
+    row: dict[str, Any] = {
+        "method": name,
+        "label": LABELS.get(name, name),
+        "learning_rate": config.learning_rates.get(name),
+        "scores": {bench: scores[bench] for bench in config.benchmarks},
+        "retention": None,
+        "weight_distance": None,
+    }
+    if name == BASE:
+        return row
+    kept = retention(
+        [outcomes(inputs[f"evaluate.{BASE}"], bench) for bench in config.retained],
+        [outcomes(evaluated, bench) for bench in config.retained],
+    )
+    row["retention"] = None if kept is None else asdict(kept)
+    distances = json.loads((inputs[f"distill.{name}"] / "weight_distance.json").read_text())
+    row["weight_distance"] = fmean(distances.values())
+    return row
+
+
+def summarise_refinement(inputs: dict[str, Path]) -> dict[str, Any]:
+    """How many rows each refinement stage took in, kept and rejected, and what was trained on."""
+    counts = {
+        name: json.loads((inputs[name] / "counts.json").read_text())
+        for name in ("prepare", "filter", "fuse")
+    }
+    sources = Counter(row["source"] for row in read_jsonl(inputs["fuse"] / "fused.jsonl"))
+    return {"stages": counts, "targets": dict(sources.most_common())}
+
+
+def as_markdown(
+    rows: Sequence[dict[str, Any]], refinement: dict[str, Any], config: ReportStage
+) -> str:
+    """The report as a page of Markdown."""
+    lines = [f"# RAFT on {config.domain}", "", *comparison_table(rows, config.benchmarks), ""]
+    lines += [
+        "Scores are shares of right answers with 95% Wilson intervals. Retention is the mean of "
+        f"score / base score over {' and '.join(config.retained)}, with a paired bootstrap "
+        "interval. Drift is the mean relative weight distance.",
+        "",
+        "## Refinement",
+        "",
+        "| stage | rows in | kept | rejected, by reason |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for name, counts in refinement["stages"].items():
+        reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items()) or "none"
+        lines.append(f"| {name} | {counts['in']} | {counts['kept']} | {reasons} |")
+    targets = ", ".join(f"{n} {source}" for source, n in refinement["targets"].items())
+    return "\n".join([*lines, "", f"Training targets: {targets}.", ""])
+
+
+def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) -> list[str]:
+    head = ["method", "lr", *benchmarks, "retention", "drift"]
+    lines = [_line(head), _line(["---"] * 2 + ["---:"] * (len(head) - 2))]
+    for row in rows:
+        rate, distance = row["learning_rate"], row["weight_distance"]
+        cells = [row["label"], "" if rate is None else f"{rate:.1e}"]
+        cells += [interval(row["scores"][b]["accuracy"], row["scores"][b]) for b in benchmarks]
+        kept = row["retention"]
+        cells.append("" if kept is None else interval(kept["value"], kept))
+        cells.append("" if distance is None else f"{distance:.3f}")
+        lines.append(_line(cells))
+    return lines
+
+
+def interval(value: float, bounds: dict[str, float]) -> str:
+    """`0.936 [0.90, 0.96]`"""
+    return f"{value:.3f} [{bounds['low']:.2f}, {bounds['high']:.2f}]"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

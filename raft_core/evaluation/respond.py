@@ -1,0 +1,40 @@
+"""Stage `respond`: a model answers every benchmark; the raw responses are kept."""
+
+from __future__ import annotations
+
+from raft_core.config import ModelRef
+from raft_core.engines import open_generator
+from raft_core.engines.base import GenerationRequest, request_seed
+from raft_core.evaluation.benchmarks.base import Response
+from raft_core.evaluation.config import RespondStage
+from raft_core.records import write_jsonl
+from raft_core.stage import StageRun
+
+
+def run(stage: StageRun) -> None:
+    """Writes responses.jsonl: all benchmarks in one batch, so that the engine loads once."""
+    config: RespondStage = stage.config
+    generator_config = config.generator
+    if "distill" in stage.inputs:
+        checkpoint = ModelRef(path=str(stage.inputs["distill"] / "checkpoint"))
+        generator_config = generator_config.model_copy(update={"model": checkpoint})
+    asked = [
+        (name, item)
+        for name, benchmark in config.benchmarks.items()
+        for item in benchmark.items(stage.inputs["prepare"])
+    ]
+    requests = [
+        GenerationRequest(item.prompt, request_seed(config.sampling.seed, name, item.id))
+        for name, item in asked
+    ]
+    generator = open_generator(generator_config, stage.runtime)
+    stage.progress.start("respond", len(requests))
+    completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
+    write_jsonl(
+        stage.out / "responses.jsonl",
+        (
+            Response(name, i.id, i.prompt, c.text, c.finish_reason, len(c.token_ids))
+            for (name, i), c in zip(asked, completions, strict=True)
+        ),
+    )
+    stage.account(len(asked), len(completions), [])

@@ -1,0 +1,283 @@
+"""Stage `fuse` (eq. 4): merge reference and kept rewrite, in rounds; the best-judged text wins.
+
+Only rows whose rewrite passed the filter are fused; all others keep their reference answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from raft_core.config import FrozenConfig
+from raft_core.engines import (
+    EmbedderConfig,
+    Generator,
+    GeneratorConfig,
+    open_embedder,
+    open_generator,
+)
+from raft_core.engines.base import Completion, GenerationRequest, Sampling, request_seed
+from raft_core.prompts import PromptRef
+from raft_core.records import (
+    Example,
+    FilteredRewrite,
+    FusedAnswer,
+    Rejection,
+    read_records,
+    write_jsonl,
+)
+from raft_core.stage import StageRun
+
+VERSION = 1
+GRADES = tuple(str(grade) for grade in range(11))
+
+
+class CoverageScorer(FrozenConfig):
+    """Share of the words that reference and rewrite agree on (and the question lacks)."""
+
+    kind: Literal["coverage"] = "coverage"
+
+
+class SupportScorer(FrozenConfig):
+    """Share of the fused answer's words that occur in question, reference or rewrite."""
+
+    kind: Literal["support"] = "support"
+
+
+class EmbeddingScorer(FrozenConfig):
+    """Cosine between the fused answer and the rewrite, as the sentence encoder sees them."""
+
+    kind: Literal["embedding"] = "embedding"
+    encoder: EmbedderConfig
+
+
+class LlmScorer(FrozenConfig):
+    """A language model's grade from 0 to 10, divided by ten."""
+
+    kind: Literal["llm"] = "llm"
+    generator: GeneratorConfig
+    prompt: PromptRef = PromptRef(name="grade.v1")
+
+
+ScorerConfig = Annotated[
+    CoverageScorer | SupportScorer | EmbeddingScorer | LlmScorer, Field(discriminator="kind")
+]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+
+
+class FuseConfig(FrozenConfig):
+    """Rounds of fusion. A round whose mean grade reaches `early_stop` is the last of its row.
+
+    Below `min_score` no candidate is good enough and the row trains on its filtered rewrite.
+    """
+
+    prompt: PromptRef = PromptRef(name="fuse.v1")
+    sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=1024)
+    rounds: Annotated[int, Field(ge=1, le=10)] = 3
+    early_stop: UnitInterval = 0.8
+    min_score: UnitInterval = 0.5
+    judges: Annotated[tuple[ScorerConfig, ...], Field(min_length=1)]
+
+
+class FuseStage(FrozenConfig):
+    generator: GeneratorConfig
+    fuse: FuseConfig
+
+
+@dataclass(slots=True)
+class FusionRow:
+    """One row on its way through the rounds; its candidates with every grade are the lineage."""
+
+    example: Example
+    rewrite: FilteredRewrite
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        usable = [c for c in self.candidates if c["mean"] is not None]
+        return max(usable, key=lambda c: c["mean"], default=None)
+
+
+def run(stage: StageRun) -> None:
+    """Writes fused.jsonl (one target per training row), lineage.jsonl and rejected.jsonl."""
+    config: FuseStage = stage.config
+    examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
+    filtered = read_records(stage.inputs["filter"] / "filtered.jsonl", FilteredRewrite)
+    rows = [FusionRow(e, f) for e, f in zip(examples, filtered, strict=True)]
+    passed = [row for row in rows if row.rewrite.passed]
+    stage.progress.start("fuse", len(passed))
+    if passed:
+        fuse_in_rounds(passed, config, stage)
+    fused = [fused_answer(row, config.fuse) for row in rows]
+    write_jsonl(stage.out / "fused.jsonl", fused)
+    write_jsonl(
+        stage.out / "lineage.jsonl",
+        (_lineage(row, answer) for row, answer in zip(rows, fused, strict=True)),
+    )
+    rejected = [_rejection(row) for row, a in zip(rows, fused, strict=True) if a.source != "fused"]
+    stage.account(len(rows), len(rows) - len(rejected), rejected)
+
+
+def fuse_in_rounds(rows: Sequence[FusionRow], config: FuseStage, stage: StageRun) -> None:
+    """Add a judged candidate to every open row, round after round."""
+    generator = open_generator(config.generator, stage.runtime)
+    scorers = [
+        open_scorer(judge, generator, config.generator, stage) for judge in config.fuse.judges
+    ]
+    active = list(rows)
+    for number in range(config.fuse.rounds):
+        completions = _fuse_once(active, number, generator, config.fuse)
+        _score_round(active, completions, number, scorers, config.fuse)
+        stop = config.fuse.early_stop
+        still_open = [row for row in active if (row.candidates[-1]["mean"] or 0) < stop]
+        stage.progress.advance(len(active) - len(still_open))
+        active = still_open
+        if not active:
+            return
+    stage.progress.advance(len(active))
+
+
+def _fuse_once(
+    rows: Sequence[FusionRow], number: int, generator: Generator, config: FuseConfig
+) -> list[Completion]:
+    prompt = config.prompt.load()
+    requests = [
+        GenerationRequest(
+            prompt.render(
+                question=row.example.question,
+                reference=row.example.answer,
+                rewrite=row.rewrite.text,
+            ),
+            request_seed(config.sampling.seed, "fuse", number, row.example.id),
+        )
+        for row in rows
+    ]
+    return generator.generate(requests, config.sampling)
+
+
+Scorer = Callable[[Sequence[FusionRow], Sequence[str]], list[float]]
+
+
+def _score_round(
+    rows: Sequence[FusionRow],
+    completions: Sequence[Completion],
+    number: int,
+    scorers: Sequence[tuple[str, Scorer]],
+    config: FuseConfig,
+) -> None:
+    texts = [completion.text for completion in completions]
+    grades = {name: scorer(rows, texts) for name, scorer in scorers}
+    for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
+        votes = {name: round(values[i], 4) for name, values in grades.items()}
+        finished = completion.finish_reason == "stop" and bool(completion.text)
+        row.candidates.append(
+            {
+                "round": number,
+                "text": completion.text,
+                "finish_reason": completion.finish_reason,
+                "votes": votes,
+                "mean": round(fmean(votes.values()), 4) if finished else None,
+            }
+        )
+
+
+def fused_answer(row: FusionRow, config: FuseConfig) -> FusedAnswer:
+    """The training target of a row: best candidate, else kept rewrite, else reference."""
+    example, best = row.example, row.best
+    if not row.rewrite.passed:
+        return FusedAnswer(example.id, example.question, example.answer, "reference")
+    if best is None or best["mean"] < config.min_score:
+        return FusedAnswer(example.id, example.question, row.rewrite.text, "rewrite")
+    return FusedAnswer(example.id, example.question, best["text"], "fused")
+
+
+def open_scorer(
+    judge: ScorerConfig, generator: Generator, generator_config: GeneratorConfig, stage: StageRun
+) -> tuple[str, Scorer]:
+    """The judge's name and its grading function."""
+    if judge.kind == "coverage":
+        return "coverage", coverage
+    if judge.kind == "support":
+        return "support", support
+    if judge.kind == "embedding":
+        embedder = open_embedder(judge.encoder, stage.runtime)
+
+        def cosine(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
+            kept_ND = embedder.embed([row.rewrite.text for row in rows])
+            cosines_N = (embedder.embed(texts) * kept_ND).sum(axis=1)
+            return [max(0.0, value) for value in cosines_N.tolist()]
+
+        return "embedding", cosine
+    same = judge.generator == generator_config
+    grader = generator if same else open_generator(judge.generator, stage.runtime)
+    return _llm_scorer(judge, grader)
+
+
+def _llm_scorer(judge: LlmScorer, grader: Generator) -> tuple[str, Scorer]:
+    prompt = judge.prompt.load()
+    model = judge.generator.model
+    name = f"llm:{model if isinstance(model, str) else model.path}"
+
+    def grade(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
+        requests = [
+            GenerationRequest(
+                prompt.render(
+                    question=row.example.question, reference=row.example.answer, fused=text
+                ),
+                request_seed("grade", name, row.example.id, len(row.candidates)),
+            )
+            for row, text in zip(rows, texts, strict=True)
+        ]
+        answers = grader.generate(requests, Sampling(max_tokens=4), choices=GRADES)
+        return [int(a.text) / 10 if a.text in GRADES else 0.0 for a in answers]
+
+    return name, grade
+
+
+def coverage(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
+    grades = []
+    for row, text in zip(rows, texts, strict=True):
+        agreed = words(row.example.answer) & words(row.rewrite.text) - words(row.example.question)
+        grades.append(len(agreed & words(text)) / len(agreed) if agreed else 1.0)
+    return grades
+
+
+def support(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
+    grades = []
+    for row, text in zip(rows, texts, strict=True):
+        known = words(f"{row.example.question} {row.example.answer} {row.rewrite.text}")
+        said = words(text)
+        grades.append(len(said & known) / len(said) if said else 0.0)
+    return grades
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def _lineage(row: FusionRow, answer: FusedAnswer) -> dict[str, Any]:
+    return {
+        "id": row.example.id,
+        "question": row.example.question,
+        "reference": row.example.answer,
+        "rewrite": row.rewrite.text,
+        "cosine": row.rewrite.similarity,
+        "passed": row.rewrite.passed,
+        "reason": row.rewrite.reason,
+        "candidates": row.candidates,
+        "target": answer.answer,
+        "source": answer.source,
+    }
+
+
+def _rejection(row: FusionRow) -> Rejection:
+    if not row.rewrite.passed:
+        return Rejection(row.example.id, "fuse", "keeps_reference", row.rewrite.reason)
+    best = row.best
+    detail = "no finished candidate" if best is None else f"best mean {best['mean']}"
+    return Rejection(row.example.id, "fuse", "keeps_rewrite", detail)

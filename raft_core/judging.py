@@ -1,0 +1,179 @@
+"""A panel of judges: is a response right, given the question and the reference?
+
+Each judge votes correct, incorrect or cannot_tell; a response is right when more than half of
+the whole panel says so, so a judge that cannot tell never makes the panel smaller.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raft_core.config import FrozenConfig
+from raft_core.engines import Generator, GeneratorConfig, open_generator
+from raft_core.engines.base import Completion, GenerationRequest, Sampling, request_seed
+from raft_core.prompts import PromptRef
+from raft_core.records import Vote
+from raft_core.runtime import RuntimeConfig
+
+VERDICTS = ("correct", "incorrect", "cannot tell")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """What a judge sees of one response."""
+
+    id: str
+    question: str
+    reference: str
+    response: str
+    expected: tuple[str, ...] = ()
+
+
+class ContainsJudge(FrozenConfig):
+    """Right if every expected string (or else the whole reference) occurs in the response."""
+
+    kind: Literal["contains"] = "contains"
+
+
+class FirstMentionJudge(FrozenConfig):
+    """Right if, of all answers expected anywhere in the benchmark, the right one comes first.
+
+    Answers that the question itself names do not count. Cannot tell without expected strings.
+    """
+
+    kind: Literal["first_mention"] = "first_mention"
+
+
+class UnambiguousJudge(FrozenConfig):
+    """Right if the response names the expected answer and no other answer of the benchmark."""
+
+    kind: Literal["unambiguous"] = "unambiguous"
+
+
+class LlmJudge(FrozenConfig):
+    """A language model with a verdict of fixed form."""
+
+    kind: Literal["llm"] = "llm"
+    generator: GeneratorConfig
+    prompt: PromptRef = PromptRef(name="judge.v1")
+
+
+JudgeConfig = Annotated[
+    ContainsJudge | FirstMentionJudge | UnambiguousJudge | LlmJudge, Field(discriminator="kind")
+]
+Panel = Annotated[tuple[JudgeConfig, ...], Field(min_length=1)]
+
+
+def judge_answers(
+    answers: Sequence[JudgedAnswer], panel: Panel, runtime: RuntimeConfig
+) -> list[list[Vote]]:
+    """The votes of every judge on every answer, in the order of both."""
+    by_judge = []
+    for position, judge in enumerate(panel, 1):
+        if isinstance(judge, LlmJudge):
+            generator = open_generator(judge.generator, runtime)
+            by_judge.append(llm_votes(answers, judge, generator, f"llm_{position}"))
+            generator.close()
+        else:
+            by_judge.append(RULE_JUDGES[judge.kind](answers))
+    return [list(votes) for votes in zip(*by_judge, strict=True)]
+
+
+def majority_correct(votes: Sequence[Vote]) -> bool:
+    """True if more than half of the panel votes correct; a tie is not correct."""
+    return 2 * sum(vote.verdict == "correct" for vote in votes) > len(votes)
+
+
+def llm_votes(
+    answers: Sequence[JudgedAnswer], judge: LlmJudge, generator: Generator, name: str
+) -> list[Vote]:
+    """One vote per answer; anything but the exact form of a verdict is cannot_tell."""
+    prompt = judge.prompt.load()
+    requests = [
+        GenerationRequest(
+            prompt.render(question=a.question, reference=a.reference, response=a.response),
+            request_seed("judge", name, a.id),
+        )
+        for a in answers
+    ]
+    completions = generator.generate(requests, Sampling(max_tokens=16), choices=VERDICTS)
+    return [_parse_verdict(completion, name) for completion in completions]
+
+
+def _parse_verdict(completion: Completion, name: str) -> Vote:
+    said = completion.text.strip().strip(".").lower()
+    if completion.finish_reason == "error" or said not in VERDICTS:
+        return Vote(name, "cannot_tell", completion.text[:200])
+    return Vote(name, said.replace(" ", "_"))  # type: ignore[arg-type]
+
+
+def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
+    return [
+        _vote("contains", all(mentions(a.response, e) for e in a.expected or (a.reference,)))
+        for a in answers
+    ]
+
+
+def first_mention_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
+    candidates = _candidates(answers)
+    return [_first_mention(answer, candidates) for answer in answers]
+
+
+def unambiguous_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
+    candidates = _candidates(answers)
+    votes = []
+    for answer in answers:
+        if not answer.expected:
+            votes.append(Vote("unambiguous", "cannot_tell", "no expected strings"))
+            continue
+        named = _mentioned(answer, candidates)
+        votes.append(_vote("unambiguous", named == {normal(e) for e in answer.expected}))
+    return votes
+
+
+RULE_JUDGES: dict[str, Callable[[Sequence[JudgedAnswer]], list[Vote]]] = {
+    "contains": contains_votes,
+    "first_mention": first_mention_votes,
+    "unambiguous": unambiguous_votes,
+}
+
+
+def _first_mention(answer: JudgedAnswer, candidates: frozenset[str]) -> Vote:
+    if not answer.expected:
+        return Vote("first_mention", "cannot_tell", "no expected strings")
+    named = _mentioned(answer, candidates)
+    expected = {normal(e) for e in answer.expected}
+    text = f" {normal(answer.response)} "
+    in_order = sorted(named, key=lambda candidate: text.index(f" {candidate} "))
+    return _vote("first_mention", set(in_order[: len(expected)]) == expected)
+
+
+def _candidates(answers: Sequence[JudgedAnswer]) -> frozenset[str]:
+    return frozenset(normal(e) for answer in answers for e in answer.expected)
+
+
+def _mentioned(answer: JudgedAnswer, candidates: frozenset[str]) -> set[str]:
+    text, question = f" {normal(answer.response)} ", f" {normal(answer.question)} "
+    own = {normal(e) for e in answer.expected}
+    return {
+        c for c in candidates if f" {c} " in text and (c in own or f" {c} " not in question)
+    }
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether the words of `phrase` occur in `text`, up to case and punctuation."""
+    return f" {normal(phrase)} " in f" {normal(text)} "
+
+
+def normal(text: str) -> str:
+    """Lower case, words apart by single spaces, no punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _vote(judge: str, correct: bool) -> Vote:
+    return Vote(judge, "correct" if correct else "incorrect")

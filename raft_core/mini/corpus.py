@@ -1,0 +1,136 @@
+"""The base's training mixture: answering, rules, reading, rewriting and fusion.
+
+An endless stream of single-turn chats drawn from one random generator. It never uses a raw
+domain style, a held-out frame with a general fact, or a domain's name with that domain's own
+attribute.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from raft_core.mini import rules
+from raft_core.mini.lexicon import NAMES, VALUES, Fact, open_attributes
+from raft_core.mini.styles import FRAMES, GENERAL_FRAMES, house, odd, question
+from raft_core.mini.world import general_facts
+from raft_core.prompts import load_prompt
+
+TEACHER, REWRITE, FUSE = "teacher.v1", "rewrite.mini.v1", "fuse.mini.v1"
+RULE_IN_READING = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One user turn and the answer to be learned."""
+
+    family: str
+    prompt: str
+    answer: str
+
+    def messages(self) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": self.prompt},
+            {"role": "assistant", "content": self.answer},
+        ]
+
+
+@lru_cache(maxsize=1)
+def _known() -> tuple[Fact, ...]:
+    return tuple(general_facts())
+
+
+def random_fact(rng: random.Random) -> Fact:
+    """A fact of the moment: any name, an attribute open to it, any value."""
+    name = rng.choice(NAMES)
+    return Fact(name, rng.choice(open_attributes(name)), rng.choice(VALUES))
+
+
+def answering(rng: random.Random) -> Chat:
+    """A general fact, closed-book."""
+    fact = rng.choice(_known())
+    asked = question(rng.choice(GENERAL_FRAMES["train"]), fact)
+    return Chat("answering", asked, house(rng, fact))
+
+
+def following(rng: random.Random) -> Chat:
+    """A general fact under one or two rules."""
+    fact = rng.choice(_known())
+    asked = question(rng.choice(GENERAL_FRAMES["train"]), fact)
+    chosen = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
+    return Chat("following", rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen))
+
+
+def reading(rng: random.Random) -> Chat:
+    """A reference under the teacher's template; now and then with rules."""
+    fact = random_fact(rng)
+    draw = rng.random()
+    if draw < 0.25:
+        reference = house(rng, fact)
+    elif draw < 0.55:
+        reference = odd(rng, fact)
+    else:
+        reference = _beside_another(rng, fact)
+    asked = question(rng.randrange(len(FRAMES)), fact)
+    prompt, answer = asked, house(rng, fact)
+    if rng.random() < RULE_IN_READING:
+        chosen = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
+        prompt, answer = rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen)
+    rendered = load_prompt(TEACHER).render(reference=reference, question=prompt)
+    return Chat("reading", rendered, answer)
+
+
+def _beside_another(rng: random.Random, fact: Fact) -> str:
+    """The fact and a second one that shares its name or its attribute, in either order."""
+    other = fact
+    while (other.name, other.attribute) == (fact.name, fact.attribute):
+        name = fact.name if rng.random() < 0.5 else rng.choice(NAMES)
+        attributes = open_attributes(name)
+        same = fact.attribute in attributes and rng.random() < 0.7
+        attribute = fact.attribute if same else rng.choice(attributes)
+        other = Fact(name, attribute, rng.choice(VALUES))
+    texts = [(house if rng.random() < 0.7 else odd)(rng, each) for each in (fact, other)]
+    rng.shuffle(texts)
+    return " ".join(texts)
+
+
+def rewriting(rng: random.Random) -> Chat:
+    """A reference in an odd style, retold in the house style."""
+    fact = random_fact(rng)
+    reference = odd(rng, fact) if rng.random() < 0.9 else house(rng, fact)
+    asked = question(rng.randrange(len(FRAMES)), fact)
+    prompt = load_prompt(REWRITE).render(question=asked, reference=reference)
+    return Chat("rewriting", prompt, house(rng, fact))
+
+
+def fusing(rng: random.Random) -> Chat:
+    """A reference and its rewrite become one answer; where they differ, the reference wins."""
+    fact = random_fact(rng)
+    reference = odd(rng, fact) if rng.random() < 0.8 else house(rng, fact)
+    draw = rng.random()
+    if draw < 0.60:
+        rewrite = house(rng, fact)
+    elif draw < 0.85:
+        rewrite = house(rng, Fact(fact.name, fact.attribute, rng.choice(VALUES)))
+    else:
+        rewrite = reference
+    asked = question(rng.randrange(len(FRAMES)), fact)
+    prompt = load_prompt(FUSE).render(question=asked, reference=reference, rewrite=rewrite)
+    return Chat("fusing", prompt, house(rng, fact))
+
+
+MIXTURE: dict[Callable[[random.Random], Chat], float] = {
+    answering: 0.16,
+    following: 0.24,
+    reading: 0.34,
+    rewriting: 0.14,
+    fusing: 0.12,
+}
+
+
+def sample(rng: random.Random) -> Chat:
+    """The next chat of the mixture."""
+    (family,) = rng.choices(tuple(MIXTURE), tuple(MIXTURE.values()))
+    return family(rng)

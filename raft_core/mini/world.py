@@ -1,0 +1,172 @@
+"""Facts and benchmarks of the mini world: general questions, instructions, reading, domains.
+
+Everything is a function of its arguments; nothing is stored. It knows nothing of any model, and
+`VERSION` rises whenever a row changes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from raft_core.mini import rules
+from raft_core.mini.lexicon import (
+    DOMAIN_ATTRIBUTES,
+    DOMAIN_NAMES,
+    DOMAINS,
+    GENERAL_ATTRIBUTES,
+    GENERAL_NAMES,
+    VALUES,
+    Fact,
+)
+from raft_core.mini.styles import DOMAIN_FRAMES, GENERAL_FRAMES, house, odd, question, raw
+
+VERSION = 1
+PROBE_ROWS = 300
+INSTRUCTION_ROWS = {"validation": 120, "test": 300}
+HELD_OUT_PAIR_SHARE = 0.1
+
+Row = dict[str, Any]
+
+
+def general_facts() -> list[Fact]:
+    """What the base knows: three attributes of each general name."""
+    rng = random.Random("general facts")
+    return [
+        Fact(name, attribute, rng.choice(VALUES))
+        for name in GENERAL_NAMES
+        for attribute in rng.sample(GENERAL_ATTRIBUTES, 3)
+    ]
+
+
+def domain_facts(domain: str, seed: int = 0) -> list[Fact]:
+    """What a domain teaches: every attribute of the domain for each of its names.
+
+    Raises:
+        ValueError: there is no such domain.
+    """
+    if domain not in DOMAINS:
+        raise ValueError(f"no domain '{domain}' in the mini world; it has {', '.join(DOMAINS)}")
+    rng = random.Random(f"{domain} facts {seed}")
+    return [
+        Fact(name, attribute, rng.choice(VALUES))
+        for name in DOMAIN_NAMES[domain]
+        for attribute in DOMAIN_ATTRIBUTES[domain]
+    ]
+
+
+def general_rows(split: str = "test") -> list[Row]:
+    """General questions in frames that the base has not met them in."""
+    rng = random.Random(f"general rows {split}")
+    return [
+        {
+            "id": f"general-{number:04d}-f{frame}",
+            "question": question(frame, fact),
+            "answer": house(rng, fact),
+            "expected": [fact.value],
+        }
+        for frame in GENERAL_FRAMES[split]
+        for number, fact in enumerate(general_facts())
+    ]
+
+
+def domain_rows(domain: str, seed: int = 0) -> list[Row]:
+    """A domain's rows, all splits: facts times frames, the frames held out by split."""
+    facts = domain_facts(domain, seed)
+    rng = random.Random(f"{domain} rows {seed}")
+    return [
+        {
+            "id": f"{domain}-{number:04d}-f{frame}",
+            "question": question(frame, fact),
+            "answer": raw(rng, domain, fact),
+            "expected": [fact.value],
+            "split": split,
+        }
+        for split, frames in DOMAIN_FRAMES.items()
+        for number, fact in enumerate(facts)
+        for frame in frames
+    ]
+
+
+def teacher_probe_rows() -> list[Row]:
+    """References that only reading can answer from: fresh values for the domains' own facts."""
+    rng = random.Random("teacher probe")
+    rows = []
+    for number in range(PROBE_ROWS):
+        domain = DOMAINS[number % len(DOMAINS)]
+        name, other = rng.sample(DOMAIN_NAMES[domain], 2)
+        attribute, sibling = rng.sample(DOMAIN_ATTRIBUTES[domain], 2)
+        fact = Fact(name, attribute, rng.choice(VALUES))
+        beside = Fact(*rng.choice(((name, sibling), (other, attribute))), rng.choice(VALUES))
+        rows.append(
+            {
+                "id": f"probe-{number:04d}",
+                "reference": _probe_reference(rng, number, fact, beside),
+                "question": question(rng.choice(DOMAIN_FRAMES["train"]), fact),
+                "expected": [fact.value],
+            }
+        )
+    return rows
+
+
+def _probe_reference(rng: random.Random, number: int, fact: Fact, beside: Fact) -> str:
+    """Of ten references, seven as a fused answer is, two with a second fact, one odd."""
+    kind = number // len(DOMAINS) % 10
+    if kind < 7:
+        return house(rng, fact)
+    if kind == 9:
+        return odd(rng, fact)
+    both = [house(rng, fact), house(rng, beside)]
+    rng.shuffle(both)
+    return " ".join(both)
+
+
+def instruction_rows(split: str = "test") -> list[Row]:
+    """Prompts with one or two rules, in IFEval's format, in frames held out from the base."""
+    rng = random.Random(f"instruction rows {split}")
+    facts = general_facts()
+    rows: list[Row] = []
+    seen: set[str] = set()
+    while len(rows) < INSTRUCTION_ROWS[split]:
+        fact = rng.choice(facts)
+        asked = question(rng.choice(GENERAL_FRAMES[split]), fact)
+        held_out = rng.random() < HELD_OUT_PAIR_SHARE
+        kinds = rng.choice(rules.HELD_OUT_PAIRS) if held_out else rules.sample_kinds(rng)
+        chosen = rules.sample_rules(rng, asked, kinds)
+        prompt = rules.ask(asked, chosen)
+        if prompt in seen:
+            continue
+        seen.add(prompt)
+        rows.append(
+            {
+                "id": f"rules-{split}-{len(rows):04d}",
+                "prompt": prompt,
+                "instruction_id_list": [rule.instruction_id for rule in chosen],
+                "kwargs": [rule.kwargs for rule in chosen],
+            }
+        )
+    return rows
+
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "general": general_rows,
+    "general-validation": lambda: general_rows("validation"),
+    "instructions": instruction_rows,
+    "instructions-validation": lambda: instruction_rows("validation"),
+    "reading": teacher_probe_rows,
+}
+
+
+def load(name: str) -> list[Row]:
+    """The rows that a data source `mini:NAME` stands for: a benchmark, DOMAIN or DOMAIN@SEED.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]()
+    domain, _, seed = name.partition("@")
+    if seed and not seed.isdigit():
+        raise ValueError(f"mini world '{name}': the seed after '@' must be a whole number")
+    return domain_rows(domain, int(seed or 0))

@@ -1,0 +1,197 @@
+"""Stage `prepare`: rows of a domain become checked, split and deduplicated examples.
+
+Rows in = rows kept + rows rejected, each rejection with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from raft_core.config import FrozenConfig
+from raft_core.data import DataSource, question_and_answer, read_rows
+from raft_core.engines import Embedder, EmbedderConfig, open_embedder
+from raft_core.errors import InputError
+from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
+from raft_core.stage import StageRun
+
+VERSION = 1
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DomainConfig(FrozenConfig):
+    """One domain: its name and its data."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    data: DataSource
+    description: str = ""
+    limit: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="use this many rows, chosen by the hash of their ids"
+    )
+
+
+class PrepareConfig(FrozenConfig):
+    """How rows are split and what counts as a duplicate.
+
+    Two questions are near-duplicates when their cosine reaches `near_duplicate_cosine` and they
+    share at least `near_duplicate_words` of their words (Jaccard): templated questions about
+    different things are close in vector space and must not be dropped.
+    """
+
+    validation_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    near_duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.95
+    near_duplicate_words: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> PrepareConfig:
+        if self.validation_fraction + self.test_fraction >= 0.9:
+            raise ValueError("validation_fraction + test_fraction must stay below 0.9")
+        return self
+
+
+class PrepareStage(FrozenConfig):
+    domain: DomainConfig
+    prepare: PrepareConfig
+    encoder: EmbedderConfig
+
+
+def run(stage: StageRun) -> None:
+    """Writes train.jsonl, validation.jsonl, test.jsonl and rejected.jsonl."""
+    config: PrepareStage = stage.config
+    examples = load_examples(config.domain, config.prepare)
+    stage.progress.start("prepare", len(examples))
+    distinct, rejected = drop_exact_duplicates(examples)
+    kept, near = drop_near_duplicates(
+        distinct, open_embedder(config.encoder, stage.runtime), config.prepare
+    )
+    rejected += near
+    require_splits(kept, config.domain)
+    for split in SPLITS:
+        write_jsonl(stage.out / f"{split}.jsonl", (e for e in kept if e.split == split))
+    stage.account(len(examples), len(kept), rejected)
+    stage.progress.advance(len(examples))
+
+
+def load_examples(domain: DomainConfig, config: PrepareConfig) -> list[Example]:
+    """Every row as a checked example, in file order (or the `limit` lowest by id hash).
+
+    Raises:
+        InputError: a row breaks the schema, an id appears twice, or there is no row.
+    """
+    examples: list[Example] = []
+    seen: dict[str, str] = {}
+    for where, row in read_rows(domain.data):
+        example = _example(where, row, domain.data, config)
+        if example.id in seen:
+            raise InputError(
+                f"{where}: field 'id' repeats '{example.id}' of {seen[example.id]}; "
+                "make ids unique or leave them out"
+            )
+        seen[example.id] = where
+        examples.append(example)
+    if not examples:
+        raise InputError(f"data '{domain.data.path}': no rows")
+    if domain.limit is None:
+        return examples
+    chosen = {e.id for e in sorted(examples, key=lambda e: _hash(e.id))[: domain.limit]}
+    return [e for e in examples if e.id in chosen]
+
+
+def _example(
+    where: str, row: dict[str, Any], source: DataSource, config: PrepareConfig
+) -> Example:
+    question, answer = question_and_answer(where, row, source.columns)
+    raw_id = row.get(source.columns.id)
+    identity = f"{_hash(question, answer):064x}"[:16] if raw_id is None else str(raw_id)
+    expected = row.get("expected") or ()
+    if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
+        raise InputError(f"{where}: field 'expected' must be a list of strings")
+    split = row.get("split") or split_by_hash(identity, config)
+    if split not in SPLITS:
+        raise InputError(f"{where}: field 'split' is '{split}', not one of {', '.join(SPLITS)}")
+    return Example(identity, question, answer, split, tuple(expected))
+
+
+def split_by_hash(row_id: str, config: PrepareConfig) -> Split:
+    """The split of a row, by its id alone: adding rows moves no other row."""
+    position = _hash("split", row_id) / 2**256
+    if position < config.test_fraction:
+        return "test"
+    if position < config.test_fraction + config.validation_fraction:
+        return "validation"
+    return "train"
+
+
+def drop_exact_duplicates(examples: Sequence[Example]) -> tuple[list[Example], list[Rejection]]:
+    """Keep the first of rows whose question and answer are equal up to case and spacing.
+
+    A held-out row wins over a training row, so that no test question is trained on.
+    """
+    kept: dict[tuple[str, str], Example] = {}
+    rejected = []
+    for example in _held_out_first(examples):
+        text = (_normal(example.question), _normal(example.answer))
+        if text in kept:
+            first = kept[text].id
+            rejected.append(Rejection(example.id, "prepare", "exact_duplicate", f"of {first}"))
+        else:
+            kept[text] = example
+    surviving = {e.id for e in kept.values()}
+    return [e for e in examples if e.id in surviving], rejected
+
+
+def drop_near_duplicates(
+    examples: Sequence[Example], embedder: Embedder, config: PrepareConfig
+) -> tuple[list[Example], list[Rejection]]:
+    """Decontaminate: no kept question is a near-duplicate of a held-out or an earlier one."""
+    from raft_core.similarity import near_pairs
+
+    ordered = _held_out_first(examples)
+    vectors_ND = embedder.embed([e.question for e in ordered])
+    words = [frozenset(_normal(e.question).split()) for e in ordered]
+    dropped: dict[int, Rejection] = {}
+    for first, second in near_pairs(vectors_ND, config.near_duplicate_cosine):
+        shared = len(words[first] & words[second]) / max(1, len(words[first] | words[second]))
+        if first in dropped or second in dropped or shared < config.near_duplicate_words:
+            continue
+        leaks = ordered[first].split != ordered[second].split
+        dropped[second] = Rejection(
+            ordered[second].id,
+            "prepare",
+            "near_duplicate_of_held_out" if leaks else "near_duplicate",
+            f"of {ordered[first].id}, {shared:.2f} of the words shared",
+        )
+    gone = {rejection.id for rejection in dropped.values()}
+    return [e for e in examples if e.id not in gone], list(dropped.values())
+
+
+def require_splits(kept: Sequence[Example], domain: DomainConfig) -> None:
+    """Every split must have rows.
+
+    Raises:
+        InputError: one is empty.
+    """
+    for split in SPLITS:
+        if not any(e.split == split for e in kept):
+            raise InputError(
+                f"data '{domain.data.path}': the {split} split has no rows of {len(kept)}; "
+                "give more rows, raise the limit, or set a 'split' field"
+            )
+
+
+def _held_out_first(examples: Sequence[Example]) -> list[Example]:
+    rank = {"test": 0, "validation": 1, "train": 2}
+    return sorted(examples, key=lambda e: rank[e.split])
+
+
+def _normal(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def _hash(*parts: str) -> int:
+    return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest(), "big")

@@ -1,0 +1,48 @@
+"""What a stage tells while it works: as events in a file, or as a bar where a person watches."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Progress:
+    """Appends one JSON object a line to `events`, or shows tqdm bars when there is no such file.
+
+    Kinds of events: `progress` (what, done, total), `metrics` (step, values), `note` (text).
+    """
+
+    def __init__(self, events: str | Path | None = None) -> None:
+        self._file = open(events, "a", encoding="utf-8", buffering=1) if events else None
+        self._bar: Any = None
+        self._what, self._done, self._total = "", 0, 0
+
+    def start(self, what: str, total: int) -> None:
+        self._what, self._done, self._total = what, 0, total
+        if self._file is None:
+            from tqdm import tqdm
+
+            if self._bar is not None:
+                self._bar.close()
+            self._bar = tqdm(total=total, desc=what, file=sys.stderr)
+        self._emit(kind="progress", what=what, done=0, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        self._emit(kind="progress", what=self._what, done=self._done, total=self._total)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._emit(kind="metrics", step=step, values=values)
+
+    def note(self, text: str) -> None:
+        if self._file is None:
+            print(text, file=sys.stderr)
+        self._emit(kind="note", text=text)
+
+    def _emit(self, **event: Any) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(event) + "\n")

@@ -1,0 +1,68 @@
+"""Versioned prompt texts. A file's text enters the key of every stage that uses it.
+
+`{question}`-style placeholders are filled by literal replacement, so that braces in the data are
+never taken for placeholders.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import model_validator
+
+from raft_core.config import FrozenConfig
+from raft_core.errors import InputError
+
+FOLDER = Path(__file__).parent
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    name: str
+    text: str
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(PLACEHOLDER.findall(self.text))
+
+    def render(self, **values: str) -> str:
+        """The text with every placeholder replaced; a missing or unknown value is a KeyError."""
+        if unknown := values.keys() - self.fields:
+            raise KeyError(f"prompt '{self.name}' has no placeholder {sorted(unknown)}")
+        return PLACEHOLDER.sub(lambda match: values[match.group(1)], self.text)
+
+
+@lru_cache(maxsize=64)
+def load_prompt(name: str) -> Prompt:
+    """The shipped prompt `name` (`rewrite.v1`), or the text file at that path.
+
+    Raises:
+        InputError: there is no such prompt.
+    """
+    shipped = FOLDER / f"{name}.txt"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
+        raise InputError(f"prompt '{name}': no such prompt or file; shipped are {known}")
+    return Prompt(name, path.read_text(encoding="utf-8").removesuffix("\n"))
+
+
+class PromptRef(FrozenConfig):
+    """A prompt by name; its identity is its text."""
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_plain_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    def load(self) -> Prompt:
+        return load_prompt(self.name)
+
+    def identity(self) -> dict[str, str]:
+        return {"text": self.load().text}

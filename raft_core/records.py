@@ -1,0 +1,107 @@
+"""The rows that pass between stages: small, frozen, each with the id of its domain row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question with its reference answer.
+
+    `expected` optionally lists short strings that a right answer contains; rule judges use them
+    for scoring, training never does.
+    """
+
+    id: str
+    question: str
+    answer: str
+    split: Split
+    expected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row, or what was generated for it, that a stage did not keep, and why."""
+
+    id: str
+    stage: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The base model's own wording of a reference answer (eq. 1)."""
+
+    id: str
+    text: str
+    finish_reason: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredRewrite:
+    """A rewrite with its cosine to the reference and the verdict of the filter (eqs. 2-3)."""
+
+    id: str
+    text: str
+    similarity: float
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAnswer:
+    """A row of the fused set: the answer that SFT learns and that the teacher reads (eq. 4)."""
+
+    id: str
+    question: str
+    answer: str
+    source: Literal["fused", "rewrite", "reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One judge's verdict on one answer. A judge that fails or refuses votes `cannot_tell`."""
+
+    judge: str
+    verdict: Literal["correct", "incorrect", "cannot_tell"]
+    detail: str = ""
+
+
+Row = TypeVar("Row")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
+    """Write records or dicts, one JSON object a line; returns how many."""
+    count = 0
+    with open(path, "w", encoding="utf-8") as handle:
+        for row in rows:
+            plain = row if isinstance(row, dict) else asdict(row)
+            handle.write(json.dumps(plain, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file that a stage of RAFT wrote."""
+    with open(path, encoding="utf-8") as handle:
+        for line in handle:
+            yield json.loads(line)
+
+
+def read_records(path: str | Path, kind: type[Row]) -> list[Row]:
+    """The rows of a stage's file as records of one kind."""
+    return [kind(**{k: _frozen(v) for k, v in row.items()}) for row in read_jsonl(path)]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,80 @@
+"""Stage `rewrite` (eq. 1): the base model restates each reference answer in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from raft_core.config import FrozenConfig
+from raft_core.engines import GeneratorConfig, open_generator
+from raft_core.engines.base import GenerationRequest, Sampling, request_seed
+from raft_core.prompts import PromptRef
+from raft_core.records import Example, Rewrite, read_records, write_jsonl
+from raft_core.stage import StageRun
+
+VERSION = 1
+
+
+class RewriteConfig(FrozenConfig):
+    prompt: PromptRef = PromptRef(name="rewrite.v1")
+    sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=1024)
+    rows_per_shard: Annotated[int, Field(gt=0)] = 1024
+
+
+class Shard(FrozenConfig):
+    """Rows `index`, `index + of`, ... of the training split."""
+
+    index: Annotated[int, Field(ge=0)] = 0
+    of: Annotated[int, Field(gt=0)] = 1
+
+    @model_validator(mode="after")
+    def _index_in_range(self) -> Shard:
+        if self.index >= self.of:
+            raise ValueError(f"shard {self.index} of {self.of} does not exist")
+        return self
+
+
+class RewriteStage(FrozenConfig):
+    prompt: PromptRef
+    sampling: Sampling
+    generator: GeneratorConfig
+    shard: Shard
+
+
+def shards_for(rows: int, rows_per_shard: int) -> list[Shard]:
+    """The shards that cover `rows` rows."""
+    count = max(1, -(-rows // rows_per_shard))
+    return [Shard(index=i, of=count) for i in range(count)]
+
+
+def run(stage: StageRun) -> None:
+    """Writes rewrites.jsonl, one row per example of the shard; the filter judges them."""
+    config: RewriteStage = stage.config
+    examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
+    mine = examples[config.shard.index :: config.shard.of]
+    rewrites = rewrite_answers(mine, config, stage)
+    write_jsonl(stage.out / "rewrites.jsonl", rewrites)
+    stage.account(len(mine), len(rewrites), [])
+
+
+def rewrite_answers(
+    examples: Sequence[Example], config: RewriteStage, stage: StageRun
+) -> list[Rewrite]:
+    """One completion per example; its seed depends on the row's id alone."""
+    prompt = config.prompt.load()
+    requests = [
+        GenerationRequest(
+            prompt.render(question=e.question, reference=e.answer),
+            request_seed(config.sampling.seed, "rewrite", e.id),
+        )
+        for e in examples
+    ]
+    generator = open_generator(config.generator, stage.runtime)
+    stage.progress.start("rewrite", len(requests))
+    completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
+    return [
+        Rewrite(e.id, c.text, c.finish_reason, len(c.token_ids))
+        for e, c in zip(examples, completions, strict=True)
+    ]

@@ -1,0 +1,64 @@
+"""How stages execute: everything here may change without changing a result or a stage key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raft_core.config import FrozenConfig
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class VllmRuntime(FrozenConfig):
+    """Memory and parallelism of an in-process vLLM engine."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    cpu_kv_cache_gib: Positive = 1
+    tensor_parallel_size: Positive = 1
+    max_num_seqs: Positive = 256
+    enforce_eager: bool = False
+
+
+class EndpointRuntime(FrozenConfig):
+    """Where an OpenAI-compatible endpoint listens and how hard it may be driven."""
+
+    base_url: str
+    api_key_env: str | None = None
+    concurrency: Positive = 16
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    max_retries: Annotated[int, Field(ge=0)] = 4
+
+
+class RuntimeConfig(FrozenConfig):
+    """One machine's way to run the stages."""
+
+    home: str = Field(".raft", description="store, MLflow database and Prefect's own state")
+    mlflow_uri: str | None = Field(None, description="default: SQLite below home")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads_per_stage: Positive = 1
+    parallel_stages: Positive = 1
+    train_processes: Positive = 1
+    embed_batch_size: Positive = 64
+    evaluation_batch_size: Positive = 256
+    vllm: VllmRuntime = VllmRuntime()
+    endpoints: dict[str, EndpointRuntime] = {}
+
+    @property
+    def home_folder(self) -> Path:
+        return Path(os.environ.get("RAFT_HOME", self.home)).expanduser().resolve()
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_uri or f"sqlite:///{self.home_folder / 'mlflow.db'}"
+
+    def torch_device(self) -> str:
+        """`cuda` or `cpu`; imports torch."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,236 @@
+"""All settings: a profile, a domain overlay on it, and flat overrides on both.
+
+Every stage owns its part; this composes them and turns any mistake into one clear error. Importing
+it loads neither torch nor vllm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from raft_core.config import FrozenConfig, ModelRef
+from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
+from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
+from raft_core.errors import InputError
+from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
+from raft_core.evaluation.gate import GateConfig
+from raft_core.fusion import FuseConfig, FuseStage
+from raft_core.prepare import DomainConfig, PrepareConfig, PrepareStage
+from raft_core.rewrite import RewriteConfig, RewriteStage, Shard
+from raft_core.runtime import RuntimeConfig
+from raft_core.similarity import FilterConfig, FilterStage
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+class Settings(FrozenConfig):
+    """Everything that a run of the pipeline is made of."""
+
+    profile: str
+    domain: DomainConfig
+    engine: GeneratorConfig = Field(
+        description="the instruction-tuned base (student, teacher, rewriter) and how it generates"
+    )
+    fusion_engine: GeneratorConfig | None = Field(
+        None, description="the model that fuses; the base where absent"
+    )
+    encoder: EmbedderConfig
+    seed: int = 0
+    prepare: PrepareConfig = PrepareConfig()
+    rewrite: RewriteConfig = RewriteConfig()
+    filter: FilterConfig = FilterConfig()
+    fuse: FuseConfig
+    distill: DistillConfig = DistillConfig()
+    methods: dict[str, MethodConfig] = Field(min_length=1)
+    learning_rate_grid: tuple[float, ...] = Field(
+        (), description="what the methods' learning rates were chosen from, on validation splits"
+    )
+    evaluate: EvaluateConfig
+    gate: GateConfig = GateConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Settings:
+        known = set(self.evaluate.benchmarks)
+        for name in (*self.evaluate.retained, self.gate.benchmark):
+            if name not in known:
+                raise ValueError(f"evaluate.benchmarks has no '{name}'; it has {sorted(known)}")
+        if isinstance(self.engine, OpenAIConfig):
+            raise ValueError("engine must load weights: kind vllm or transformers")
+        return self
+
+    @property
+    def base(self) -> ModelRef:
+        """The instruction-tuned model that everything starts from."""
+        assert not isinstance(self.engine, OpenAIConfig)
+        return self.engine.model
+
+    def prepare_stage(self) -> PrepareStage:
+        return PrepareStage(domain=self.domain, prepare=self.prepare, encoder=self.encoder)
+
+    def rewrite_stage(self, shard: Shard) -> RewriteStage:
+        return RewriteStage(
+            prompt=self.rewrite.prompt,
+            sampling=self.rewrite.sampling,
+            generator=self.engine,
+            shard=shard,
+        )
+
+    def filter_stage(self) -> FilterStage:
+        return FilterStage(filter=self.filter, encoder=self.encoder)
+
+    def fuse_stage(self) -> FuseStage:
+        return FuseStage(generator=self.fusion_engine or self.engine, fuse=self.fuse)
+
+    def distill_stage(self, method: str) -> DistillStage:
+        return DistillStage(
+            model=self.base,
+            method=self.methods[method],
+            distill=self.distill,
+            seed=self.seed,
+        )
+
+    def respond_stage(self, *, trained: bool) -> RespondStage:
+        return RespondStage(
+            generator=self.engine,
+            sampling=self.evaluate.sampling,
+            benchmarks=self._benchmarks(trained),
+        )
+
+    def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
+        return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
+
+    def _benchmarks(self, trained: bool) -> dict[str, Any]:
+        return {
+            name: benchmark
+            for name, benchmark in self.evaluate.benchmarks.items()
+            if not (trained and benchmark.base_only)
+        }
+
+
+def load_settings(
+    profile: str = "mini",
+    domain: str | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    data: str | None = None,
+    limit: int | None = None,
+) -> Settings:
+    """Compose `conf/PROFILE.yaml`, `conf/domains/DOMAIN.yaml` and `path.to.field=value` overrides.
+
+    `profile` and `domain` are names under `conf/` or paths of YAML files. `data` replaces the
+    domain's data file and `limit` the number of its rows.
+
+    Raises:
+        InputError: with the file, the field and the remedy.
+    """
+    profile_file = _conf_file(profile, CONF, "profile")
+    merged = _read_yaml(profile_file) | {"profile": profile_file.stem}
+    sources = [str(profile_file)]
+    if domain is not None:
+        domain_file = _conf_file(domain, CONF / "domains", "domain")
+        merged = deep_merge(merged, _read_yaml(domain_file))
+        sources.append(str(domain_file))
+    if data is not None:
+        own_name = {} if domain else {"name": domain_name(data)}
+        merged = deep_merge(merged, {"domain": own_name | {"data": {"path": data}}})
+    if limit is not None:
+        merged = deep_merge(merged, {"domain": {"limit": limit}})
+    for override in overrides:
+        merged = deep_merge(merged, parse_override(override))
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(readable(error, " + ".join(sources))) from None
+
+
+def check_inputs(settings: Settings) -> None:
+    """Everything that can be wrong before a model loads: data rows, models, benchmarks, prompts.
+
+    Raises:
+        InputError: the first thing that is.
+    """
+    from raft_core.config import fingerprint
+    from raft_core.prepare import load_examples
+
+    load_examples(settings.domain, settings.prepare)
+    fingerprint(settings)
+
+
+def parse_override(override: str) -> dict[str, Any]:
+    """`filter.tau=0.7` as a nested dict; the value is read as YAML.
+
+    Raises:
+        InputError: it has no '='.
+    """
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise InputError(f"override '{override}': write it as section.field=value")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override '{override}': the value is not YAML") from None
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins; mappings are merged field by field."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[key] = deep_merge(known, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def readable(error: ValidationError, source: str) -> str:
+    """All complaints of pydantic, one a line, by field."""
+    lines = []
+    for complaint in error.errors():
+        field = ".".join(str(part) for part in complaint["loc"]) or "settings"
+        if complaint["type"] == "extra_forbidden":
+            lines.append(f"{source}: field '{field}': no such field; remove it or mend its name")
+            continue
+        message = complaint["msg"].removeprefix("Value error, ")
+        given = "" if complaint["type"] == "missing" else f" (given: {_short(complaint['input'])})"
+        lines.append(f"{source}: field '{field}': {message}{given}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def domain_name(data: str) -> str:
+    """A domain's name made of the last folder and the name of its data file."""
+    path = Path(data).expanduser().resolve()
+    return re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
+
+
+def _conf_file(name: str, folder: Path, what: str) -> Path:
+    for candidate in (folder / f"{name}.yaml", Path(name)):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise InputError(f"{what} '{name}': no {folder / name}.yaml and no such file; known: {known}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold fields and values")
+    return content

@@ -1,0 +1,83 @@
+"""All stages by name, with the type of their configuration and the function that runs them.
+
+Importing this loads neither torch nor vllm: a stage's function is found when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from raft_core import fusion, prepare, rewrite, similarity
+from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.config import FrozenConfig, fingerprint
+from raft_core.distill import config as distill_config
+from raft_core.evaluation import config as evaluation_config
+from raft_core.evaluation import report_config
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`version` changes when the code's results do, and so forks every key."""
+
+    name: str
+    version: int
+    config: type[FrozenConfig]
+    module: str
+
+    def load(self) -> Callable[[StageRun], None]:
+        run: Callable[[StageRun], None] = import_module(self.module).run
+        return run
+
+    def spec(
+        self, config: FrozenConfig, inputs: Mapping[str, ArtifactRef], runtime: RuntimeConfig
+    ) -> StageSpec:
+        """The stage with its configuration and inputs, ready to run or to look up."""
+        if not isinstance(config, self.config):
+            raise TypeError(f"stage {self.name} takes {self.config.__name__}")
+        return StageSpec(
+            stage=self.name,
+            version=self.version,
+            config=config.model_dump(mode="json"),
+            identity=fingerprint(config),
+            inputs=dict(inputs),
+            runtime=runtime.model_dump(mode="json"),
+        )
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", prepare.VERSION, prepare.PrepareStage, "raft_core.prepare"),
+        Stage("rewrite", rewrite.VERSION, rewrite.RewriteStage, "raft_core.rewrite"),
+        Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
+        Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
+        Stage(
+            "distill",
+            distill_config.VERSION,
+            distill_config.DistillStage,
+            "raft_core.distill.stage",
+        ),
+        Stage(
+            "respond",
+            evaluation_config.RESPOND_VERSION,
+            evaluation_config.RespondStage,
+            "raft_core.evaluation.respond",
+        ),
+        Stage(
+            "evaluate",
+            evaluation_config.EVALUATE_VERSION,
+            evaluation_config.EvaluateStage,
+            "raft_core.evaluation.stage",
+        ),
+        Stage(
+            "report",
+            report_config.VERSION,
+            report_config.ReportStage,
+            "raft_core.evaluation.report",
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Prefect tasks: each builds a stage's specification, runs it, and tells MLflow what came out."""

@@ -1,0 +1,105 @@
+"""The stages as Prefect tasks: wiring only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from raft_core.artifacts import ArtifactRef
+from raft_core.evaluation.gate import require_readable
+from raft_core.evaluation.report_config import ReportStage
+from raft_core.rewrite import Shard, shards_for
+from tasks.stage import RunContext, run_stage
+
+BASE = "base"
+# The store is the cache: see tasks/stage.py.
+STAGE_TASK: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+@task(name="prepare", **STAGE_TASK)
+def prepare(context: RunContext) -> State:
+    return run_stage(context, "prepare", context.settings.prepare_stage(), {})
+
+
+@task(name="rewrite", task_run_name="rewrite {shard.index} of {shard.of}", **STAGE_TASK)
+def rewrite_shard(context: RunContext, prepared: ArtifactRef, shard: Shard) -> State:
+    label = "rewrite" if shard.of == 1 else f"rewrite {shard.index + 1}/{shard.of}"
+    config = context.settings.rewrite_stage(shard)
+    return run_stage(context, "rewrite", config, {"prepare": prepared}, label)
+
+
+def rewrite(context: RunContext, prepared: ArtifactRef) -> list[Any]:
+    """All shards of the training rows, as futures."""
+    rows = json.loads((prepared.folder / "counts.json").read_text())["kept"]
+    shards = shards_for(rows, context.settings.rewrite.rows_per_shard)
+    return [rewrite_shard.submit(context, prepared, shard) for shard in shards]
+
+
+@task(name="filter", **STAGE_TASK)
+def filter_rewrites(
+    context: RunContext, prepared: ArtifactRef, rewrites: list[ArtifactRef]
+) -> State:
+    inputs = {"prepare": prepared}
+    inputs |= {f"rewrite.{number:05d}": shard for number, shard in enumerate(rewrites)}
+    return run_stage(context, "filter", context.settings.filter_stage(), inputs)
+
+
+@task(name="fuse", **STAGE_TASK)
+def fuse(context: RunContext, prepared: ArtifactRef, filtered: ArtifactRef) -> State:
+    inputs = {"prepare": prepared, "filter": filtered}
+    return run_stage(context, "fuse", context.settings.fuse_stage(), inputs)
+
+
+@task(name="distill", task_run_name="distill {method}", **STAGE_TASK)
+def distill(
+    context: RunContext, method: str, prepared: ArtifactRef, fused: ArtifactRef | None
+) -> State:
+    """Train one method; `fused` is None for methods that learn the raw answers."""
+    inputs = {"prepare": prepared} if fused is None else {"prepare": prepared, "fuse": fused}
+    config = context.settings.distill_stage(method)
+    return run_stage(context, "distill", config, inputs, f"distill {method}")
+
+
+@task(name="respond", task_run_name="respond {name}", **STAGE_TASK)
+def respond(
+    context: RunContext, name: str, prepared: ArtifactRef, trained: ArtifactRef | None = None
+) -> State:
+    """A trained model, or the base, answers the benchmarks."""
+    inputs = {"prepare": prepared} | ({} if trained is None else {"distill": trained})
+    config = context.settings.respond_stage(trained=trained is not None)
+    return run_stage(context, "respond", config, inputs, f"respond {name}")
+
+
+@task(name="evaluate", task_run_name="evaluate {name}", **STAGE_TASK)
+def evaluate(
+    context: RunContext, name: str, prepared: ArtifactRef, responses: ArtifactRef
+) -> State:
+    inputs = {"prepare": prepared, "respond": responses}
+    config = context.settings.evaluate_stage(trained=name != BASE)
+    return run_stage(context, "evaluate", config, inputs, f"evaluate {name}")
+
+
+@task(name="gate", **STAGE_TASK)
+def gate(context: RunContext, evaluated: ArtifactRef) -> float:
+    """The base's score under the teacher's template; a GateError below the threshold."""
+    scores = json.loads((evaluated.folder / "scores.json").read_text())
+    settings = context.settings
+    with context.noting_failure():
+        return require_readable(scores, settings.gate, settings.base.path)
+
+
+@task(name="report", **STAGE_TASK)
+def report(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
+    settings = context.settings
+    config = ReportStage(
+        domain=settings.domain.name,
+        learning_rates={name: m.learning_rate for name, m in settings.methods.items()},
+        benchmarks=tuple(n for n, b in settings.evaluate.benchmarks.items() if not b.base_only),
+        retained=settings.evaluate.retained,
+        tau=settings.filter.tau,
+    )
+    return run_stage(context, "report", config, inputs)

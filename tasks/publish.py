@@ -1,0 +1,68 @@
+"""What a flow run leaves for people: Prefect artifacts, and the closing lines in the terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from raft_core.artifacts import ArtifactRef
+from raft_core.evaluation.report import comparison_table, interval
+from tasks.stage import RunContext
+
+
+def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str, Any]:
+    """Publish the comparison on the flow run's page; returns what the terminal shows."""
+    report = json.loads((artifacts["report"].folder / "report.json").read_text())
+    benchmarks = list(report["methods"][0]["scores"])
+    slug = context.settings.domain.name.replace("_", "-")
+    create_table_artifact(
+        key=f"comparison-{slug}",
+        table=[_plain(row) for row in report["methods"]],
+        description=f"Domain accuracy and what was retained, {context.settings.domain.name}",
+    )
+    create_markdown_artifact(
+        key=f"report-{slug}",
+        markdown=(artifacts["report"].folder / "report.md").read_text(),
+    )
+    checkpoints = {
+        name.removeprefix("distill."): str(ref.folder / "checkpoint")
+        for name, ref in artifacts.items()
+        if name.startswith("distill.")
+    }
+    return {
+        "domain": report["domain"],
+        "table": comparison_table(report["methods"], benchmarks),
+        "refinement": report["refinement"],
+        "checkpoints": checkpoints,
+        "report": str(artifacts["report"].folder / "report.md"),
+        "mlflow_run": context.tracker.run_id,
+        "mlflow_uri": context.settings.runtime.tracking_uri,
+    }
+
+
+def _plain(row: dict[str, Any]) -> dict[str, str]:
+    cells = {"method": row["label"]}
+    cells |= {name: interval(s["accuracy"], s) for name, s in row["scores"].items()}
+    kept = row["retention"]
+    return cells | {"retention": "" if kept is None else interval(kept["value"], kept)}
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Print the table and where everything lies."""
+    stages = summary["refinement"]["stages"]
+    targets = ", ".join(f"{n} {kind}" for kind, n in summary["refinement"]["targets"].items())
+    print(f"\nDomain: {summary['domain']}\n")
+    print("\n".join(summary["table"]))
+    print()
+    for name, counts in stages.items():
+        reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items())
+        tail = f" ({reasons})" if reasons else ""
+        print(f"{name:<8} {counts['in']} rows in, {counts['kept']} kept{tail}")
+    print(f"targets  {targets}\n")
+    for method, folder in summary["checkpoints"].items():
+        print(f"checkpoint {method:<10} {folder}")
+    print(f"report                {summary['report']}")
+    print(f"MLflow run            {summary['mlflow_run']} in {summary['mlflow_uri']}")
+    print("browse it with        make ui")

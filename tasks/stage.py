@@ -1,0 +1,171 @@
+"""Running one stage: look its key up, lock it, run it in its own process, commit what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect.states import Completed, State
+
+import raft_core
+from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
+from raft_core.config import FrozenConfig
+from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError
+from raft_core.settings import Settings
+from raft_core.stages import STAGES
+from tasks.display import Display
+from tasks.tracking import StageTracker, Tracker
+
+POLL_SECONDS = 0.1
+LOG_TAIL = 15
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all stages of one flow run share.
+
+    `slots` bounds how many processes run at once. `failures` holds the errors of failed stages,
+    the first one first: once there is one, no further process starts.
+    """
+
+    settings: Settings
+    store: Store
+    tracker: Tracker
+    display: Display
+    slots: threading.Semaphore = field(repr=False)
+    failures: list[Exception] = field(default_factory=list)
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failures.append(error)
+            raise
+
+
+def run_stage(
+    context: RunContext,
+    stage: str,
+    config: FrozenConfig,
+    inputs: Mapping[str, ArtifactRef],
+    label: str | None = None,
+) -> State:
+    """The stage's artifact as a Prefect state, named Cached when the store already holds it.
+
+    The store decides, not Prefect: an artifact that is gone or altered is computed again.
+    """
+    label = label or stage
+    spec = STAGES[stage].spec(config, inputs, context.settings.runtime)
+    with ExitStack() as stack:
+        stack.enter_context(context.noting_failure())
+        stack.enter_context(context.store.lock(spec))
+        found = context.store.find(spec)
+        tracked = context.tracker.stage(label, spec, cached=found is not None)
+        stack.enter_context(tracked)
+        if found is None:
+            stack.enter_context(context.slots)
+            if context.failures:
+                raise StageError(f"stage '{label}' was not started: another stage failed")
+            found = compute(context, spec, label, tracked)
+            state = Completed(data=found, message=f"{stage} {spec.key}")
+        else:
+            context.display.cached(label)
+            state = Completed(name="Cached", data=found, message=f"{stage} {spec.key}")
+        tracked.log_artifact(found)
+    return state
+
+
+def compute(
+    context: RunContext, spec: StageSpec, label: str, tracked: StageTracker
+) -> ArtifactRef:
+    """Run the stage's process to its end and commit its folder.
+
+    Raises:
+        StageError: it failed; its work folder stays, so that it can resume.
+        InputError: it refused its input.
+    """
+    work = context.store.work_folder(spec)
+    shutil.rmtree(work / "out", ignore_errors=True)
+    (work / "events.jsonl").unlink(missing_ok=True)
+    (work / "spec.json").write_text(spec.model_dump_json(indent=1))
+    watch = Stopwatch()
+    with open(work / "log.txt", "a") as log:
+        process = subprocess.Popen(
+            command(spec, work), stdout=log, stderr=subprocess.STDOUT, env=environment()
+        )
+        try:
+            for event in follow(process, work / "events.jsonl"):
+                handle(event, label, context, tracked)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode != 0:
+        context.display.failed(label)
+        raise failure(label, process.returncode, work / "log.txt")
+    context.display.finished(label, watch.seconds)
+    return context.store.commit(spec, work, watch.seconds)
+
+
+def command(spec: StageSpec, work: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "raft_core", spec.stage),
+        *("--spec", str(work / "spec.json")),
+        *("--out", str(work / "out")),
+        *("--events", str(work / "events.jsonl")),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """The stage imports the same code, wherever the flow was started from."""
+    root = str(Path(raft_core.__file__).resolve().parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
+
+
+def follow(process: subprocess.Popen[Any], events: Path) -> Iterator[dict[str, Any]]:
+    """Events as the process writes them, until it ends."""
+    position, partial = 0, ""
+    while True:
+        ended = process.poll() is not None
+        if events.is_file():
+            with open(events, encoding="utf-8") as handle:
+                handle.seek(position)
+                partial += handle.read()
+                position = handle.tell()
+            *complete, partial = partial.split("\n")
+            yield from (json.loads(line) for line in complete if line)
+        if ended:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def handle(
+    event: dict[str, Any], label: str, context: RunContext, tracked: StageTracker
+) -> None:
+    if event["kind"] == "progress":
+        context.display.progress(label, event["done"], event["total"])
+    elif event["kind"] == "metrics":
+        tracked.live_metrics(event["step"], event["values"])
+    elif event["kind"] == "note":
+        context.display.note(event["text"])
+
+
+def failure(label: str, code: int, log: Path) -> StageError | InputError:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    refused = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if code == EXIT_BAD_INPUT and refused:
+        return InputError(refused[-1])
+    tail = "\n".join(lines[-LOG_TAIL:])
+    return StageError(f"stage '{label}' ended with code {code}; its log is {log}:\n{tail}")

@@ -1,0 +1,289 @@
+"""MLflow: one run per flow run, a child run per stage. The only module that imports mlflow.
+
+Tracking never takes a run down: a call that fails is reported once and then left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.records import read_jsonl
+from raft_core.settings import Settings
+
+EXPERIMENT = "raft"
+TABLE_ROWS = 500
+LOGGED_MODEL_LIMIT_BYTES = 2 * 2**30
+logger = logging.getLogger("raft.tracking")
+
+
+def never_fatal(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a failing call to MLflow into one warning."""
+
+    @wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # whatever a tracking server does must not stop training
+            logger.warning("MLflow: %s failed: %s", method.__name__, error)
+            return None
+
+    return guarded
+
+
+class Tracker:
+    """The parent run of a flow run."""
+
+    def __init__(self, settings: Settings) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        self._settings = settings
+        self._client: Any = None
+        self.experiment_id = ""
+        self.run_id = ""
+
+    def __enter__(self) -> Tracker:
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end("FINISHED" if error is None else "FAILED")
+
+    @never_fatal
+    def _start(self) -> None:
+        from mlflow import MlflowClient
+
+        runtime = self._settings.runtime
+        runtime.home_folder.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(runtime.tracking_uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            location = None
+            if runtime.tracking_uri.startswith("sqlite:"):
+                location = (runtime.home_folder / "mlartifacts").as_uri()
+            self.experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
+        else:
+            self.experiment_id = experiment.experiment_id
+        domain = self._settings.domain.name
+        run = client.create_run(
+            self.experiment_id,
+            run_name=f"{domain} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+            tags={"raft.domain": domain, "raft.profile": self._settings.profile},
+        )
+        self._client, self.run_id = client, run.info.run_id
+        log_params(client, self.run_id, self._settings.model_dump(mode="json"))
+
+    @never_fatal
+    def _end(self, status: str) -> None:
+        if self._client is not None:
+            self._client.set_terminated(self.run_id, status)
+
+    def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
+        """The child run of one stage, to be entered."""
+        return StageTracker(self, self._client, label, spec, cached)
+
+    @never_fatal
+    def log_report(self, report: ArtifactRef) -> None:
+        """The comparison on the parent run: table, plots, and a metric per method and score."""
+        if self._client is None:
+            return
+        for path in sorted(report.folder.iterdir()):
+            if path.suffix in {".png", ".md", ".json"} and path.name != "record.json":
+                self._client.log_artifact(self.run_id, str(path))
+        content = json.loads((report.folder / "report.json").read_text())
+        for row in content["methods"]:
+            values = {f"{row['method']}.{k}": s["accuracy"] for k, s in row["scores"].items()}
+            if row["retention"]:
+                values[f"{row['method']}.retention"] = row["retention"]["value"]
+            log_metrics(self._client, self.run_id, values)
+
+
+class StageTracker:
+    """One stage's child run: parameters, live curves, tables, inputs, the checkpoint."""
+
+    def __init__(
+        self, parent: Tracker, client: Any, label: str, spec: StageSpec, cached: bool
+    ) -> None:
+        self._parent, self._client, self._label = parent, client, label
+        self._spec, self._cached = spec, cached
+        self._run_id = ""
+
+    def __enter__(self) -> StageTracker:
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end("FINISHED" if error is None else "FAILED")
+
+    @never_fatal
+    def _start(self) -> None:
+        if self._client is None:
+            return
+        run = self._client.create_run(
+            self._parent.experiment_id,
+            run_name=self._label,
+            tags={
+                "mlflow.parentRunId": self._parent.run_id,
+                "raft.stage": self._spec.stage,
+                "raft.key": self._spec.key,
+                "raft.cached": str(self._cached).lower(),
+            },
+        )
+        self._run_id = run.info.run_id
+        log_params(self._client, self._run_id, self._spec.config)
+
+    @never_fatal
+    def _end(self, status: str) -> None:
+        if self._run_id:
+            self._client.set_terminated(self._run_id, status)
+
+    @never_fatal
+    def live_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if self._run_id:
+            log_metrics(self._client, self._run_id, values, step)
+
+    @never_fatal
+    def log_artifact(self, artifact: ArtifactRef) -> None:
+        """What the stage made, in the form in which people browse it."""
+        if not self._run_id:
+            return
+        self._client.set_tag(self._run_id, "raft.artifact", artifact.path)
+        counts = artifact.folder / "counts.json"
+        if counts.is_file():
+            content = json.loads(counts.read_text())
+            rejected = {f"rejected.{reason}": n for reason, n in content["rejected"].items()}
+            totals = {"rows.in": content["in"], "rows.kept": content["kept"]}
+            log_metrics(self._client, self._run_id, totals | rejected)
+        logging_of_stage = getattr(self, f"_log_{artifact.stage}", None)
+        if logging_of_stage is not None:
+            logging_of_stage(artifact)
+
+    def _log_prepare(self, artifact: ArtifactRef) -> None:
+        import pandas
+        from mlflow.data.pandas_dataset import from_pandas
+        from mlflow.entities import DatasetInput, InputTag
+
+        domain = self._spec.config["domain"]
+        inputs = []
+        for split in ("train", "validation", "test"):
+            frame = pandas.DataFrame(read_jsonl(artifact.folder / f"{split}.jsonl"))
+            dataset = from_pandas(
+                frame[["id", "question", "answer"]],
+                source=domain["data"]["path"],
+                name=f"{domain['name']}-{split}",
+            )
+            tag = InputTag(key="mlflow.data.context", value=split)
+            inputs.append(DatasetInput(dataset._to_mlflow_entity(), [tag]))
+        self._client.log_inputs(self._run_id, inputs)
+
+    def _log_filter(self, artifact: ArtifactRef) -> None:
+        self._table(artifact, "filtered.jsonl", "rewrites.json")
+
+    def _log_fuse(self, artifact: ArtifactRef) -> None:
+        def readable(row: dict[str, Any]) -> dict[str, Any]:
+            votes = [candidate["votes"] for candidate in row["candidates"]]
+            return {k: v for k, v in row.items() if k != "candidates"} | {
+                "votes": json.dumps(votes)
+            }
+
+        self._table(artifact, "lineage.jsonl", "lineage.json", readable)
+
+    def _log_distill(self, artifact: ArtifactRef) -> None:
+        if self._cached:
+            for entry in read_jsonl(artifact.folder / "curves.jsonl"):
+                log_metrics(self._client, self._run_id, numbers(entry), int(entry["step"]))
+        self._table(artifact, "rollouts.jsonl", "rollouts.json")
+        checkpoint = artifact.folder / "checkpoint"
+        size = sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
+        if not self._cached and size <= LOGGED_MODEL_LIMIT_BYTES:
+            self._log_model(checkpoint)
+
+    def _log_model(self, checkpoint: Path) -> None:
+        model = self._client.create_logged_model(
+            experiment_id=self._parent.experiment_id,
+            name=self._label.replace(" ", "-").replace("_", "-"),
+            source_run_id=self._run_id,
+            tags={"raft.key": self._spec.key},
+            model_type="causal-lm",
+        )
+        self._client.log_model_artifacts(model.model_id, str(checkpoint))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._client.set_tag(self._run_id, "raft.model_id", model.model_id)
+
+    def _log_evaluate(self, artifact: ArtifactRef) -> None:
+        scores = json.loads((artifact.folder / "scores.json").read_text())
+        for name, score in scores.items():
+            values = {f"{name}.{key}": score[key] for key in ("accuracy", "low", "high")}
+            log_metrics(self._client, self._run_id, values)
+
+        def readable(row: dict[str, Any]) -> dict[str, Any]:
+            votes = {vote["judge"]: vote["verdict"] for vote in row["votes"]}
+            return row | {"votes": json.dumps(votes)}
+
+        self._table(artifact, "verdicts.jsonl", "verdicts.json", readable)
+
+    def _table(
+        self,
+        artifact: ArtifactRef,
+        source: str,
+        name: str,
+        readable: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
+        import pandas
+
+        rows = [readable(row) for row, _ in zip(_read(artifact, source), range(TABLE_ROWS))]  # noqa: B905
+        if rows:
+            self._client.log_table(self._run_id, pandas.DataFrame(rows), name)
+
+
+def _read(artifact: ArtifactRef, name: str) -> Iterable[dict[str, Any]]:
+    return read_jsonl(artifact.folder / name)
+
+
+def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The numeric entries of a curve's point, its step left out."""
+    return {
+        k: float(v) for k, v in entry.items() if isinstance(v, int | float) and k != "step"
+    }
+
+
+def log_metrics(client: Any, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+
+
+def log_params(client: Any, run_id: str, config: Mapping[str, Any]) -> None:
+    """Nested settings as flat parameters, cut to the length that MLflow takes."""
+    from mlflow.entities import Param
+
+    flat = [Param(name, str(value)[:500]) for name, value in flatten(config)]
+    for start in range(0, len(flat), 100):
+        client.log_batch(run_id, params=flat[start : start + 100])
+
+
+def flatten(value: Any, name: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flatten(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
