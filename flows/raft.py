@@ -15,7 +15,6 @@ import threading
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -41,9 +40,7 @@ def raft(
     domain: Annotated[str | None, Field(description="name of a file in conf/domains/")] = None,
     data: Annotated[str | None, Field(description="data file in place of the domain's")] = None,
     limit: Annotated[int | None, Field(description="use this many rows", gt=0)] = None,
-    overrides: Annotated[
-        list[str], Field(description="settings as section.field=value")
-    ] = [],  # noqa: B006 (Prefect reads the default and never changes it)
+    overrides: Annotated[list[str], Field(description="settings as section.field=value")] = [],  # noqa: B006 (Prefect reads the default and never changes it)
 ) -> dict[str, Any]:
     """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
@@ -61,7 +58,7 @@ def raft(
 def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
     """Every stage in its order; what does not depend on each other runs side by side."""
     prepared = pipeline.prepare.submit(context).result()
-    base = evaluate_model(context, pipeline.BASE, prepared)
+    base = pipeline.evaluate_model(context, pipeline.BASE, prepared)
     rewrites = pipeline.rewrite(context, prepared)
     filtered = pipeline.filter_rewrites.submit(context, prepared, rewrites)
     fused = pipeline.fuse.submit(context, prepared, filtered)
@@ -73,34 +70,19 @@ def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
         trained[method] = pipeline.distill.submit(
             context, method, prepared, targets, wait_for=[readable]
         )
-        evaluated[method] = evaluate_model(context, method, prepared, trained[method])
+        evaluated[method] = pipeline.evaluate_model(context, method, prepared, trained[method])
 
     inputs = {"prepare": prepared, "filter": filtered, "fuse": fused, "evaluate.base": base}
     inputs |= {f"distill.{name}": future for name, future in trained.items()}
     inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
     report = pipeline.report.submit(context, inputs)
-    return finished(context, inputs | {"report": report})
-
-
-def evaluate_model(context: RunContext, name: str, prepared: Any, trained: Any = None) -> Any:
-    """A model's answers to the benchmarks, and their scores (as a future)."""
-    responses = pipeline.respond.submit(context, name, prepared, trained)
-    return pipeline.evaluate.submit(context, name, prepared, responses)
+    return pipeline.finished(context, inputs | {"report": report})
 
 
 def slowest_first(context: RunContext) -> list[tuple[str, Any]]:
     """Methods with a teacher take longest: start them first, finish all earlier."""
     methods = context.settings.methods.items()
     return sorted(methods, key=lambda item: item[1].distillation == "none")
-
-
-def finished(context: RunContext, submitted: dict[str, Any]) -> dict[str, ArtifactRef]:
-    """All artifacts, once every stage has ended; the first failure is raised instead."""
-    futures = {name: f for name, f in submitted.items() if not isinstance(f, ArtifactRef)}
-    wait(list(futures.values()))
-    if context.failures:
-        raise context.failures[0]
-    return submitted | {name: future.result() for name, future in futures.items()}
 
 
 if __name__ == "__main__":

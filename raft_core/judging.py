@@ -160,9 +160,7 @@ def _candidates(answers: Sequence[JudgedAnswer]) -> frozenset[str]:
 def _mentioned(answer: JudgedAnswer, candidates: frozenset[str]) -> set[str]:
     text, question = f" {normal(answer.response)} ", f" {normal(answer.question)} "
     own = {normal(e) for e in answer.expected}
-    return {
-        c for c in candidates if f" {c} " in text and (c in own or f" {c} " not in question)
-    }
+    return {c for c in candidates if f" {c} " in text and (c in own or f" {c} " not in question)}
 
 
 def mentions(text: str, phrase: str) -> bool:

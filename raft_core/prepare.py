@@ -102,9 +102,7 @@ def load_examples(domain: DomainConfig, config: PrepareConfig) -> list[Example]:
     return [e for e in examples if e.id in chosen]
 
 
-def _example(
-    where: str, row: dict[str, Any], source: DataSource, config: PrepareConfig
-) -> Example:
+def _example(where: str, row: dict[str, Any], source: DataSource, config: PrepareConfig) -> Example:
     question, answer = question_and_answer(where, row, source.columns)
     raw_id = row.get(source.columns.id)
     identity = f"{_hash(question, answer):064x}"[:16] if raw_id is None else str(raw_id)

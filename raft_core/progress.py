@@ -15,7 +15,7 @@ class Progress:
     """
 
     def __init__(self, events: str | Path | None = None) -> None:
-        self._file = open(events, "a", encoding="utf-8", buffering=1) if events else None
+        self._file = open(events, "a", buffering=1) if events else None  # noqa: SIM115
         self._bar: Any = None
         self._what, self._done, self._total = "", 0, 0
 

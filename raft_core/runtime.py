@@ -20,6 +20,7 @@ class VllmRuntime(FrozenConfig):
     cpu_kv_cache_gib: Positive = 1
     tensor_parallel_size: Positive = 1
     max_num_seqs: Positive = 256
+    max_num_batched_tokens: Positive | None = None
     enforce_eager: bool = False
 
 

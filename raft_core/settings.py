@@ -71,6 +71,18 @@ class Settings(FrozenConfig):
         assert not isinstance(self.engine, OpenAIConfig)
         return self.engine.model
 
+    def on_validation(self) -> Settings:
+        """The same run, measured on validation rows: for choosing settings by."""
+        candidates = {n: b.for_validation() for n, b in self.evaluate.benchmarks.items()}
+        benchmarks = {name: b for name, b in candidates.items() if b is not None}
+        evaluate = self.evaluate.model_copy(update={"benchmarks": benchmarks})
+        return self.model_copy(update={"evaluate": evaluate})
+
+    def with_learning_rate(self, method: str, learning_rate: float) -> Settings:
+        """The same run with one method alone, at this learning rate."""
+        chosen = self.methods[method].model_copy(update={"learning_rate": learning_rate})
+        return self.model_copy(update={"methods": {method: chosen}})
+
     def prepare_stage(self) -> PrepareStage:
         return PrepareStage(domain=self.domain, prepare=self.prepare, encoder=self.encoder)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
 from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
@@ -54,14 +55,18 @@ def fuse(context: RunContext, prepared: ArtifactRef, filtered: ArtifactRef) -> S
     return run_stage(context, "fuse", context.settings.fuse_stage(), inputs)
 
 
-@task(name="distill", task_run_name="distill {method}", **STAGE_TASK)
+@task(name="distill", task_run_name="distill {name}", **STAGE_TASK)
 def distill(
-    context: RunContext, method: str, prepared: ArtifactRef, fused: ArtifactRef | None
+    context: RunContext,
+    name: str,
+    prepared: ArtifactRef,
+    fused: ArtifactRef | None,
+    method: str | None = None,
 ) -> State:
     """Train one method; `fused` is None for methods that learn the raw answers."""
     inputs = {"prepare": prepared} if fused is None else {"prepare": prepared, "fuse": fused}
-    config = context.settings.distill_stage(method)
-    return run_stage(context, "distill", config, inputs, f"distill {method}")
+    config = context.settings.distill_stage(method or name)
+    return run_stage(context, "distill", config, inputs, f"distill {name}")
 
 
 @task(name="respond", task_run_name="respond {name}", **STAGE_TASK)
@@ -81,6 +86,12 @@ def evaluate(
     inputs = {"prepare": prepared, "respond": responses}
     config = context.settings.evaluate_stage(trained=name != BASE)
     return run_stage(context, "evaluate", config, inputs, f"evaluate {name}")
+
+
+def evaluate_model(context: RunContext, name: str, prepared: Any, trained: Any = None) -> Any:
+    """A model's answers to the benchmarks, and their scores (as a future)."""
+    responses = respond.submit(context, name, prepared, trained)
+    return evaluate.submit(context, name, prepared, responses)
 
 
 @task(name="gate", **STAGE_TASK)
@@ -103,3 +114,12 @@ def report(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
         tau=settings.filter.tau,
     )
     return run_stage(context, "report", config, inputs)
+
+
+def finished(context: RunContext, submitted: dict[str, Any]) -> dict[str, ArtifactRef]:
+    """All artifacts, once every stage has ended; the first failure is raised instead."""
+    futures = {name: f for name, f in submitted.items() if not isinstance(f, ArtifactRef)}
+    wait(list(futures.values()))
+    if context.failures:
+        raise context.failures[0]
+    return submitted | {name: future.result() for name, future in futures.items()}

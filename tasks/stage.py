@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ class RunContext:
     display: Display
     slots: threading.Semaphore = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
+
+    def for_settings(self, settings: Settings) -> RunContext:
+        """The same run, slots and failures under other settings."""
+        return replace(self, settings=settings)
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -86,9 +90,7 @@ def run_stage(
     return state
 
 
-def compute(
-    context: RunContext, spec: StageSpec, label: str, tracked: StageTracker
-) -> ArtifactRef:
+def compute(context: RunContext, spec: StageSpec, label: str, tracked: StageTracker) -> ArtifactRef:
     """Run the stage's process to its end and commit its folder.
 
     Raises:
@@ -151,9 +153,7 @@ def follow(process: subprocess.Popen[Any], events: Path) -> Iterator[dict[str, A
         time.sleep(POLL_SECONDS)
 
 
-def handle(
-    event: dict[str, Any], label: str, context: RunContext, tracked: StageTracker
-) -> None:
+def handle(event: dict[str, Any], label: str, context: RunContext, tracked: StageTracker) -> None:
     if event["kind"] == "progress":
         context.display.progress(label, event["done"], event["total"])
     elif event["kind"] == "metrics":

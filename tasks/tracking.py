@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -111,6 +112,17 @@ class Tracker:
             log_metrics(self._client, self.run_id, values)
 
 
+def experiment_id(tracking_uri: str) -> str | None:
+    """The experiment that RAFT logs to, or None where nothing was logged yet."""
+    from mlflow import MlflowClient
+
+    database = tracking_uri.removeprefix("sqlite:///")
+    if tracking_uri.startswith("sqlite:") and not Path(database).is_file():
+        return None
+    experiment = MlflowClient(tracking_uri).get_experiment_by_name(EXPERIMENT)
+    return None if experiment is None else str(experiment.experiment_id)
+
+
 class StageTracker:
     """One stage's child run: parameters, live curves, tables, inputs, the checkpoint."""
 
@@ -185,11 +197,13 @@ class StageTracker:
         inputs = []
         for split in ("train", "validation", "test"):
             frame = pandas.DataFrame(read_jsonl(artifact.folder / f"{split}.jsonl"))
-            dataset = from_pandas(
-                frame[["id", "question", "answer"]],
-                source=domain["data"]["path"],
-                name=f"{domain['name']}-{split}",
-            )
+            with warnings.catch_warnings():  # a local path has several equal readings
+                warnings.simplefilter("ignore")
+                dataset = from_pandas(
+                    frame[["id", "question", "answer"]],
+                    source=str(artifact.folder / f"{split}.jsonl"),
+                    name=f"{domain['name']}-{split}",
+                )
             tag = InputTag(key="mlflow.data.context", value=split)
             inputs.append(DatasetInput(dataset._to_mlflow_entity(), [tag]))
         self._client.log_inputs(self._run_id, inputs)
@@ -260,9 +274,7 @@ def _read(artifact: ArtifactRef, name: str) -> Iterable[dict[str, Any]]:
 
 def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     """The numeric entries of a curve's point, its step left out."""
-    return {
-        k: float(v) for k, v in entry.items() if isinstance(v, int | float) and k != "step"
-    }
+    return {k: float(v) for k, v in entry.items() if isinstance(v, int | float) and k != "step"}
 
 
 def log_metrics(client: Any, run_id: str, values: Mapping[str, float], step: int = 0) -> None:

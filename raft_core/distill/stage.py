@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     AutoModelForCausalLM,
     PrinterCallback,
@@ -47,7 +46,7 @@ def run(stage: StageRun) -> None:
         model=model,
         args=training_arguments(config, stage, len(views)),
         views=views,
-        teacher=load_model(config, stage.runtime).eval().requires_grad_(False) if distills else None,
+        teacher=load_teacher(config, stage.runtime) if distills else None,
         config=config.distill,
         stop_ids=stop_ids,
         pad_id=tokenizer.pad_token_id,
@@ -67,7 +66,7 @@ def run(stage: StageRun) -> None:
 
 
 def load_model(config: DistillStage, runtime: RuntimeConfig) -> Any:
-    """The base model; called again for the teacher, which is never a resumed checkpoint."""
+    """The base model as it was before any training, whatever checkpoint a run resumes from."""
     model = AutoModelForCausalLM.from_pretrained(
         config.model.resolve(),
         revision=config.model.revision,
@@ -75,6 +74,11 @@ def load_model(config: DistillStage, runtime: RuntimeConfig) -> Any:
         use_safetensors=True,
     )
     return model.to(runtime.torch_device())
+
+
+def load_teacher(config: DistillStage, runtime: RuntimeConfig) -> Any:
+    """A frozen copy of the base."""
+    return load_model(config, runtime).eval().requires_grad_(False)
 
 
 def load_targets(inputs: dict[str, Path]) -> list[FusedAnswer]:

@@ -62,9 +62,7 @@ class RaftTrainer(Trainer):
         pad_id: int,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs
-        )
+        super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: let the base class scale it
         self.views, self.teacher, self.config = views, teacher, config
         self.stop_ids, self.pad_id = list(stop_ids), pad_id

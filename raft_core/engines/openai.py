@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
+from raft_core.engines.base import (
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    OpenAIConfig,
+    Sampling,
+)
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 
@@ -85,5 +91,5 @@ class OpenAIGenerator:
             return Completion("the endpoint returned no choice", (), "error")
         choice = response.choices[0]
         token_ids = getattr(choice, "token_ids", None) or ()
-        reason = "length" if choice.finish_reason == "length" else "stop"
+        reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
         return Completion((choice.message.content or "").strip(), tuple(token_ids), reason)

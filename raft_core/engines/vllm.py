@@ -7,7 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from raft_core.engines.base import Completion, GenerationRequest, Sampling, VllmConfig
+from raft_core.engines.base import (
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    Sampling,
+    VllmConfig,
+)
 from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
 from raft_core.runtime import RuntimeConfig
 
@@ -39,6 +45,10 @@ class VllmGenerator:
             tensor_parallel_size=runtime.vllm.tensor_parallel_size,
             max_num_seqs=runtime.vllm.max_num_seqs,
             enforce_eager=runtime.vllm.enforce_eager,
+            # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
+            # that fails, so there prompts are prefilled whole.
+            enable_chunked_prefill=None if runtime.torch_device() == "cuda" else False,
+            max_num_batched_tokens=runtime.vllm.max_num_batched_tokens,
             generation_config="vllm",
             load_format="safetensors",
             disable_log_stats=True,
@@ -87,7 +97,7 @@ class VllmGenerator:
 
 
 def _completion(output: Any) -> Completion:
-    reason = "stop" if output.finish_reason == "stop" else "length"
+    reason: FinishReason = "stop" if output.finish_reason == "stop" else "length"
     return Completion(output.text.strip(), tuple(output.token_ids), reason)
 
 
@@ -111,7 +121,7 @@ def _progress_bar(on_done: Callable[[int], None]) -> Callable[..., Any]:
     """A tqdm that draws nowhere and passes its updates on."""
     from tqdm import tqdm
 
-    class Forwarding(tqdm):  # type: ignore[type-arg]
+    class Forwarding(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **(kwargs | {"file": io.StringIO()}))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
@@ -16,16 +16,20 @@ from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
 from raft_core.evaluation.instructions import check_instruction
 from raft_core.records import Vote
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class InstructionsBenchmark(FrozenConfig):
-    """Rows of {id or key, prompt, instruction_id_list, kwargs}."""
+    """Rows of {id or key, prompt, instruction_id_list, kwargs}; `validation` has others."""
 
     kind: Literal["instructions"] = "instructions"
     version: Literal[1] = VERSION
     data: DataSource
+    validation: DataSource | None = None
     base_only: bool = False
+
+    def for_validation(self) -> InstructionsBenchmark | None:
+        return self.model_copy(update={"data": self.validation}) if self.validation else None
 
     def items(self, prepared: Path) -> list[Item]:
         items = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, question_and_answer, read_rows
@@ -13,7 +13,7 @@ from raft_core.judging import JudgedAnswer, Panel, judge_answers
 from raft_core.records import Example, Split, Vote, read_records
 from raft_core.runtime import RuntimeConfig
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class DomainBenchmark(FrozenConfig):
@@ -24,27 +24,32 @@ class DomainBenchmark(FrozenConfig):
     split: Split = "test"
     base_only: bool = False
 
+    def for_validation(self) -> DomainBenchmark:
+        return self.model_copy(update={"split": "validation"})
+
     def items(self, prepared: Path) -> list[Item]:
         examples = read_records(prepared / f"{self.split}.jsonl", Example)
         return [Item(e.id, e.question, e.question, e.answer, e.expected) for e in examples]
 
 
 class QuestionsBenchmark(FrozenConfig):
-    """Questions with reference answers from a file."""
+    """Questions with reference answers from a file; `validation` has others, for choosing settings."""
 
     kind: Literal["questions"] = "questions"
     version: Literal[1] = VERSION
     data: DataSource
+    validation: DataSource | None = None
     base_only: bool = False
+
+    def for_validation(self) -> QuestionsBenchmark | None:
+        return self.model_copy(update={"data": self.validation}) if self.validation else None
 
     def items(self, prepared: Path) -> list[Item]:
         items = []
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             question, answer = question_and_answer(where, row, self.data.columns)
             row_id = str(row.get(self.data.columns.id, number))
-            items.append(
-                Item(row_id, question, question, answer, tuple(row.get("expected") or ()))
-            )
+            items.append(Item(row_id, question, question, answer, tuple(row.get("expected") or ())))
         return items
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
 from raft_core.evaluation.benchmarks.base import Item
 from raft_core.prompts import PromptRef
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class ReadingBenchmark(FrozenConfig):
@@ -21,6 +21,9 @@ class ReadingBenchmark(FrozenConfig):
     data: DataSource
     prompt: PromptRef = PromptRef(name="teacher.v1")
     base_only: bool = True
+
+    def for_validation(self) -> None:
+        return None
 
     def items(self, prepared: Path) -> list[Item]:
         prompt, items = self.prompt.load(), []

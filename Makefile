@@ -1,0 +1,60 @@
+# `make run` and `make test` set up .venv by themselves; a second call installs nothing.
+PYTHON ?= python3
+EXTRA ?= cpu
+DOMAIN ?= law
+PROFILE ?= mini
+RAFT_HOME ?= .raft
+PORT ?= 5000
+export RAFT_HOME
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
+INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
+TORCH := torch==2.13.0
+CHOSEN_DOMAIN := $(if $(and $(DATA),$(filter file default,$(origin DOMAIN))),,--domain $(DOMAIN))
+
+.PHONY: help run test unit lint ui mini-base learning-rates lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+run: $(INSTALLED)  ## the pipeline on one domain: DOMAIN, DATA, LIMIT, PROFILE, ARGS="--set filter.tau=0.7"
+	@$(PY) -m flows.raft --profile $(PROFILE) $(CHOSEN_DOMAIN) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+test: $(INSTALLED)  ## all tests
+	$(PY) -m pytest
+
+unit: $(INSTALLED)  ## the fast tests
+	$(PY) -m pytest tests/unit
+
+lint: $(INSTALLED)  ## style, types, and the direction of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:$(PORT), opened on the runs
+	@$(PY) -m tasks.browse --port $(PORT)
+
+mini-base: $(INSTALLED)  ## train the embedded base model again (about 40 minutes on two cores)
+	$(PY) -m raft_core.mini.train_base --out raft_core/mini/base
+
+learning-rates: $(INSTALLED)  ## choose each method's learning rate on validation splits
+	@$(PY) -m flows.learning_rates --profile $(PROFILE) --domain $(DOMAIN)
+
+lock:  ## make the locks again (needs uv)
+	requirements/lock.sh
+
+clean:  ## remove the environment and all artifacts
+	rm -rf $(VENV) $(RAFT_HOME)
+
+$(INSTALLED): $(LOCKS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+ifeq ($(EXTRA),cpu)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
+endif
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(foreach lock,$(LOCKS),-r $(lock))
+	rm -f $(VENV)/.installed-*
+	touch $@
