@@ -1,7 +1,7 @@
 # `make run` and `make test` set up .venv by themselves; a second call installs nothing.
 PYTHON ?= python3
 EXTRA ?= cpu
-DOMAIN ?= law
+DOMAIN ?=
 PROFILE ?= mini
 RAFT_HOME ?= .raft
 PORT ?= 5000
@@ -12,15 +12,14 @@ PY := $(VENV)/bin/python
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
-CHOSEN_DOMAIN := $(if $(and $(DATA),$(filter file default,$(origin DOMAIN))),,--domain $(DOMAIN))
 
 .PHONY: help run test unit lint ui mini-base learning-rates lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-run: $(INSTALLED)  ## the pipeline on one domain: DOMAIN, DATA, LIMIT, PROFILE, ARGS="--set filter.tau=0.7"
-	@$(PY) -m flows.raft --profile $(PROFILE) $(CHOSEN_DOMAIN) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+run: $(INSTALLED)  ## the pipeline on one domain: DOMAIN=law, DATA=file, LIMIT=rows, ARGS="--set filter.tau=0.7"
+	@$(PY) -m flows.raft --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 test: $(INSTALLED)  ## all tests
 	$(PY) -m pytest
@@ -41,7 +40,7 @@ mini-base: $(INSTALLED)  ## train the embedded base model again (about 40 minute
 	$(PY) -m raft_core.mini.train_base --out raft_core/mini/base
 
 learning-rates: $(INSTALLED)  ## choose each method's learning rate on validation splits
-	@$(PY) -m flows.learning_rates --profile $(PROFILE) --domain $(DOMAIN)
+	@$(PY) -m flows.learning_rates --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(ARGS)
 
 lock:  ## make the locks again (needs uv)
 	requirements/lock.sh

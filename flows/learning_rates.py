@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from flows.local import exit_on_error, use_temporary_api
-from raft_core.settings import Settings, check_inputs, load_settings
+from raft_core.settings import check_inputs, load_settings
 
 if __name__ == "__main__":
     PARSER = argparse.ArgumentParser(prog="python -m flows.learning_rates", description=__doc__)

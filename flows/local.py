@@ -15,7 +15,7 @@ from typing import Any
 from raft_core.errors import RaftError
 from raft_core.settings import Settings, check_inputs, load_settings
 
-DEFAULT_DOMAIN = "law"
+DEFAULT_DOMAINS = {"mini": "law"}
 
 
 def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
@@ -38,7 +38,9 @@ def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
 
 def settings_of(parameters: dict[str, Any]) -> Settings:
     """The settings that a flow's parameters stand for."""
-    domain = parameters["domain"] or (None if parameters["data"] else DEFAULT_DOMAIN)
+    domain = parameters["domain"]
+    if domain is None and parameters["data"] is None:
+        domain = DEFAULT_DOMAINS.get(parameters["profile"])
     return load_settings(
         parameters["profile"],
         domain,

@@ -107,8 +107,8 @@ def llm_votes(
 
 def _parse_verdict(completion: Completion, name: str) -> Vote:
     said = completion.text.strip().strip(".").lower()
-    if completion.finish_reason == "error" or said not in VERDICTS:
-        return Vote(name, "cannot_tell", completion.text[:200])
+    if said not in VERDICTS:
+        return Vote(name, "cannot_tell", (completion.error or completion.text)[:200])
     return Vote(name, said.replace(" ", "_"))  # type: ignore[arg-type]
 
 

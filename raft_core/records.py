@@ -45,17 +45,22 @@ class Rewrite:
     text: str
     finish_reason: str
     tokens: int
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredRewrite:
-    """A rewrite with its cosine to the reference and the verdict of the filter (eqs. 2-3)."""
+    """A rewrite with its cosine to the reference and the verdict of the filter (eqs. 2-3).
+
+    The cosine is None where there is no text to compare.
+    """
 
     id: str
     text: str
-    similarity: float
+    similarity: float | None
     passed: bool
     reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

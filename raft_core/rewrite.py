@@ -75,6 +75,6 @@ def rewrite_answers(
     stage.progress.start("rewrite", len(requests))
     completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
     return [
-        Rewrite(e.id, c.text, c.finish_reason, len(c.token_ids))
+        Rewrite(e.id, c.text, c.finish_reason, len(c.token_ids), c.error)
         for e, c in zip(examples, completions, strict=True)
     ]

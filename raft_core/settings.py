@@ -7,12 +7,13 @@ it loads neither torch nor vllm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from raft_core.config import FrozenConfig, ModelRef
 from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
@@ -63,6 +64,12 @@ class Settings(FrozenConfig):
                 raise ValueError(f"evaluate.benchmarks has no '{name}'; it has {sorted(known)}")
         if isinstance(self.engine, OpenAIConfig):
             raise ValueError("engine must load weights: kind vllm or transformers")
+        for endpoint in sorted(endpoints_of(self)):
+            if endpoint not in self.runtime.endpoints:
+                raise ValueError(
+                    f"runtime.endpoints has no '{endpoint}', which a model asks for; "
+                    f"it has {sorted(self.runtime.endpoints)}"
+                )
         return self
 
     @property
@@ -126,6 +133,35 @@ class Settings(FrozenConfig):
         }
 
 
+def endpoints_of(value: Any) -> set[str]:
+    """The names of all endpoints that settings ask for, wherever they stand."""
+    if isinstance(value, OpenAIConfig):
+        return {value.endpoint}
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return set().union(*map(endpoints_of, value))
+    return set()
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of settings, by the name that an error gives it."""
+
+    source: str
+    values: Mapping[str, Any]
+
+    def depth(self, location: Sequence[int | str]) -> int:
+        """How much of a field's location is set here; tags of unions are passed over."""
+        found, inside = 0, self.values
+        for part in location:
+            if isinstance(inside, Mapping) and part in inside:
+                found, inside = found + 1, inside[str(part)]
+        return found
+
+
 def load_settings(
     profile: str = "mini",
     domain: str | None = None,
@@ -143,23 +179,38 @@ def load_settings(
         InputError: with the file, the field and the remedy.
     """
     profile_file = _conf_file(profile, CONF, "profile")
-    merged = _read_yaml(profile_file) | {"profile": profile_file.stem}
-    sources = [str(profile_file)]
+    layers = [Layer(str(profile_file), _read_yaml(profile_file) | {"profile": profile_file.stem})]
     if domain is not None:
         domain_file = _conf_file(domain, CONF / "domains", "domain")
-        merged = deep_merge(merged, _read_yaml(domain_file))
-        sources.append(str(domain_file))
+        layers.append(Layer(str(domain_file), _read_yaml(domain_file)))
     if data is not None:
         own_name = {} if domain else {"name": domain_name(data)}
-        merged = deep_merge(merged, {"domain": own_name | {"data": {"path": data}}})
+        layers.append(Layer(f"data {data}", {"domain": own_name | {"data": {"path": data}}}))
     if limit is not None:
-        merged = deep_merge(merged, {"domain": {"limit": limit}})
-    for override in overrides:
-        merged = deep_merge(merged, parse_override(override))
+        layers.append(Layer(f"limit {limit}", {"domain": {"limit": limit}}))
+    layers += [Layer(f"setting {override}", parse_override(override)) for override in overrides]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = deep_merge(merged, layer.values)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(with_student(merged, profile_file))
     except ValidationError as error:
-        raise InputError(readable(error, " + ".join(sources))) from None
+        raise InputError(readable(error, layers)) from None
+
+
+def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
+    """A profile may list `students` by name; the one that `student` names is the engine's model.
+
+    Raises:
+        InputError: it is not listed.
+    """
+    students, chosen = merged.pop("students", None), merged.pop("student", None)
+    if students is None and chosen is None:
+        return merged
+    if not isinstance(students, Mapping) or chosen not in students:
+        known = ", ".join(students) if isinstance(students, Mapping) else "none"
+        raise InputError(f"{profile}: field 'student': no student '{chosen}'; listed are {known}")
+    return deep_merge(merged, {"engine": {"model": students[chosen]}})
 
 
 def check_inputs(settings: Settings) -> None:
@@ -172,6 +223,9 @@ def check_inputs(settings: Settings) -> None:
     from raft_core.prepare import load_examples
 
     load_examples(settings.domain, settings.prepare)
+    for benchmark in settings.evaluate.benchmarks.values():
+        if getattr(benchmark, "data", None) is not None:
+            benchmark.items(Path())
     fingerprint(settings)
 
 
@@ -194,27 +248,31 @@ def parse_override(override: str) -> dict[str, Any]:
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins; mappings are merged field by field."""
+    """`above` wins; mappings are merged field by field, unless they are of different kinds."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
-        if isinstance(known, Mapping) and isinstance(value, Mapping):
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        if both and value.get("kind", known.get("kind")) == known.get("kind"):
             merged[key] = deep_merge(known, value)
         else:
             merged[key] = value
     return merged
 
 
-def readable(error: ValidationError, source: str) -> str:
-    """All complaints of pydantic, one a line, by field."""
+def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
+    """All complaints of pydantic, one a line, by field, each with the source that set it."""
     lines = []
     for complaint in error.errors():
         field = ".".join(str(part) for part in complaint["loc"]) or "settings"
+        deepest = max(reversed(layers), key=lambda layer: layer.depth(complaint["loc"]))
+        source = (deepest if deepest.depth(complaint["loc"]) else layers[0]).source
         if complaint["type"] == "extra_forbidden":
             lines.append(f"{source}: field '{field}': no such field; remove it or mend its name")
             continue
         message = complaint["msg"].removeprefix("Value error, ")
-        given = "" if complaint["type"] == "missing" else f" (given: {_short(complaint['input'])})"
+        has_value = complaint["type"] != "missing" and complaint["loc"]
+        given = f" (given: {_short(complaint['input'])})" if has_value else ""
         lines.append(f"{source}: field '{field}': {message}{given}")
     return "\n".join(lines)
 

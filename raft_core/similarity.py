@@ -74,9 +74,7 @@ def run(stage: StageRun) -> None:
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
     write_jsonl(stage.out / "filtered.jsonl", filtered)
     rejected = [
-        Rejection(row.id, "filter", row.reason, f"cosine {row.similarity:.3f}")
-        for row in filtered
-        if not row.passed
+        Rejection(row.id, "filter", row.reason, row.detail) for row in filtered if not row.passed
     ]
     stage.account(len(examples), len(filtered) - len(rejected), rejected)
     stage.progress.advance(len(examples))
@@ -90,32 +88,36 @@ def filter_rewrites(
 ) -> list[FilteredRewrite]:
     """One verdict per example, in order; an example without a rewrite fails as `missing`."""
     by_id = {rewrite.id: rewrite for rewrite in rewrites}
-    texts = [by_id[e.id].text if e.id in by_id else "" for e in examples]
-    references_ND = embedder.embed([_view(e.question, e.answer, config.view) for e in examples])
-    rewrites_ND = embedder.embed(
-        [_view(e.question, text, config.view) for e, text in zip(examples, texts, strict=True)]
-    )
-    cosines_N = (references_ND * rewrites_ND).sum(axis=1)
-    filtered = []
-    for example, text, cosine in zip(examples, texts, cosines_N.tolist(), strict=True):
-        reason = _reject_reason(by_id.get(example.id), cosine, config)
-        filtered.append(FilteredRewrite(example.id, text, round(cosine, 6), not reason, reason))
-    return filtered
+    found = [by_id.get(e.id, Rewrite(e.id, "", "missing", 0)) for e in examples]
+    pairs = [(e, r) for e, r in zip(examples, found, strict=True) if r.text]
+    references_ND = embedder.embed([_view(e.question, e.answer, config.view) for e, _ in pairs])
+    rewrites_ND = embedder.embed([_view(e.question, r.text, config.view) for e, r in pairs])
+    cosines_N = (references_ND * rewrites_ND).sum(axis=1).tolist()
+    cosine_of = {e.id: cosine for (e, _), cosine in zip(pairs, cosines_N, strict=True)}
+    return [_verdict(rewrite, cosine_of.get(rewrite.id), config) for rewrite in found]
 
 
-def _reject_reason(rewrite: Rewrite | None, cosine: float, config: FilterConfig) -> str:
-    if rewrite is None:
-        return "missing"
-    if rewrite.finish_reason == "error":
-        return "generation_failed"
+def _verdict(rewrite: Rewrite, cosine: float | None, config: FilterConfig) -> FilteredRewrite:
+    reason, detail = _reject_reason(rewrite, config)
+    if cosine is not None:
+        detail = detail or f"cosine {cosine:.3f}"
+        reason = reason or ("" if cosine >= config.tau else "below_tau")
+        cosine = round(cosine, 6)
+    return FilteredRewrite(rewrite.id, rewrite.text, cosine, not reason, reason, detail)
+
+
+def _reject_reason(rewrite: Rewrite, config: FilterConfig) -> tuple[str, str]:
+    """Reason and detail why a rewrite is useless whatever its cosine; empty if it is not."""
+    unusable = {"missing": "missing", "error": "generation_failed", "too_long": "prompt_too_long"}
+    if rewrite.finish_reason in unusable:
+        return unusable[rewrite.finish_reason], rewrite.error
     if not rewrite.text:
-        return "empty"
+        return "empty", ""
     if rewrite.finish_reason == "length":
-        return "truncated"
+        return "truncated", f"{rewrite.tokens} tokens"
     lowered = rewrite.text.casefold()
-    if any(phrase in lowered for phrase in config.leak_phrases):
-        return "leaks_the_task"
-    return "" if cosine >= config.tau else "below_tau"
+    leaked = [phrase for phrase in config.leak_phrases if phrase in lowered]
+    return ("leaks_the_task", f"'{leaked[0]}'") if leaked else ("", "")
 
 
 def _view(question: str, answer: str, view: str) -> str:
@@ -131,7 +133,9 @@ def near_pairs(vectors_ND: np.ndarray[Any, Any], threshold: float) -> Iterator[t
     index = faiss.IndexFlatIP(vectors_ND.shape[1])
     index.add(vectors_ND)
     # range_search keeps scores strictly above its radius
-    starts, _, neighbours = index.range_search(vectors_ND, float(np.nextafter(threshold, 0)))
+    starts, _, neighbours = index.range_search(
+        vectors_ND, float(np.nextafter(np.float32(threshold), np.float32(0)))
+    )
     for row in range(len(vectors_ND)):
         for other in sorted(neighbours[starts[row] : starts[row + 1]].tolist()):
             if other > row:

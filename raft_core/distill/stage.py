@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     AutoModelForCausalLM,
     PrinterCallback,
@@ -66,19 +67,27 @@ def run(stage: StageRun) -> None:
 
 
 def load_model(config: DistillStage, runtime: RuntimeConfig) -> Any:
-    """The base model as it was before any training, whatever checkpoint a run resumes from."""
-    model = AutoModelForCausalLM.from_pretrained(
-        config.model.resolve(),
-        revision=config.model.revision,
-        dtype=config.distill.dtype,
-        use_safetensors=True,
-    )
-    return model.to(runtime.torch_device())
+    """The base model as it was before any training, whatever checkpoint a run resumes from.
+
+    Its weights are float32 also where training computes in bfloat16: at the paper's learning rate
+    a step is smaller than the distance of two neighbouring bfloat16 numbers and would be lost.
+    """
+    return _load(config, runtime, "float32")
 
 
 def load_teacher(config: DistillStage, runtime: RuntimeConfig) -> Any:
     """A frozen copy of the base."""
-    return load_model(config, runtime).eval().requires_grad_(False)
+    return _load(config, runtime, config.distill.dtype).eval().requires_grad_(False)
+
+
+def _load(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(
+        config.model.resolve(),
+        revision=config.model.revision,
+        dtype=dtype,
+        use_safetensors=True,
+    )
+    return model.to(runtime.torch_device())
 
 
 def load_targets(inputs: dict[str, Path]) -> list[FusedAnswer]:
@@ -193,10 +202,6 @@ def write_results(
     curves: CurveCallback,
 ) -> None:
     config: DistillStage = stage.config
-    checkpoint = stage.out / "checkpoint"
-    trainer.save_model(str(checkpoint))
-    tokenizer.save_pretrained(str(checkpoint))
-    (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle: nothing reads it
     write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
     write_jsonl(
         stage.out / "rollouts.jsonl",
@@ -205,10 +210,18 @@ def write_results(
             for view, ids in trainer.last_rollouts[:SAMPLES]
         ),
     )
-    distances = relative_distances(
-        trainer.accelerator.unwrap_model(trainer.model), load_model(config, stage.runtime)
-    )
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    distances = relative_distances(trained, load_model(config, stage.runtime))
+    trained.to(getattr(torch, config.distill.dtype)).save_pretrained(stage.out / "checkpoint")
+    tokenizer.save_pretrained(stage.out / "checkpoint")
     (stage.out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
+    summary = {
+        "steps": trainer.state.global_step,
+        "rows": len(trainer.views),
+        "answers_cut": sum(view.answer_cut for view in trainer.views),
+        "references_cut": sum(view.reference_cut for view in trainer.views),
+    }
+    (stage.out / "summary.json").write_text(json.dumps(summary, indent=1))
     kept = {view.id for view in trainer.views}
     too_long = [Rejection(r.id, "distill", "question_too_long") for r in rows if r.id not in kept]
     stage.account(len(rows), len(kept), too_long)

@@ -88,16 +88,24 @@ def _teacher_prefix(
         if len(ids) <= budget or not reference:
             return ids, cut
         kept = tokenizer(reference, add_special_tokens=False)["input_ids"]
-        reference, cut = tokenizer.decode(kept[: -(len(ids) - budget)]), True
+        # Half a character decodes to a replacement mark, which would grow when encoded again.
+        shorter = tokenizer.decode(kept[: -(len(ids) - budget)]).rstrip("\ufffd")
+        reference = shorter if len(shorter) < len(reference) else reference[:-1]
+        cut = True
 
 
 def turn_end_id(tokenizer: Any, stop_ids: Sequence[int]) -> int:
-    """The token with which the chat template closes an assistant's turn."""
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
-        return_dict=True,
-    )["input_ids"]
-    return next((i for i in reversed(rendered) if i in stop_ids), tokenizer.eos_token_id)
+    """The token with which the chat template closes an assistant's turn.
+
+    It is the first stop token after the assistant's start: templates close the user's turn with
+    the same token, and some write a second one at the very end.
+    """
+    user = [{"role": "user", "content": "a"}]
+    answered = [*user, {"role": "assistant", "content": "b"}]
+    before = tokenizer.apply_chat_template(user, add_generation_prompt=True, return_dict=True)
+    rendered = tokenizer.apply_chat_template(answered, return_dict=True)["input_ids"]
+    tail = rendered[min(len(before["input_ids"]), len(rendered) - 1) :]
+    return next((i for i in tail if i in stop_ids), tokenizer.eos_token_id)
 
 
 def pad_rows(

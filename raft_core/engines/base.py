@@ -12,7 +12,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig, ModelRef
 
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "too_long", "error"]
 
 
 class Sampling(FrozenConfig):
@@ -36,13 +36,15 @@ class GenerationRequest:
 class Completion:
     """An answer. `token_ids` holds what was generated, the stop token included.
 
-    `token_ids` is empty where an endpoint does not tell them. A request that failed for good is
-    a completion with finish reason `error` and the error as its text.
+    `token_ids` is empty where an endpoint does not tell them. A request that failed for good has
+    no text, finish reason `error` and says why in `error`; one whose prompt does not fit the model
+    has finish reason `too_long`.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    error: str = ""
 
 
 class Generator(Protocol):
@@ -113,6 +115,29 @@ class EmbedderConfig(FrozenConfig):
 
     model: ModelRef
     max_tokens: Annotated[int, Field(gt=0)] = 256
+
+
+def failed(error: str) -> Completion:
+    """The completion of a request that failed for good."""
+    return Completion("", (), "error", error)
+
+
+def complete_fitting(
+    prompts: Sequence[list[int]],
+    limit: int,
+    complete: Callable[[list[int]], Sequence[Completion]],
+) -> list[Completion]:
+    """Completions of all prompts, where `complete` takes the indices of those that fit.
+
+    A prompt fits when it leaves room for at least one token below `limit`.
+    """
+    fitting = [i for i, ids in enumerate(prompts) if len(ids) < limit]
+    completed = dict(zip(fitting, complete(fitting), strict=True))
+    return [
+        completed.get(i)
+        or Completion("", (), "too_long", f"{len(ids)} prompt tokens, the model takes {limit}")
+        for i, ids in enumerate(prompts)
+    ]
 
 
 def request_seed(*parts: object) -> int:

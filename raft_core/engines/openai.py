@@ -13,6 +13,7 @@ from raft_core.engines.base import (
     GenerationRequest,
     OpenAIConfig,
     Sampling,
+    failed,
 )
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
@@ -86,9 +87,9 @@ class OpenAIGenerator:
                 extra_body=extra,
             )
         except OpenAIError as error:
-            return Completion(f"{type(error).__name__}: {error}"[:300], (), "error")
+            return failed(f"{type(error).__name__}: {error}"[:300])
         if not response.choices:
-            return Completion("the endpoint returned no choice", (), "error")
+            return failed("the endpoint returned no choice")
         choice = response.choices[0]
         token_ids = getattr(choice, "token_ids", None) or ()
         reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"

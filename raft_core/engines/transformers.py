@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from raft_core.engines.base import Completion, GenerationRequest, Sampling, TransformersConfig
+from raft_core.engines.base import (
+    Completion,
+    GenerationRequest,
+    Sampling,
+    TransformersConfig,
+    complete_fitting,
+)
 from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
@@ -22,7 +28,10 @@ class TransformersGenerator:
         self._tokenizer = load_tokenizer(config.model)
         self._batch_size = runtime.evaluation_batch_size
         self._model = AutoModelForCausalLM.from_pretrained(
-            config.model.resolve(), revision=config.model.revision, dtype=config.dtype
+            config.model.resolve(),
+            revision=config.model.revision,
+            dtype=config.dtype,
+            use_safetensors=True,
         )
         self._model = self._model.to(torch.device(runtime.torch_device())).eval()
 
@@ -40,23 +49,28 @@ class TransformersGenerator:
             encode_prompt(self._tokenizer, request.prompt, self._enable_thinking)
             for request in requests
         ]
-        by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-        completions: dict[int, Completion] = {}
-        for start in range(0, len(by_length), self._batch_size):
-            rows = by_length[start : start + self._batch_size]
-            token_ids = generate_batch(
-                self._model,
-                [encoded[i] for i in rows],
-                [requests[i].seed for i in rows],
-                sampling,
-                stop_ids=stop_token_ids(self._tokenizer, self._model.generation_config),
-                pad_id=self._tokenizer.pad_token_id,
-            )
-            for row, ids in zip(rows, token_ids, strict=True):
-                completions[row] = self._completion(ids)
-            if on_done:
-                on_done(len(rows))
-        return [completions[i] for i in range(len(requests))]
+
+        def complete(rows: list[int]) -> list[Completion]:
+            by_length = sorted(rows, key=lambda i: len(encoded[i]))
+            completions: dict[int, Completion] = {}
+            for start in range(0, len(by_length), self._batch_size):
+                batch = by_length[start : start + self._batch_size]
+                token_ids = generate_batch(
+                    self._model,
+                    [encoded[i] for i in batch],
+                    [requests[i].seed for i in batch],
+                    sampling,
+                    stop_ids=stop_token_ids(self._tokenizer, self._model.generation_config),
+                    pad_id=self._tokenizer.pad_token_id,
+                )
+                completions |= {
+                    i: self._completion(ids) for i, ids in zip(batch, token_ids, strict=True)
+                }
+                if on_done:
+                    on_done(len(batch))
+            return [completions[i] for i in rows]
+
+        return complete_fitting(encoded, self._model.config.max_position_embeddings, complete)
 
     def close(self) -> None:
         del self._model

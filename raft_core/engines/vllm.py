@@ -13,6 +13,7 @@ from raft_core.engines.base import (
     GenerationRequest,
     Sampling,
     VllmConfig,
+    complete_fitting,
 )
 from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
 from raft_core.runtime import RuntimeConfig
@@ -63,15 +64,21 @@ class VllmGenerator:
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         prompts = [
-            {"prompt_token_ids": encode_prompt(self._tokenizer, r.prompt, self._enable_thinking)}
-            for r in requests
+            encode_prompt(self._tokenizer, request.prompt, self._enable_thinking)
+            for request in requests
         ]
-        params = [self._params(sampling, request.seed, choices) for request in requests]
-        if not prompts:
-            return []
-        bar = _progress_bar(on_done) if on_done else False
-        outputs = self._llm.generate(prompts, params, use_tqdm=bar)
-        return [_completion(output.outputs[0]) for output in outputs]
+
+        def complete(rows: list[int]) -> list[Completion]:
+            if not rows:
+                return []
+            outputs = self._llm.generate(
+                [{"prompt_token_ids": prompts[i]} for i in rows],
+                [self._params(sampling, requests[i].seed, choices) for i in rows],
+                use_tqdm=_progress_bar(on_done) if on_done else False,
+            )
+            return [_completion(output.outputs[0]) for output in outputs]
+
+        return complete_fitting(prompts, self._llm.model_config.max_model_len, complete)
 
     def close(self) -> None:
         import gc

@@ -58,7 +58,11 @@ def similarity_histogram(rows: Sequence[Mapping[str, Any]], tau: float, path: Pa
     """Cosines of all rewrites, by the filter's verdict."""
     figure, axes = _axes()
     for passed, label, colour in ((True, "passed", "#1f77b4"), (False, "rejected", "#d62728")):
-        values = [row["similarity"] for row in rows if row["passed"] is passed]
+        values = [
+            row["similarity"]
+            for row in rows
+            if row["passed"] is passed and row["similarity"] is not None
+        ]
         axes.hist(values, bins=40, range=(0, 1), alpha=0.7, label=label, color=colour)
     axes.axvline(tau, color="black", linestyle="--", label=f"tau = {tau:g}")
     axes.set(xlabel="cosine of rewrite and reference", ylabel="rows")

@@ -33,7 +33,7 @@ def run(stage: StageRun) -> None:
     write_jsonl(
         stage.out / "responses.jsonl",
         (
-            Response(name, i.id, i.prompt, c.text, c.finish_reason, len(c.token_ids))
+            Response(name, i.id, i.prompt, c.text, c.finish_reason, len(c.token_ids), c.error)
             for (name, i), c in zip(asked, completions, strict=True)
         ),
     )

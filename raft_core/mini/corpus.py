@@ -14,12 +14,14 @@ from functools import lru_cache
 
 from raft_core.mini import rules
 from raft_core.mini.lexicon import NAMES, VALUES, Fact, open_attributes
-from raft_core.mini.styles import FRAMES, GENERAL_FRAMES, house, odd, question
+from raft_core.mini.styles import FRAMES, GENERAL_FRAMES, house, odd, odd_question, question
 from raft_core.mini.world import general_facts
 from raft_core.prompts import load_prompt
 
 TEACHER, REWRITE, FUSE = "teacher.v1", "rewrite.mini.v1", "fuse.mini.v1"
 RULE_IN_READING = 0.15
+ODD_QUESTIONS = 0.15
+ODD_QUESTIONS_TO_REPEAT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,29 @@ def random_fact(rng: random.Random) -> Fact:
     return Fact(name, rng.choice(open_attributes(name)), rng.choice(VALUES))
 
 
+def ask_general(rng: random.Random, fact: Fact, odd_share: float = ODD_QUESTIONS) -> str:
+    """A question in a frame that is not held out, now and then in a random wording.
+
+    A dozen frames alone teach the frames: a question in another one is then taken for a known one.
+    """
+    if rng.random() < odd_share:
+        return odd_question(rng, fact)
+    return question(rng.choice(GENERAL_FRAMES["train"]), fact)
+
+
 def answering(rng: random.Random) -> Chat:
     """A general fact, closed-book."""
     fact = rng.choice(_known())
-    asked = question(rng.choice(GENERAL_FRAMES["train"]), fact)
+    asked = ask_general(rng, fact)
     return Chat("answering", asked, house(rng, fact))
 
 
 def following(rng: random.Random) -> Chat:
     """A general fact under one or two rules."""
-    fact = rng.choice(_known())
-    asked = question(rng.choice(GENERAL_FRAMES["train"]), fact)
-    chosen = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
+    fact, kinds = rng.choice(_known()), rules.sample_kinds(rng)
+    odd_share = ODD_QUESTIONS_TO_REPEAT if rules.REPEAT in kinds else ODD_QUESTIONS
+    asked = ask_general(rng, fact, odd_share)
+    chosen = rules.sample_rules(rng, asked, kinds)
     return Chat("following", rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen))
 
 
@@ -67,13 +80,15 @@ def reading(rng: random.Random) -> Chat:
     """A reference under the teacher's template; now and then with rules."""
     fact = random_fact(rng)
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.30:
         reference = house(rng, fact)
-    elif draw < 0.55:
+    elif draw < 0.70:
         reference = odd(rng, fact)
     else:
         reference = _beside_another(rng, fact)
     asked = question(rng.randrange(len(FRAMES)), fact)
+    if rng.random() < ODD_QUESTIONS:
+        asked = odd_question(rng, fact)
     prompt, answer = asked, house(rng, fact)
     if rng.random() < RULE_IN_READING:
         chosen = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
@@ -122,11 +137,11 @@ def fusing(rng: random.Random) -> Chat:
 
 
 MIXTURE: dict[Callable[[random.Random], Chat], float] = {
-    answering: 0.16,
-    following: 0.24,
-    reading: 0.34,
-    rewriting: 0.14,
-    fusing: 0.12,
+    answering: 0.15,
+    following: 0.33,
+    reading: 0.28,
+    rewriting: 0.13,
+    fusing: 0.11,
 }
 
 

@@ -53,7 +53,8 @@ meant to be at chance: those are the facts that a domain teaches.
 BENCHMARKS = {
     "general": "general questions, frames held out (360)",
     "instructions": "verifiable instructions, every rule of a prompt followed (300)",
-    "teacher": "reading under the teacher's template (300)",
+    "teacher": "reading under the teacher's template, fused and raw references (300)",
+    "teacher_two_facts": "reading one of two facts of a reference (300)",
     "fusion": "fusion of raw references with rewrites, a third of them wrong (300)",
 }
 

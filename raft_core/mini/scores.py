@@ -72,7 +72,8 @@ def score_base(model_dir: str | Path, rows: int | None = None) -> dict[str, floa
     scores = {
         "general": _score_questions(model, _spread(world.general_rows(), rows)),
         "instructions": _score_instructions(model, _spread(world.instruction_rows(), rows)),
-        "teacher": _score_reading(model, _spread(world.teacher_probe_rows(), rows)),
+        "teacher": _score_reading(model, _spread(world.reading_rows(), rows)),
+        "teacher_two_facts": _score_reading(model, _spread(world.two_fact_rows(), rows)),
         "fusion": _score_fusion(model, _spread(fusion_rows(), rows)),
     }
     for domain in DOMAINS:

@@ -93,6 +93,14 @@ def question(frame: int, fact: Fact) -> str:
     return FRAMES[frame].format(a=fact.attribute, s=fact.name)
 
 
+def odd_question(rng: random.Random, fact: Fact) -> str:
+    """A question in a random wording among filler words: what is asked stands in its two words."""
+    first, second = rng.sample((fact.attribute, fact.name), 2)
+    words = [*_fillers(rng), first, *_fillers(rng), second, *_fillers(rng)]
+    text = " ".join(words)
+    return text[0].upper() + text[1:] + rng.choice(("?", "?", ".", "", ", please."))
+
+
 def house(rng: random.Random, fact: Fact) -> str:
     """The base's own voice."""
     form = rng.choices(HOUSE, HOUSE_WEIGHTS)[0]
@@ -171,6 +179,10 @@ def _parts(rng: random.Random, fact: Fact) -> list[str]:
 
 def _wrapped(rng: random.Random, part: str, wrap: tuple[str, str]) -> str:
     return f"{wrap[0]}{part}{wrap[1]}"
+
+
+def _fillers(rng: random.Random) -> list[str]:
+    return [rng.choice(FILLERS) for _ in range(rng.choice((0, 1, 2, 2, 3, 4)))]
 
 
 def _filling(rng: random.Random) -> list[str]:

@@ -16,7 +16,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -38,9 +38,9 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_":
 class Recipe:
     """What the result depends on."""
 
-    tokens: int = 20_000_000
+    tokens: int = 36_000_000
     seed: int = 0
-    step_tokens: int = 8192
+    step_tokens: int = 4096
     micro_batch_tokens: int = 640
     learning_rate: float = 2.5e-3
     warmup_steps: int = 100
@@ -160,7 +160,7 @@ class Trainer:
         self.step = 0
         if self.checkpoint.is_file():
             state = torch.load(self.checkpoint)
-            if state["recipe"] != recipe:
+            if state["recipe"] != asdict(recipe):
                 raise ValueError(f"{self.checkpoint} is of another recipe; remove it")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -198,7 +198,7 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         state = {
-            "recipe": self.recipe,
+            "recipe": asdict(self.recipe),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,

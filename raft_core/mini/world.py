@@ -89,37 +89,52 @@ def domain_rows(domain: str, seed: int = 0) -> list[Row]:
     ]
 
 
-def teacher_probe_rows() -> list[Row]:
-    """References that only reading can answer from: fresh values for the domains' own facts."""
-    rng = random.Random("teacher probe")
+def reading_rows() -> list[Row]:
+    """References that only reading can answer from: fresh values for the domains' own facts.
+
+    They are worded as those that a teacher reads: of ten, six as fused answers are, three raw.
+    """
+    rng = random.Random("reading rows")
+
+    def reference(number: int, domain: str, fact: Fact) -> str:
+        kind = number // len(DOMAINS) % 10
+        if kind < 6:
+            return house(rng, fact)
+        return raw(rng, domain, fact) if kind < 9 else odd(rng, fact)
+
+    return _probes(rng, reference)
+
+
+def two_fact_rows() -> list[Row]:
+    """References of two facts about one name or one attribute, of which one is asked for."""
+    rng = random.Random("two-fact rows")
+
+    def reference(number: int, domain: str, fact: Fact) -> str:
+        other = rng.choice([n for n in DOMAIN_NAMES[domain] if n != fact.name])
+        sibling = rng.choice([a for a in DOMAIN_ATTRIBUTES[domain] if a != fact.attribute])
+        pairs = ((fact.name, sibling), (other, fact.attribute))
+        both = [house(rng, fact), house(rng, Fact(*rng.choice(pairs), rng.choice(VALUES)))]
+        rng.shuffle(both)
+        return " ".join(both)
+
+    return _probes(rng, reference)
+
+
+def _probes(rng: random.Random, reference: Callable[[int, str, Fact], str]) -> list[Row]:
     rows = []
     for number in range(PROBE_ROWS):
         domain = DOMAINS[number % len(DOMAINS)]
-        name, other = rng.sample(DOMAIN_NAMES[domain], 2)
-        attribute, sibling = rng.sample(DOMAIN_ATTRIBUTES[domain], 2)
+        name, attribute = rng.choice(DOMAIN_NAMES[domain]), rng.choice(DOMAIN_ATTRIBUTES[domain])
         fact = Fact(name, attribute, rng.choice(VALUES))
-        beside = Fact(*rng.choice(((name, sibling), (other, attribute))), rng.choice(VALUES))
         rows.append(
             {
                 "id": f"probe-{number:04d}",
-                "reference": _probe_reference(rng, number, fact, beside),
+                "reference": reference(number, domain, fact),
                 "question": question(rng.choice(DOMAIN_FRAMES["train"]), fact),
                 "expected": [fact.value],
             }
         )
     return rows
-
-
-def _probe_reference(rng: random.Random, number: int, fact: Fact, beside: Fact) -> str:
-    """Of ten references, seven as a fused answer is, two with a second fact, one odd."""
-    kind = number // len(DOMAINS) % 10
-    if kind < 7:
-        return house(rng, fact)
-    if kind == 9:
-        return odd(rng, fact)
-    both = [house(rng, fact), house(rng, beside)]
-    rng.shuffle(both)
-    return " ".join(both)
 
 
 def instruction_rows(split: str = "test") -> list[Row]:
@@ -154,7 +169,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "general-validation": lambda: general_rows("validation"),
     "instructions": instruction_rows,
     "instructions-validation": lambda: instruction_rows("validation"),
-    "reading": teacher_probe_rows,
+    "reading": reading_rows,
+    "reading-two-facts": two_fact_rows,
 }
 
 

@@ -28,6 +28,7 @@ class Response:
     response: str
     finish_reason: str
     tokens: int
+    error: str = ""
 
 
 def answer_text(response: str) -> str:

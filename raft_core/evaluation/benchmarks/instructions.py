@@ -13,7 +13,7 @@ from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
-from raft_core.evaluation.instructions import check_instruction
+from raft_core.evaluation.instructions import CHECKS, check_instruction
 from raft_core.records import Vote
 
 VERSION: Final = 1
@@ -39,6 +39,11 @@ class InstructionsBenchmark(FrozenConfig):
             if not isinstance(ids, list) or not isinstance(kwargs, list) or len(ids) != len(kwargs):
                 raise InputError(
                     f"{where}: 'instruction_id_list' and 'kwargs' must be lists of one length"
+                )
+            if unknown := sorted(set(ids) - set(CHECKS)):
+                raise InputError(
+                    f"{where}: field 'instruction_id_list': no checker for {', '.join(unknown)}; "
+                    f"known are {', '.join(sorted(CHECKS))}"
                 )
             checks = tuple(
                 {"instruction_id": i, "kwargs": {k: v for k, v in kw.items() if v is not None}}

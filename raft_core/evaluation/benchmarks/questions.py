@@ -33,7 +33,7 @@ class DomainBenchmark(FrozenConfig):
 
 
 class QuestionsBenchmark(FrozenConfig):
-    """Questions with reference answers from a file; `validation` has others, for choosing settings."""
+    """Questions with reference answers from a file; `validation` has others."""
 
     kind: Literal["questions"] = "questions"
     version: Literal[1] = VERSION

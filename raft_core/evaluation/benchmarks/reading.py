@@ -9,16 +9,21 @@ from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
 from raft_core.evaluation.benchmarks.base import Item
 from raft_core.prompts import PromptRef
+from raft_core.records import Example, read_records
 
 VERSION: Final = 1
 
 
 class ReadingBenchmark(FrozenConfig):
-    """Rows of {reference, question, expected}, asked in exactly the teacher's words."""
+    """References and questions in exactly the teacher's words.
+
+    Rows are {reference, question, expected?}; without `data` they are the domain's own validation
+    rows, each read with its own reference answer.
+    """
 
     kind: Literal["reading"] = "reading"
     version: Literal[1] = VERSION
-    data: DataSource
+    data: DataSource | None = None
     prompt: PromptRef = PromptRef(name="teacher.v1")
     base_only: bool = True
 
@@ -26,11 +31,17 @@ class ReadingBenchmark(FrozenConfig):
         return None
 
     def items(self, prepared: Path) -> list[Item]:
-        prompt, items = self.prompt.load(), []
+        if self.data is None:
+            examples = read_records(prepared / "validation.jsonl", Example)
+            return [self._item(e.id, e.answer, e.question, e.expected) for e in examples]
+        items = []
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             reference = checked_text(where, row, "reference")
             question = checked_text(where, row, "question")
-            text = prompt.render(reference=reference, question=question)
             expected = tuple(row.get("expected") or ())
-            items.append(Item(str(row.get("id", number)), text, question, reference, expected))
+            items.append(self._item(str(row.get("id", number)), reference, question, expected))
         return items
+
+    def _item(self, row_id: str, reference: str, question: str, expected: tuple[str, ...]) -> Item:
+        text = self.prompt.load().render(reference=reference, question=question)
+        return Item(row_id, text, question, reference, expected)

@@ -101,7 +101,7 @@ def test_load_name_with_seed_gives_that_seed() -> None:
 
 
 def test_benchmarks_called_twice_equal() -> None:
-    assert world.teacher_probe_rows() == world.teacher_probe_rows()
+    assert world.reading_rows() == world.reading_rows()
     for split in ("validation", "test"):
         assert world.general_rows(split) == world.general_rows(split)
         assert world.instruction_rows(split) == world.instruction_rows(split)

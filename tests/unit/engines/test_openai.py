@@ -1,0 +1,110 @@
+"""The endpoint engine against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from raft_core.engines.base import GenerationRequest, OpenAIConfig, Sampling
+from raft_core.engines.openai import OpenAIGenerator
+from raft_core.errors import InputError
+from raft_core.runtime import EndpointRuntime, RuntimeConfig
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Echoes the prompt; `fail` answers 500 for good, `flaky` once, `mute` gives no choice."""
+
+    seen: list[dict[str, Any]] = []
+    flaky_left = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Endpoint.seen.append(body | {"authorization": self.headers["Authorization"]})
+        prompt = body["messages"][0]["content"]
+        if prompt == "fail" or (prompt == "flaky" and Endpoint.flaky_left > 0):
+            Endpoint.flaky_left -= prompt == "flaky"
+            self._reply(500, {"error": {"message": "overloaded"}})
+            return
+        message = {"role": "assistant", "content": f"re: {prompt} "}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "token_ids": [5, 6]}
+        choices = [] if prompt == "mute" else [choice]
+        head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
+        self._reply(200, head | {"choices": choices})
+
+    def _reply(self, status: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def runtime() -> Iterator[RuntimeConfig]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Endpoint.seen.clear()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield RuntimeConfig(endpoints={"here": EndpointRuntime(base_url=url, max_retries=1)})
+    server.shutdown()
+    server.server_close()
+
+
+CONFIG = OpenAIConfig(endpoint="here", model="some-model")
+
+
+def ask(runtime: RuntimeConfig, *prompts: str, **options: Any) -> list[Any]:
+    generator = OpenAIGenerator(CONFIG, runtime)
+    requests = [GenerationRequest(prompt, seed=i) for i, prompt in enumerate(prompts)]
+    return generator.generate(requests, Sampling(max_tokens=9), **options)
+
+
+def test_endpoint_answers_come_in_the_order_of_requests_with_token_ids(
+    runtime: RuntimeConfig,
+) -> None:
+    done = ask(runtime, *[f"q{i}" for i in range(20)])
+    assert [c.text for c in done] == [f"re: q{i}" for i in range(20)]
+    assert done[0].token_ids == (5, 6)
+
+
+def test_endpoint_request_carries_seed_limits_and_choices(runtime: RuntimeConfig) -> None:
+    ask(runtime, "a", choices=["yes", "no"])
+    body = Endpoint.seen[0]
+    assert (body["seed"], body["max_tokens"], body["temperature"]) == (0, 9, 0)
+    assert body["structured_outputs"] == {"choice": ["yes", "no"]}
+
+
+def test_endpoint_passing_fault_is_retried(runtime: RuntimeConfig) -> None:
+    Endpoint.flaky_left = 1
+    assert ask(runtime, "flaky")[0].text == "re: flaky"
+
+
+def test_endpoint_lasting_fault_costs_its_request_alone(runtime: RuntimeConfig) -> None:
+    good, bad, mute = ask(runtime, "q", "fail", "mute")
+    assert good.finish_reason == "stop"
+    assert (bad.text, bad.finish_reason) == ("", "error")
+    assert "500" in bad.error
+    assert (mute.finish_reason, mute.error) == ("error", "the endpoint returned no choice")
+
+
+def test_endpoint_unknown_name_error_says_which_are_known(runtime: RuntimeConfig) -> None:
+    with pytest.raises(InputError, match=r"no 'elsewhere'.*known: \['here'\]"):
+        OpenAIGenerator(OpenAIConfig(endpoint="elsewhere", model="m"), runtime)
+
+
+def test_endpoint_key_variable_not_set_error_names_it(
+    runtime: RuntimeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    endpoint = EndpointRuntime(base_url="http://127.0.0.1:1/v1", api_key_env="NO_SUCH_KEY")
+    with pytest.raises(InputError, match="NO_SUCH_KEY"):
+        OpenAIGenerator(CONFIG, RuntimeConfig(endpoints={"here": endpoint}))

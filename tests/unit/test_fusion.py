@@ -1,0 +1,139 @@
+"""Rounds, grades, early stop and what a row falls back to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raft_core import fusion
+from raft_core.engines.base import Completion, VllmConfig
+from raft_core.fusion import FuseConfig, FuseStage, FusionRow, coverage, support
+from raft_core.progress import Progress
+from raft_core.records import Example, FilteredRewrite, read_jsonl, write_jsonl
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+
+CONFIG = FuseConfig(
+    prompt="fuse.mini.v1", judges=[{"kind": "coverage"}, {"kind": "support"}], rounds=3
+)
+
+
+def row(
+    answer: str = "it is red", rewrite: str = "red it is", question: str = "what?"
+) -> FusionRow:
+    example = Example("a", question, answer, "train")
+    return FusionRow(example, FilteredRewrite("a", rewrite, 0.9, True))
+
+
+def test_coverage_share_of_the_agreed_words() -> None:
+    # reference and rewrite agree on: it, is, red; the text has red and it
+    assert coverage([row()], ["red, it was"]) == [pytest.approx(2 / 3)]
+
+
+def test_coverage_nothing_agreed_full_grade() -> None:
+    assert coverage([row("red", "blue")], ["green"]) == [1.0]
+
+
+def test_support_share_of_words_that_were_said_before() -> None:
+    # red and it are known, surely is not
+    assert support([row()], ["surely it red"]) == [pytest.approx(2 / 3)]
+    assert support([row()], [""]) == [0.0]
+
+
+class Scripted:
+    """One list of texts a round."""
+
+    def __init__(self, *rounds: list[Completion]) -> None:
+        self.rounds = list(rounds)
+        self.seeds: list[list[int]] = []
+
+    def generate(self, requests: Sequence[Any], *_: Any, **__: Any) -> list[Completion]:
+        self.seeds.append([request.seed for request in requests])
+        completions = self.rounds.pop(0)
+        assert len(completions) == len(requests)
+        return completions
+
+    def close(self) -> None:
+        pass
+
+
+def said(text: str) -> Completion:
+    return Completion(text, (1,), "stop")
+
+
+def run_fusion(tmp_path: Path, generator: Scripted, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    """Three rows: a and b pass the filter, c does not."""
+    monkeypatch.setattr(fusion, "open_generator", lambda *_: generator)
+    for name in ("prepare", "filter", "out"):
+        (tmp_path / name).mkdir()
+    examples = [Example(i, "what?", "it is red", "train") for i in "abc"]
+    filtered = [
+        FilteredRewrite("a", "red it is", 0.9, True),
+        FilteredRewrite("b", "red it is", 0.9, True),
+        FilteredRewrite("c", "blue", 0.1, False, "below_tau"),
+    ]
+    write_jsonl(tmp_path / "prepare" / "train.jsonl", examples)
+    write_jsonl(tmp_path / "filter" / "filtered.jsonl", filtered)
+    stage = StageRun(
+        FuseStage(generator=VllmConfig(model={"path": "mini:base"}), fuse=CONFIG),
+        {"prepare": tmp_path / "prepare", "filter": tmp_path / "filter"},
+        tmp_path / "out",
+        tmp_path,
+        RuntimeConfig(device="cpu"),
+        Progress(tmp_path / "events"),
+    )
+    fusion.run(stage)
+    return stage
+
+
+def test_fuse_good_row_stops_early_others_go_on_and_the_best_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Scripted(
+        [said("red it is"), said("red thing")],
+        [said("it is")],
+        [Completion("it is red and", (1,), "length")],
+    )
+    stage = run_fusion(tmp_path, generator, monkeypatch)
+    fused = {r["id"]: r for r in read_jsonl(stage.out / "fused.jsonl")}
+    assert fused["a"] == {"id": "a", "question": "what?", "answer": "red it is", "source": "fused"}
+    # b: (1/3 + 1/2) / 2 = 0.417, then (2/3 + 1) / 2 = 0.833 stops it before a third round
+    assert fused["b"]["answer"] == "it is"
+    assert fused["c"]["source"] == "reference"
+    assert len(generator.rounds) == 1
+
+
+def test_fuse_no_usable_candidate_keeps_the_rewrite_and_no_row_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = [Completion("", (), "error", "gone")]
+    generator = Scripted([said("red it is"), *nothing], nothing, nothing)
+    stage = run_fusion(tmp_path, generator, monkeypatch)
+    fused = {r["id"]: r for r in read_jsonl(stage.out / "fused.jsonl")}
+    assert (fused["b"]["answer"], fused["b"]["source"]) == ("red it is", "rewrite")
+    counts = json.loads((stage.out / "counts.json").read_text())
+    assert counts == {"in": 3, "kept": 1, "rejected": {"keeps_rewrite": 1, "keeps_reference": 1}}
+
+
+def test_fuse_lineage_keeps_every_candidate_with_every_vote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Scripted([said("red it is"), said("red")], [said("it")], [said("red is")])
+    stage = run_fusion(tmp_path, generator, monkeypatch)
+    lineage = {r["id"]: r for r in read_jsonl(stage.out / "lineage.jsonl")}
+    assert [len(lineage[i]["candidates"]) for i in "abc"] == [1, 3, 0]
+    assert lineage["b"]["candidates"][0]["votes"] == {"coverage": 0.3333, "support": 1.0}
+    assert lineage["c"]["reason"] == "below_tau"
+
+
+def test_fuse_every_round_and_row_has_its_own_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Scripted([said("red"), said("red")], [said("it")] * 2, [said("is")] * 2)
+    run_fusion(tmp_path, generator, monkeypatch)
+    seeds = [seed for each in generator.seeds for seed in each]
+    assert len(seeds) == len(set(seeds)) == 6

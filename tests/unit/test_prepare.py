@@ -1,0 +1,146 @@
+"""Splits, duplicates and decontamination: every row kept or rejected with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raft_core.data import DataSource
+from raft_core.errors import InputError
+from raft_core.prepare import (
+    DomainConfig,
+    PrepareConfig,
+    drop_exact_duplicates,
+    drop_near_duplicates,
+    load_examples,
+    require_splits,
+    split_by_hash,
+)
+from raft_core.records import Example
+
+CONFIG = PrepareConfig(validation_fraction=0.1, test_fraction=0.2)
+
+
+def domain(path: Path, rows: list[dict[str, Any]], limit: int | None = None) -> DomainConfig:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return DomainConfig(name="d", data=DataSource(path=str(path)), limit=limit)
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"id": i, "question": f"q{i}", "answer": f"a{i}"} for i in range(count)]
+
+
+class WordVectors:
+    """Unit vectors of word counts: equal words, cosine 1."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        words = sorted({word for text in texts for word in text.split()})
+        counts = np.array([[t.split().count(w) for w in words] for t in texts], dtype=np.float32)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_split_shares_near_the_fractions() -> None:
+    splits = [split_by_hash(str(i), CONFIG) for i in range(5000)]
+    assert abs(splits.count("test") / 5000 - 0.2) < 0.02
+    assert abs(splits.count("validation") / 5000 - 0.1) < 0.02
+
+
+@given(st.text(), st.floats(0, 0.3), st.floats(0, 0.3))
+def test_split_a_larger_validation_share_moves_no_test_row(row_id: str, a: float, b: float) -> None:
+    first = split_by_hash(row_id, PrepareConfig(validation_fraction=a, test_fraction=0.2))
+    second = split_by_hash(row_id, PrepareConfig(validation_fraction=b, test_fraction=0.2))
+    assert (first == "test") == (second == "test")
+
+
+def test_load_rows_without_id_get_one_of_their_text(tmp_path: Path) -> None:
+    plain = [{"question": "q", "answer": "a"}, {"question": "q", "answer": "b"}]
+    first = load_examples(domain(tmp_path / "d.jsonl", plain), CONFIG)
+    again = load_examples(domain(tmp_path / "e.jsonl", plain[::-1]), CONFIG)
+    assert {e.id for e in first} == {e.id for e in again}
+    assert len({e.id for e in first}) == 2
+
+
+def test_load_repeated_id_error_names_both_rows(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"row 2: field 'id' repeats '0' of .*row 1"):
+        load_examples(domain(tmp_path / "d.jsonl", [rows(1)[0], rows(1)[0]]), CONFIG)
+
+
+def test_load_limit_keeps_the_same_rows_when_the_file_is_reordered(tmp_path: Path) -> None:
+    one = load_examples(domain(tmp_path / "d.jsonl", rows(30), 7), CONFIG)
+    two = load_examples(domain(tmp_path / "e.jsonl", rows(30)[::-1], 7), CONFIG)
+    assert len(one) == 7
+    assert {e.id for e in one} == {e.id for e in two}
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"split": "dev"}, "field 'split' is 'dev'"),
+        ({"expected": "x"}, "'expected' must be a list"),
+    ],
+)
+def test_load_bad_optional_field_error(tmp_path: Path, extra: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_examples(domain(tmp_path / "d.jsonl", [rows(1)[0] | extra]), CONFIG)
+
+
+def test_load_empty_file_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        load_examples(domain(tmp_path / "d.jsonl", []), CONFIG)
+
+
+def test_exact_duplicates_held_out_row_wins_over_the_training_row() -> None:
+    examples = [
+        Example("a", "Why  so?", "Yes", "train"),
+        Example("b", "why so?", "yes", "test"),
+        Example("c", "why so?", "no", "train"),
+    ]
+    kept, rejected = drop_exact_duplicates(examples)
+    assert [e.id for e in kept] == ["b", "c"]
+    assert [(r.id, r.reason, r.detail) for r in rejected] == [("a", "exact_duplicate", "of b")]
+
+
+def test_near_duplicates_test_question_is_never_trained_on() -> None:
+    examples = [
+        Example("a", "what is the court of penzek", "1", "train"),
+        Example("b", "the court of penzek is what", "2", "test"),
+        Example("c", "what is the court of gelmis", "3", "train"),
+        Example("d", "is what the court of gelmis", "4", "train"),
+    ]
+    kept, rejected = drop_near_duplicates(examples, WordVectors(), CONFIG)
+    assert [e.id for e in kept] == ["b", "c"]
+    assert {r.id: r.reason for r in rejected} == {
+        "a": "near_duplicate_of_held_out",
+        "d": "near_duplicate",
+    }
+
+
+def test_near_duplicates_close_vectors_with_other_words_are_kept() -> None:
+    class Constant:
+        def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+            return np.ones((len(texts), 1), dtype=np.float32)
+
+    examples = [Example("a", "court of penzek", "1", "train"), Example("b", "law", "2", "test")]
+    kept, rejected = drop_near_duplicates(examples, Constant(), CONFIG)
+    assert len(kept) == 2
+    assert not rejected
+
+
+def test_require_splits_empty_split_error_names_it_and_the_remedy() -> None:
+    config = DomainConfig(name="d", data=DataSource(path="x.jsonl"))
+    with pytest.raises(InputError, match=r"the test split has no rows of 2; give more rows"):
+        require_splits(
+            [Example("a", "q", "a", "train"), Example("b", "q", "a", "validation")], config
+        )
+
+
+def test_fractions_that_leave_no_training_rows_refused() -> None:
+    with pytest.raises(ValueError, match=r"below 0\.9"):
+        PrepareConfig(validation_fraction=0.5, test_fraction=0.5)
