@@ -13,6 +13,7 @@ from prefect.states import State
 from raft_core.artifacts import ArtifactRef
 from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.report_config import ReportStage
+from raft_core.records import read_jsonl
 from raft_core.rewrite import Shard, shards_for
 from tasks.stage import RunContext, run_stage
 
@@ -35,7 +36,7 @@ def rewrite_shard(context: RunContext, prepared: ArtifactRef, shard: Shard) -> S
 
 def rewrite(context: RunContext, prepared: ArtifactRef) -> list[Any]:
     """All shards of the training rows, as futures."""
-    rows = json.loads((prepared.folder / "counts.json").read_text())["kept"]
+    rows = sum(1 for _ in read_jsonl(prepared.folder / "train.jsonl"))
     shards = shards_for(rows, context.settings.rewrite.rows_per_shard)
     return [rewrite_shard.submit(context, prepared, shard) for shard in shards]
 

@@ -1,0 +1,52 @@
+"""Running the flow from the command line, in small."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A home folder with a small profile, and what its last run printed."""
+
+    home: Path
+    output: str
+    stages: dict[str, str]
+    code: int
+
+
+def small_profile(folder: Path) -> Path:
+    """The embedded default with few steps, two methods, and `transformers` in place of vLLM."""
+    profile = yaml.safe_load((ROOT / "conf" / "mini.yaml").read_text())
+    profile["engine"] |= {"kind": "transformers"}
+    del profile["engine"]["max_model_len"]
+    profile["distill"] |= {"epochs": 0.5, "log_every": 1}
+    del profile["methods"]["sft_fused"]
+    (folder / "small.yaml").write_text(yaml.safe_dump(profile))
+    return folder / "small.yaml"
+
+
+def run_flow(home: Path, *arguments: str, domain: str | None = "law") -> Flow:
+    profile = small_profile(home)
+    command = [sys.executable, "-m", "flows.raft", "--profile", str(profile)]
+    command += ["--domain", domain] if domain else []
+    done = subprocess.run(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=290,
+    )
+    output = done.stdout + done.stderr
+    stages = re.findall(r"^  (\w+(?: \S+)?) +(Cached|failed|[\d.]+ s)$", output, re.MULTILINE)
+    return Flow(home / "home", output, dict(stages), done.returncode)

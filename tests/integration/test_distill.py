@@ -1,0 +1,226 @@
+"""The trainer on the embedded base: the objective in place, what a run leaves, and resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raft_core.config import ModelRef, digest_file
+from raft_core.distill import stage as distill_stage
+from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
+from raft_core.distill.stage import build_views, load_model, load_teacher, training_arguments
+from raft_core.distill.trainer import RaftTrainer
+from raft_core.engines.chat import load_tokenizer
+from raft_core.mini.world import domain_rows
+from raft_core.progress import Progress
+from raft_core.records import FusedAnswer, read_jsonl, write_jsonl
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+
+RAFT = MethodConfig(targets="fused", distillation="answer_conditioned", learning_rate=1e-3)
+SFT = MethodConfig(targets="raw", learning_rate=1e-3)
+STEPS = 6
+
+
+def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
+    distill: dict[str, Any] = {
+        "epochs": STEPS / 4,
+        "batch_size": 4,
+        "dtype": "float32",
+        "gradient_checkpointing": False,
+        "max_prompt_tokens": 192,
+        "max_answer_tokens": 96,
+        "rollout": {"temperature": 1.0, "max_tokens": 24},
+        "log_every": 1,
+        "save_every": 2,
+    }
+    return DistillStage(
+        model=ModelRef(path="mini:base"),
+        method=method,
+        distill=DistillConfig.model_validate(distill | changes),
+        seed=7,
+    )
+
+
+def stage_run(folder: Path, config: DistillStage) -> StageRun:
+    for name in ("out", "scratch", "prepare", "fuse"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = [row for row in domain_rows("law") if row["split"] == "train"][:16]
+    write_jsonl(
+        folder / "fuse" / "fused.jsonl",
+        (FusedAnswer(r["id"], r["question"], r["answer"], "fused") for r in rows),
+    )
+    return StageRun(
+        config,
+        {"prepare": folder / "prepare", "fuse": folder / "fuse"},
+        folder / "out",
+        folder / "scratch",
+        RuntimeConfig(device="cpu"),
+        Progress(folder / "events.jsonl"),
+    )
+
+
+def weights(stage: StageRun) -> str:
+    return digest_file(stage.out / "checkpoint" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
+    stage = stage_run(tmp_path_factory.mktemp("raft"), settings())
+    distill_stage.run(stage)
+    return stage
+
+
+def test_distill_leaves_checkpoint_curves_rollouts_and_distances(finished: StageRun) -> None:
+    curves = list(read_jsonl(finished.out / "curves.jsonl"))
+    assert [point["step"] for point in curves] == list(range(1, STEPS + 1))
+    assert set(curves[0]) >= {
+        "loss", "loss_sft", "loss_kl", "lambda", "ratio_sft_kl", "teacher_mass_in_k",
+        "student_mass_in_k", "student_entropy", "rollout_tokens", "truncated_share",
+    }  # fmt: skip
+    assert all(point["loss_kl"] > 0 for point in curves)
+    assert len(list(read_jsonl(finished.out / "rollouts.jsonl"))) == 4
+    distances = json.loads((finished.out / "weight_distance.json").read_text())
+    assert all(0 < distance < 1 for distance in distances.values())
+    counts = json.loads((finished.out / "counts.json").read_text())
+    assert counts == {"in": 16, "kept": 16, "rejected": {}}
+
+
+def test_distill_first_weight_is_the_ratio_of_the_first_losses(finished: StageRun) -> None:
+    first = next(iter(read_jsonl(finished.out / "curves.jsonl")))
+    expected = min(first["loss_sft"] / first["loss_kl"], 10.0)
+    assert first["lambda"] == pytest.approx(expected, rel=1e-4)
+    assert first["loss"] == pytest.approx(
+        first["loss_sft"] + first["lambda"] * first["loss_kl"], rel=1e-3
+    )
+
+
+def test_distill_artifact_holds_no_pickle(finished: StageRun) -> None:
+    suffixes = {path.suffix for path in finished.out.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".jinja"}
+
+
+def test_distill_same_seed_same_weights_to_the_byte(finished: StageRun, tmp_path: Path) -> None:
+    again = stage_run(tmp_path, settings())
+    distill_stage.run(again)
+    assert weights(again) == weights(finished)
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_distill_cut_off_and_run_again_ends_with_the_same_weights(
+    finished: StageRun, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_run(tmp_path, settings())
+
+    def cut(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == step:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_stage.CurveCallback, "on_step_end", cut)
+        with pytest.raises(Cut):
+            distill_stage.run(stage)
+    distill_stage.run(stage)
+    notes = [e["text"] for e in read_jsonl(tmp_path / "events.jsonl") if e["kind"] == "note"]
+    assert notes == [f"distill: resuming from checkpoint-{step - 1}"]
+    assert weights(stage) == weights(finished)
+
+
+def test_distill_sft_has_no_teacher_and_no_rollouts(tmp_path: Path) -> None:
+    stage = stage_run(tmp_path, settings(SFT))
+    distill_stage.run(stage)
+    curves = list(read_jsonl(stage.out / "curves.jsonl"))
+    assert all("loss_kl" not in point for point in curves)
+    assert curves[-1]["loss"] < curves[0]["loss"]
+    assert not list(read_jsonl(stage.out / "rollouts.jsonl"))
+
+
+def test_distill_accumulated_batch_equals_the_whole_for_sft(tmp_path: Path) -> None:
+    losses = []
+    for accumulation in (1, 2):
+        config = settings(SFT, gradient_accumulation=accumulation)
+        stage = stage_run(tmp_path / str(accumulation), config)
+        distill_stage.run(stage)
+        losses.append([point["loss"] for point in read_jsonl(stage.out / "curves.jsonl")])
+    # Means over half batches weigh tokens a little differently from the mean over the whole.
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def trainer_for(folder: Path) -> RaftTrainer:
+    config, stage = settings(), stage_run(folder, settings())
+    tokenizer = load_tokenizer(config.model)
+    views = build_views(
+        distill_stage.load_targets(stage.inputs), tokenizer, config.distill, tokenizer.eos_token_id
+    )
+    return RaftTrainer(
+        model=load_model(config, stage.runtime),
+        args=training_arguments(config, stage, len(views)),
+        views=views,
+        teacher=load_teacher(config, stage.runtime),
+        config=config.distill,
+        stop_ids=[tokenizer.eos_token_id],
+        pad_id=tokenizer.pad_token_id,
+        processing_class=tokenizer,
+    )
+
+
+@torch.no_grad()
+def log_probabilities(model: Any, prefix: list[int], ids: list[int]) -> torch.Tensor:
+    """float64 logits [T, V] that predict `ids` after `prefix`: one row, no padding."""
+    logits_TV = model(input_ids=torch.tensor([prefix + ids])).logits[0].double()
+    return logits_TV[len(prefix) - 1 : -1]
+
+
+def test_compute_loss_equals_row_by_row_reference_without_padding(tmp_path: Path) -> None:
+    """Eqs. 6-12 by plain loops: the student after x, the teacher after (r, answer, x)."""
+    trainer = trainer_for(tmp_path)
+    with torch.no_grad():  # a student that differs from its teacher
+        for parameter in trainer.model.parameters():
+            parameter.mul_(1.02)
+    loss = trainer.compute_loss(trainer.model, {"rows": torch.tensor([0, 5, 9])})
+    trainer.model.eval()
+    cross_entropies, divergences, config = [], [], trainer.config
+    for view, rollout in trainer.last_rollouts:
+        answer_TV = log_probabilities(trainer.model, view.prompt_ids, view.answer_ids)
+        picked = answer_TV.log_softmax(-1)[range(len(view.answer_ids)), view.answer_ids]
+        cross_entropies.extend((-picked).tolist())
+        student_TV = log_probabilities(trainer.model, view.prompt_ids, rollout)
+        teacher_TV = log_probabilities(trainer.teacher, view.teacher_ids, rollout)
+        tokens = []
+        for student_V, teacher_V in zip(student_TV, teacher_TV, strict=True):
+            kept = teacher_V.argsort(descending=True)[: config.top_k]
+            q = (teacher_V / config.temperature).softmax(-1)[kept]
+            p = (student_V / config.temperature).softmax(-1)[kept]
+            q, p = q / q.sum(), p / p.sum()
+            tokens.append(float((q * (q / p).log()).sum()))
+        divergences.append(config.temperature**2 * sum(tokens) / len(tokens))
+    sft = sum(cross_entropies) / len(cross_entropies)
+    kl = sum(divergences) / len(divergences)
+    assert trainer.window["loss_sft"][0] == pytest.approx(sft, rel=1e-4)
+    assert trainer.window["loss_kl"][0] == pytest.approx(kl, rel=1e-3)
+    assert loss.item() == pytest.approx(sft + min(sft / kl, 10.0) * kl, rel=1e-3)
+
+
+def test_compute_loss_gradient_reaches_the_student_and_not_the_teacher(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path)
+    trainer.compute_loss(trainer.model, {"rows": torch.tensor([0, 1])}).backward()
+    assert all(p.grad is not None for p in trainer.model.parameters())
+    assert trainer.teacher is not None
+    assert not any(p.requires_grad or p.grad is not None for p in trainer.teacher.parameters())
+
+
+def test_rollouts_depend_on_step_row_and_seed_not_on_the_batch(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path)
+    rows = trainer.views[:3]
+    together = trainer._rollouts(rows)
+    assert [trainer._rollouts([row])[0] for row in rows] == together
+    trainer.state.global_step = 1
+    assert trainer._rollouts(rows) != together

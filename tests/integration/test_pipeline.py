@@ -1,0 +1,121 @@
+"""The whole flow as a user starts it, in small: what it prints and what it caches."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.flow import ROOT, Flow, run_flow
+
+PUBMEDQA = ROOT.parent / "shared" / "data" / "pubmedqa" / "train.jsonl"
+CACHED = "Cached"
+
+
+def again(first: Flow, *arguments: str) -> Flow:
+    flow = run_flow(first.home.parent, "--limit", "150", *arguments)
+    assert flow.code == 0, flow.output
+    return flow
+
+
+def report_of(flow: Flow) -> dict[str, Any]:
+    found = re.search(r"^report +(\S+)$", flow.output, re.MULTILINE)
+    assert found
+    return json.loads(Path(found[1]).with_suffix(".json").read_text())
+
+
+def test_flow_runs_every_stage_and_prints_the_table(first: Flow) -> None:
+    assert set(first.stages) == {
+        "prepare", "rewrite", "filter", "fuse", "report", "respond base", "evaluate base",
+        "distill sft_raw", "respond sft_raw", "evaluate sft_raw",
+        "distill raft", "respond raft", "evaluate raft",
+    }  # fmt: skip
+    assert CACHED not in first.stages.values()
+    for label in ("base", "SFT raw", "RAFT"):
+        assert re.search(rf"^\| {label} \|.*\[\d\.\d\d, \d\.\d\d\]", first.output, re.MULTILINE)
+    assert re.search(r"^MLflow run +[0-9a-f]{32} in sqlite:", first.output, re.MULTILINE)
+    checkpoint = re.search(r"^checkpoint raft +(\S+)$", first.output, re.MULTILINE)
+    assert checkpoint
+    assert (Path(checkpoint[1]) / "model.safetensors").is_file()
+
+
+def test_flow_loses_no_row(first: Flow) -> None:
+    stages = report_of(first)["refinement"]["stages"]
+    assert stages["prepare"]["in"] == 150
+    for counts in stages.values():
+        assert counts["in"] == counts["kept"] + sum(counts["rejected"].values())
+
+
+def test_flow_store_holds_no_pickle(first: Flow) -> None:
+    suffixes = {p.suffix for p in (first.home / "store" / "artifacts").rglob("*") if p.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".jinja", ".png", ".md"}
+
+
+def test_flow_again_with_another_runtime_every_stage_cached(first: Flow) -> None:
+    flow = again(
+        first, "--set", "runtime.threads_per_stage=2", "--set", "runtime.parallel_stages=1"
+    )
+    assert set(flow.stages) == set(first.stages)
+    assert set(flow.stages.values()) == {CACHED}
+    assert report_of(flow) == report_of(first)
+
+
+def test_flow_other_tau_runs_again_from_the_filter_on(first: Flow) -> None:
+    flow = again(first, "--set", "filter.tau=1.0")
+    done = {name for name, outcome in flow.stages.items() if outcome != CACHED}
+    assert done == {
+        "filter", "fuse", "distill raft", "respond raft", "evaluate raft", "report",
+    }  # fmt: skip
+
+
+def test_flow_altered_artifact_is_made_again_and_nothing_else(first: Flow) -> None:
+    (fused,) = {
+        path
+        for path in (first.home / "store" / "artifacts" / "fuse").glob("*/fused.jsonl")
+        if path.parent.name in first_keys(first)
+    }
+    before = fused.read_text()
+    fused.write_text(before[:-20])
+    flow = again(first)
+    assert {name for name, outcome in flow.stages.items() if outcome != CACHED} == {"fuse"}
+    assert fused.read_text() == before
+
+
+def first_keys(flow: Flow) -> set[str]:
+    """The keys of the artifacts that the flow's report was made from."""
+    found = re.search(r"^report +(\S+)$", flow.output, re.MULTILINE)
+    assert found
+    record = json.loads((Path(found[1]).parent / "record.json").read_text())
+    return set(record["inputs"].values())
+
+
+def test_flow_base_that_cannot_read_stops_at_the_gate(first: Flow, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    base = ROOT / "raft_core" / "mini" / "base"
+    config = LlamaConfig.from_pretrained(base)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "random")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "random")
+    flow = run_flow(
+        first.home.parent, "--limit", "150", "--set", f"engine.model.path={tmp_path / 'random'}"
+    )
+    assert flow.code == 3
+    assert re.search(r"^error: gate: model .* answers 0\.\d+ of 'reading'", flow.output, re.M)
+    assert "Traceback" not in flow.output
+    assert not any(name.startswith("distill") for name in flow.stages)
+
+
+@pytest.mark.skipif(not PUBMEDQA.is_file(), reason=f"needs the real data of {PUBMEDQA.name}")
+def test_flow_questions_beyond_the_model_keep_their_reference_answers(tmp_path: Path) -> None:
+    flow = run_flow(tmp_path, "--data", str(PUBMEDQA), "--limit", "64", domain=None)
+    assert flow.code == 0, flow.output
+    refinement = report_of(flow)["refinement"]
+    rejected = sum(refinement["stages"]["filter"]["rejected"].values())
+    rows = refinement["stages"]["filter"]["in"]
+    assert rejected > rows / 2
+    assert refinement["targets"]["reference"] >= rejected
+    assert sum(refinement["targets"].values()) == rows
+    assert re.search(r"^filter +\d+ rows in, \d+ kept \(\d+ \w+", flow.output, re.MULTILINE)
