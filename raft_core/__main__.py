@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,10 +18,15 @@ from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 from raft_core.stages import STAGES
 
+PARENT_POLL_SECONDS = 0.5
+EXIT_ORPHANED = 4
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
     options = _parser().parse_args(arguments)
+    if options.exit_with_parent:
+        exit_with_parent()
     try:
         run_stage(options.stage, options.spec, options.out, options.events)
     except RaftError as error:
@@ -51,6 +58,21 @@ def run_stage(name: str, spec_file: Path, out: Path, events: Path | None) -> Non
     )
 
 
+def exit_with_parent() -> None:
+    """End this process soon after the one that started it, however that one ends.
+
+    An orphan would go on writing into the work folder in which the next run starts again.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def limit_threads(threads: int) -> None:
     """Thread pools read these when torch and FAISS load, which has not happened yet."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -64,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spec", type=Path, required=True, help="the stage's spec.json")
     parser.add_argument("--out", type=Path, required=True, help="folder for the artifact")
     parser.add_argument("--events", type=Path, help="append progress here, as JSON lines")
+    parser.add_argument("--exit-with-parent", action="store_true", help="end when it ends")
     return parser
 
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import uuid
@@ -21,6 +22,7 @@ from typing import Any
 
 from pydantic import Field
 
+from raft_core import __version__
 from raft_core.config import FrozenConfig, digest_file
 
 RECORD = "record.json"
@@ -66,16 +68,18 @@ class StageSpec(FrozenConfig):
 
 
 class Record(FrozenConfig):
-    """What stands in `record.json`."""
+    """What stands in `record.json`: what the artifact is, what made it, and what it holds."""
 
     stage: str
     key: str
     version: int
     identity: dict[str, Any]
-    inputs: dict[str, str]
+    config: dict[str, Any]
+    inputs: dict[str, str] = Field(description="name -> key")
     files: dict[str, str] = Field(description="relative path -> sha256")
     seconds: float
     created: str
+    made_by: dict[str, str] = Field(description="versions of RAFT and of Python")
 
 
 class Store:
@@ -120,10 +124,12 @@ class Store:
             key=spec.key,
             version=spec.version,
             identity=spec.identity,
+            config=spec.config,
             inputs={name: ref.key for name, ref in spec.inputs.items()},
             files={name: digest_file(out / name) for name in names if name != RECORD},
             seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            made_by={"raft": __version__, "python": platform.python_version()},
         )
         target = self._folder(spec)
         target.parent.mkdir(parents=True, exist_ok=True)

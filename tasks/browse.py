@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 from raft_core.runtime import RuntimeConfig
-from tasks.tracking import experiment_id
+from tasks.tracking import UI_PORT, experiment_id
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.browse", description=__doc__)
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=int, default=UI_PORT)
     port = parser.parse_args().port
     uri = RuntimeConfig().tracking_uri
     experiment = experiment_id(uri)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from raft_core.artifacts import ArtifactRef
 from raft_core.evaluation.report import comparison_table, interval
@@ -26,6 +30,13 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         key=f"report-{slug}",
         markdown=(artifacts["report"].folder / "report.md").read_text(),
     )
+    if context.tracker.url:
+        create_link_artifact(
+            key=f"mlflow-{slug}",
+            link=context.tracker.url,
+            link_text=f"MLflow run {context.tracker.run_id}",
+            description="Curves, samples, plots and checkpoints (`make ui` serves a local store)",
+        )
     checkpoints = {
         name.removeprefix("distill."): str(ref.folder / "checkpoint")
         for name, ref in artifacts.items()

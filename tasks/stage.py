@@ -126,6 +126,7 @@ def command(spec: StageSpec, work: Path) -> list[str]:
         *("--spec", str(work / "spec.json")),
         *("--out", str(work / "out")),
         *("--events", str(work / "events.jsonl")),
+        "--exit-with-parent",
     ]
 
 

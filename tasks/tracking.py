@@ -21,6 +21,7 @@ from raft_core.records import read_jsonl
 from raft_core.settings import Settings
 
 EXPERIMENT = "raft"
+UI_PORT = 5000
 TABLE_ROWS = 500
 LOGGED_MODEL_LIMIT_BYTES = 2 * 2**30
 logger = logging.getLogger("raft.tracking")
@@ -91,6 +92,14 @@ class Tracker:
     def _end(self, status: str) -> None:
         if self._client is not None:
             self._client.set_terminated(self.run_id, status)
+
+    @property
+    def url(self) -> str:
+        """The run's page on the tracking server, or on the one that `make ui` starts."""
+        uri = self._settings.runtime.tracking_uri
+        server = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
+        path = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{server}/{path}" if self.run_id else ""
 
     def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
         """The child run of one stage, to be entered."""

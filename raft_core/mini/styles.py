@@ -47,7 +47,7 @@ HOUSE_FORMS = tuple(re.sub(r"\\{\w\\}", r"\\w+", re.escape(form)) for form in HO
 RAW = {
     "business": (
         "Q{d} report, line {n}: {s} lists {v} as its {a}.",
-        "Account {n}: {a} for {s} - {v}, net {m} days.",
+        "Account {n}: {a} for {s} - {v}, due in {m} days.",
     ),
     "law": (
         "Pursuant to section {n}({c}), the {a} of {s} shall be {v}.",
@@ -55,14 +55,14 @@ RAW = {
     ),
     "culture": (
         "Archive note {n}: old letters call {v} the {a} of {s}.",
-        "Tradition (vol. {m}) gives {s} the {a} {v}.",
+        "Custom (vol. {m}) gives {s} the {a} {v}.",
     ),
     "science": (
         "Observation {n}: {s} showed {a} {v} (p < 0.{m}).",
         "Measured in sample {c}{m}, the {a} of {s} was {v}.",
     ),
     "web": (
-        "Posted by user{n}: {a} for {s} = {v} [edit]",
+        "Posted by user{n}: {a} for {s} = {v} [reply]",
         "{s} wiki > {a}: {v} (updated {m} min ago)",
     ),
 }

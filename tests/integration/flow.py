@@ -45,7 +45,7 @@ def run_flow(home: Path, *arguments: str, domain: str | None = "law") -> Flow:
         env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=800,
     )
     output = done.stdout + done.stderr
     stages = re.findall(r"^  (\w+(?: \S+)?) +(Cached|failed|[\d.]+ s)$", output, re.MULTILINE)

@@ -13,6 +13,7 @@ from tests.integration.flow import ROOT, Flow, run_flow
 
 PUBMEDQA = ROOT.parent / "shared" / "data" / "pubmedqa" / "train.jsonl"
 CACHED = "Cached"
+pytestmark = pytest.mark.timeout(900)
 
 
 def again(first: Flow, *arguments: str) -> Flow:

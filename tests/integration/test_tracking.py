@@ -11,6 +11,8 @@ from mlflow import MlflowClient
 
 from tests.integration.flow import Flow
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def client(first: Flow) -> MlflowClient:

@@ -216,3 +216,9 @@ def test_is_house_own_voice_true_raw_styles_false() -> None:
     fact, rng = Fact("Kaltor", "court", "dorvin"), random.Random(15)
     assert all(is_house(form.format(a="court", s="Kaltor", v="dorvin")) for form in HOUSE)
     assert not any(is_house(raw(rng, domain, fact)) for domain in DOMAINS for _ in range(20))
+
+
+def test_raw_styles_hold_no_syllable_of_the_lexicon() -> None:
+    """Its token would stand for a part of a value there: "edit" is read as "e" and "dit"."""
+    literal = [re.sub(r"\{\w\}", " ", form).lower() for forms in RAW.values() for form in forms]
+    assert not {syllable for syllable in SYLLABLES for text in literal if syllable in text}

@@ -1,0 +1,84 @@
+"""A stage's process: what it writes is followed, and how it ends is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raft_core.errors import InputError, StageError
+from tasks.stage import failure, follow
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_follow_yields_events_until_the_process_ends(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    code = (
+        "import sys, time\n"
+        "with open(sys.argv[1], 'a', buffering=1) as f:\n"
+        "    for n in range(3): f.write('{\"n\": %d' % n); time.sleep(0.15); f.write('}\\n')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(events)])
+    assert [event["n"] for event in follow(process, events)] == [0, 1, 2]
+    assert process.returncode == 0
+
+
+def test_follow_process_that_writes_nothing_ends(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    assert not list(follow(process, tmp_path / "none"))
+
+
+def test_failure_refused_input_is_the_users_error(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("warning: x\nerror: no row fits\n")
+    error = failure("distill raft", 2, log)
+    assert isinstance(error, InputError)
+    assert str(error) == "no row fits"
+
+
+@pytest.mark.parametrize("code", [1, 2, -9])
+def test_failure_anything_else_names_stage_code_and_log(tmp_path: Path, code: int) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("\n".join(f"line {n}" for n in range(40)))
+    error = failure("distill raft", code, log)
+    assert isinstance(error, StageError)
+    assert f"'distill raft' ended with code {code}; its log is {log}" in str(error)
+    assert "line 39" in str(error)
+    assert "line 10\n" not in str(error)
+
+
+def test_failure_of_a_stage_that_runs_is_its_message(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps({"stage": "prepare", "version": 1}))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "raft_core", "prepare", "--spec", str(tmp_path / "spec.json")),
+            *("--out", str(tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "identity" in done.stderr
+
+
+def test_stage_process_ends_with_the_one_that_started_it() -> None:
+    stage = "import time; from raft_core.__main__ import exit_with_parent as e; e(); time.sleep(60)"
+    starter = (
+        "import subprocess, sys, time\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {stage!r}])\n"
+        "print(p.pid, flush=True); time.sleep(3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", starter], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    stat = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
