@@ -215,7 +215,8 @@ class StageTracker:
                 )
             tag = InputTag(key="mlflow.data.context", value=split)
             inputs.append(DatasetInput(dataset._to_mlflow_entity(), [tag]))
-        self._client.log_inputs(self._run_id, inputs)
+        for run_id in (self._run_id, self._parent.run_id):
+            self._client.log_inputs(run_id, inputs)
 
     def _log_filter(self, artifact: ArtifactRef) -> None:
         self._table(artifact, "filtered.jsonl", "rewrites.json")
