@@ -77,7 +77,7 @@ def grid(context: RunContext) -> dict[tuple[str, float], dict[str, float]]:
         for rate in settings.learning_rate_grid:
             own = context.for_settings(settings.with_learning_rate(method, rate))
             targets = fused if switches.targets == "fused" else None
-            name = f"{method} {rate:.0e}"
+            name = f"{method} {rate:.1e}"
             trained = pipeline.distill.submit(own, name, prepared, targets, method)
             cells[method, rate] = pipeline.evaluate_model(own, name, prepared, trained)
     done = pipeline.finished(context, {str(cell): future for cell, future in cells.items()})

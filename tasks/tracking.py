@@ -113,6 +113,8 @@ class Tracker:
         for path in sorted(report.folder.iterdir()):
             if path.suffix in {".png", ".md", ".json"} and path.name != "record.json":
                 self._client.log_artifact(self.run_id, str(path))
+        page = (report.folder / "report.md").read_text()
+        self._client.set_tag(self.run_id, "mlflow.note.content", page)
         content = json.loads((report.folder / "report.json").read_text())
         for row in content["methods"]:
             values = {f"{row['method']}.{k}": s["accuracy"] for k, s in row["scores"].items()}

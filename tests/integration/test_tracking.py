@@ -44,6 +44,7 @@ def test_parent_run_has_settings_scores_and_a_child_per_stage(runs: dict[str, An
     assert parent.info.status == "FINISHED"
     assert parent.data.params["filter.tau"] == "0.8"
     assert parent.data.tags["raft.domain"] == "law"
+    assert "| RAFT |" in parent.data.tags["mlflow.note.content"]
     assert {"base.domain", "raft.domain", "raft.retention"} <= set(parent.data.metrics)
     assert {
         "prepare",
