@@ -1,13 +1,12 @@
 # `make run` and `make test` set up .venv by themselves; a second call installs nothing.
 PYTHON ?= python3
-EXTRA ?= cpu
+VENV := .venv
+# The extra that is installed already, so that no later call replaces it.
+EXTRA ?= $(firstword $(foreach extra,cpu gpu,$(if $(wildcard $(VENV)/.installed-$(extra)-*),$(extra))) cpu)
 DOMAIN ?=
 PROFILE ?= mini
-RAFT_HOME ?= .raft
 PORT ?= 5000
-export RAFT_HOME
 
-VENV := .venv
 PY := $(VENV)/bin/python
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
@@ -34,9 +33,9 @@ lint: $(INSTALLED)  ## style, types, and the direction of imports
 	$(VENV)/bin/lint-imports
 
 ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:$(PORT), opened on the runs
-	@$(PY) -m tasks.browse --port $(PORT)
+	@$(PY) -m tasks.browse --profile $(PROFILE) --port $(PORT)
 
-mini-base: $(INSTALLED)  ## train the embedded base model again (about 40 minutes on two cores)
+mini-base: $(INSTALLED)  ## train the embedded base model again (about 45 minutes on two cores)
 	$(PY) -m raft_core.mini.train_base --out raft_core/mini/base
 
 learning-rates: $(INSTALLED)  ## choose each method's learning rate on validation splits
@@ -46,7 +45,7 @@ lock:  ## make the locks again (needs uv)
 	requirements/lock.sh
 
 clean:  ## remove the environment and all artifacts
-	rm -rf $(VENV) $(RAFT_HOME)
+	rm -rf $(VENV) $(or $(RAFT_HOME),.raft)
 
 $(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'

@@ -1,7 +1,9 @@
 """Choosing each method's learning rate on validation splits, from one grid for all methods.
 
-The rule is the same for every method: the highest mean of the validation scores (domain, general,
-instructions), averaged over the domains. What it prints goes into the profile by hand.
+The rule is the same for every method: the highest harmonic mean of the validation scores (domain,
+general, instructions), each averaged over the domains. A model has to have learned the domain and
+to have kept the rest; a plain mean would choose a rate at which it learns nothing and so forgets
+nothing. What it prints goes into the profile by hand.
 """
 
 from __future__ import annotations
@@ -10,11 +12,25 @@ import argparse
 import json
 import threading
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, harmonic_mean
 from typing import Any
 
 from flows.local import exit_on_error, use_temporary_api
-from raft_core.settings import check_inputs, load_settings
+from raft_core.errors import InputError
+from raft_core.settings import Settings, checked, load_settings
+
+
+def validation_settings(profile: str, domain: str, overrides: Sequence[str]) -> Settings:
+    """The run to be repeated at every rate, measured on validation rows.
+
+    Raises:
+        InputError: the settings, or what they name, cannot be used for this.
+    """
+    settings = load_settings(profile, domain, overrides)
+    if not settings.learning_rate_grid:
+        raise InputError(f"profile '{profile}': field 'learning_rate_grid' is empty; list some")
+    return checked(settings.on_validation())
+
 
 if __name__ == "__main__":
     PARSER = argparse.ArgumentParser(prog="python -m flows.learning_rates", description=__doc__)
@@ -24,11 +40,12 @@ if __name__ == "__main__":
     PARAMETERS = vars(PARSER.parse_args())
     PARAMETERS["domains"] = PARAMETERS["domains"] or ["law"]
     for name in PARAMETERS["domains"]:
-        checked = exit_on_error(
-            lambda name=name: load_settings(PARAMETERS["profile"], name, PARAMETERS["overrides"])
+        SETTINGS = exit_on_error(
+            lambda name=name: validation_settings(
+                PARAMETERS["profile"], name, PARAMETERS["overrides"]
+            )
         )
-        exit_on_error(lambda checked=checked: check_inputs(checked))
-    use_temporary_api(checked.runtime.home_folder)
+    use_temporary_api(SETTINGS.runtime.home_folder)
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -55,7 +72,7 @@ def learning_rates(
     """Scores of every method at every rate: (method, rate) -> domain -> benchmark -> accuracy."""
     scores: Scores = {}
     for domain in domains:
-        settings = load_settings(profile, domain, overrides).on_validation()
+        settings = validation_settings(profile, domain, overrides)
         with Display() as display, Tracker(settings) as tracker:
             slots = threading.Semaphore(settings.runtime.parallel_stages)
             store = Store(settings.runtime.home_folder / "store")
@@ -91,7 +108,7 @@ def accuracies(folder: Any) -> dict[str, float]:
 
 def chosen_rates(scores: Scores) -> dict[str, float]:
     """The best rate of each method; of equal ones the lowest."""
-    means = {cell: mean_score(by_domain) for cell, by_domain in scores.items()}
+    means = {cell: overall(by_domain) for cell, by_domain in scores.items()}
     return {
         method: min(
             (rate for name, rate in means if name == method),
@@ -101,22 +118,26 @@ def chosen_rates(scores: Scores) -> dict[str, float]:
     }
 
 
-def mean_score(by_domain: dict[str, dict[str, float]]) -> float:
-    return fmean(fmean(accuracies.values()) for accuracies in by_domain.values())
+def mean_scores(by_domain: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Each benchmark's accuracy, averaged over the domains."""
+    benchmarks = next(iter(by_domain.values()))
+    return {b: fmean(scores[b] for scores in by_domain.values()) for b in benchmarks}
+
+
+def overall(by_domain: dict[str, dict[str, float]]) -> float:
+    return harmonic_mean(mean_scores(by_domain).values())
 
 
 def show(scores: Scores) -> None:
     """Print the whole grid and the choice."""
     benchmarks = list(next(iter(next(iter(scores.values())).values())))
-    print(
-        f"\n| method | lr | {' | '.join(benchmarks)} | mean |\n|" + " --- |" * (len(benchmarks) + 3)
-    )
+    print(f"\n| method | lr | {' | '.join(benchmarks)} | harmonic mean |")
+    print("| --- | --- |" + " ---: |" * (len(benchmarks) + 1))
+    chosen = chosen_rates(scores)
     for (method, rate), by_domain in scores.items():
-        means = [fmean(scores[b] for scores in by_domain.values()) for b in benchmarks]
-        cells = " | ".join(f"{mean:.3f}" for mean in means)
-        print(f"| {method} | {rate:.1e} | {cells} | {mean_score(by_domain):.3f} |")
-    for method, rate in chosen_rates(scores).items():
-        print(f"chosen for {method}: {rate:.1e}")
+        cells = [f"{score:.3f}" for score in (*mean_scores(by_domain).values(), overall(by_domain))]
+        mark = " (chosen)" if chosen[method] == rate else ""
+        print(f"| {method} | {rate:.1e}{mark} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raft_core.errors import RaftError
-from raft_core.settings import Settings, check_inputs, load_settings
+from raft_core.settings import Settings, checked, load_settings
 
 DEFAULT_DOMAINS = {"mini": "law"}
 
@@ -53,8 +53,7 @@ def settings_of(parameters: dict[str, Any]) -> Settings:
 def checked_parameters(description: str) -> dict[str, Any]:
     """The command line's parameters, once settings, data and models have been checked."""
     parameters = parse(None, description)
-    settings = exit_on_error(lambda: settings_of(parameters))
-    exit_on_error(lambda: check_inputs(settings))
+    settings = exit_on_error(lambda: checked(settings_of(parameters)))
     use_temporary_api(settings.runtime.home_folder)
     return parameters
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from flows.local import exit_on_error, settings_of
 from raft_core.artifacts import ArtifactRef, Store
-from raft_core.settings import check_inputs
+from raft_core.settings import checked
 from tasks import pipeline, publish
 from tasks.display import Display
 from tasks.stage import RunContext
@@ -44,8 +44,7 @@ def raft(
 ) -> dict[str, Any]:
     """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
-    settings = settings_of(parameters | {"overrides": overrides})
-    check_inputs(settings)
+    settings = checked(settings_of(parameters | {"overrides": overrides}))
     with Display() as display, Tracker(settings) as tracker:
         slots = threading.Semaphore(settings.runtime.parallel_stages)
         store = Store(settings.runtime.home_folder / "store")

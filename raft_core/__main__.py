@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import EXIT_BAD_INPUT, RaftError
+from raft_core.errors import EXIT_BAD_INPUT, InputError, RaftError
 from raft_core.progress import Progress
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
@@ -39,11 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_stage(name: str, spec_file: Path, out: Path, events: Path | None) -> None:
-    spec = StageSpec.model_validate_json(spec_file.read_text())
+    try:
+        spec = StageSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"spec '{spec_file}': {error.strerror}") from None
     runtime = RuntimeConfig.model_validate(spec.runtime)
     limit_threads(runtime.threads_per_stage)
     stage = STAGES[name]
-    scratch = out.parent / "scratch"
+    scratch = out.with_name(f"{out.name}.scratch")
     for folder in (out, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     stage.load()(

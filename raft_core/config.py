@@ -81,6 +81,12 @@ class ModelRef(FrozenConfig):
             return {"digest": digest_folder(self.resolve())}
         return {"hub": self.path, "commit": self._commit()}
 
+    def pinned(self) -> ModelRef:
+        """The same model; of the hub, at the commit that its revision stands for now."""
+        if self.local_folder() is not None:
+            return self
+        return self.model_copy(update={"revision": self._commit()})
+
     def _commit(self) -> str:
         if self.revision and COMMIT.fullmatch(self.revision):
             return self.revision
@@ -126,6 +132,20 @@ def digest_file(path: str | os.PathLike[str]) -> str:
     """sha256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def pinned(value: Any) -> Any:
+    """Settings in which every model of the hub is pinned, so that no stage loads another one."""
+    if isinstance(value, ModelRef):
+        return value.pinned()
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return value.model_copy(update={name: pinned(getattr(value, name)) for name in fields})
+    if isinstance(value, dict):
+        return {key: pinned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(pinned(item) for item in value)
+    return value
 
 
 def fingerprint(value: Any, where: str = "") -> Any:

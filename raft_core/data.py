@@ -167,7 +167,8 @@ def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tu
 
 
 def _from_messages(where: str, messages: Any) -> tuple[str, str]:
-    roles = [m.get("role") for m in messages] if isinstance(messages, list) else []
+    turns = messages if isinstance(messages, list) else []
+    roles = [turn.get("role") if isinstance(turn, dict) else turn for turn in turns]
     if roles[-2:] != ["user", "assistant"] or "assistant" in roles[:-1]:
         raise InputError(
             f"{where}: field 'messages' must hold one user turn and then one assistant turn, "
@@ -179,6 +180,18 @@ def _from_messages(where: str, messages: Any) -> tuple[str, str]:
         f"{system}\n\n{question}" if system else question,
         checked_text(where, messages[-1], "content"),
     )
+
+
+def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
+    """The optional short strings that a right answer contains.
+
+    Raises:
+        InputError: `expected` is no list of strings.
+    """
+    expected = row.get("expected") or ()
+    if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
+        raise InputError(f"{where}: field 'expected' must be a list of strings")
+    return tuple(expected)
 
 
 def checked_text(where: str, row: dict[str, Any], field: str) -> str:
@@ -195,6 +208,8 @@ def checked_text(where: str, row: dict[str, Any], field: str) -> str:
         raise InputError(f"{where}: field '{field}' is empty; fill it or remove the row")
     if "\0" in value:
         raise InputError(f"{where}: field '{field}' holds a NUL character; clean the file")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{where}: field '{field}' holds half of a character; clean the file")
     if len(value) > MAX_TEXT:
         raise InputError(
             f"{where}: field '{field}' has {len(value):,} characters, over {MAX_TEXT:,}; split it"

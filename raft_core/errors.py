@@ -22,5 +22,9 @@ class GateError(RaftError):
     exit_code = EXIT_GATE
 
 
+class EngineError(RaftError):
+    """A model or an endpoint failed so often that its answers are no result."""
+
+
 class StageError(RaftError):
     """A stage process failed; the message ends with the last lines that it wrote."""

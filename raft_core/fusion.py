@@ -6,7 +6,7 @@ Only rows whose rewrite passed the filter are fused; all others keep their refer
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -21,8 +21,14 @@ from raft_core.engines import (
     open_embedder,
     open_generator,
 )
-from raft_core.engines.base import Completion, GenerationRequest, Sampling, request_seed
-from raft_core.prompts import PromptRef
+from raft_core.engines.base import (
+    Completion,
+    GenerationRequest,
+    Sampling,
+    answer_text,
+    request_seed,
+)
+from raft_core.prompts import FusePrompt, GradePrompt, PromptRef
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -61,7 +67,8 @@ class LlmScorer(FrozenConfig):
 
     kind: Literal["llm"] = "llm"
     generator: GeneratorConfig
-    prompt: PromptRef = PromptRef(name="grade.v1")
+    prompt: GradePrompt = PromptRef(name="grade.v1")
+    max_tokens: Annotated[int, Field(gt=0)] = 1024
 
 
 ScorerConfig = Annotated[
@@ -76,7 +83,7 @@ class FuseConfig(FrozenConfig):
     Below `min_score` no candidate is good enough and the row trains on its filtered rewrite.
     """
 
-    prompt: PromptRef = PromptRef(name="fuse.v1")
+    prompt: FusePrompt = PromptRef(name="fuse.v1")
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=1024)
     rounds: Annotated[int, Field(ge=1, le=10)] = 3
     early_stop: UnitInterval = 0.8
@@ -126,9 +133,10 @@ def run(stage: StageRun) -> None:
 def fuse_in_rounds(rows: Sequence[FusionRow], config: FuseStage, stage: StageRun) -> None:
     """Add a judged candidate to every open row, round after round."""
     generator = open_generator(config.generator, stage.runtime)
-    scorers = [
-        open_scorer(judge, generator, config.generator, stage) for judge in config.fuse.judges
-    ]
+    scorers = {
+        f"{judge.kind}_{position}": open_scorer(judge, generator, config.generator, stage)
+        for position, judge in enumerate(config.fuse.judges, 1)
+    }
     active = list(rows)
     for number in range(config.fuse.rounds):
         completions = _fuse_once(active, number, generator, config.fuse)
@@ -160,30 +168,36 @@ def _fuse_once(
     return generator.generate(requests, config.sampling)
 
 
-Scorer = Callable[[Sequence[FusionRow], Sequence[str]], list[float]]
+# A grade in [0, 1] for each text; None where the judge failed to give one.
+Scorer = Callable[[Sequence[FusionRow], Sequence[str]], Sequence[float | None]]
 
 
 def _score_round(
     rows: Sequence[FusionRow],
     completions: Sequence[Completion],
     number: int,
-    scorers: Sequence[tuple[str, Scorer]],
+    scorers: Mapping[str, Scorer],
     config: FuseConfig,
 ) -> None:
     texts = [completion.text for completion in completions]
-    grades = {name: scorer(rows, texts) for name, scorer in scorers}
+    grades = {name: scorer(rows, texts) for name, scorer in scorers.items()}
     for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
-        votes = {name: round(values[i], 4) for name, values in grades.items()}
+        votes = {name: values[i] for name, values in grades.items()}
         finished = completion.finish_reason == "stop" and bool(completion.text)
         row.candidates.append(
             {
                 "round": number,
                 "text": completion.text,
                 "finish_reason": completion.finish_reason,
-                "votes": votes,
-                "mean": round(fmean(votes.values()), 4) if finished else None,
+                "votes": {n: None if v is None else round(v, 4) for n, v in votes.items()},
+                "mean": _mean(votes.values()) if finished else None,
             }
         )
+
+
+def _mean(grades: Iterable[float | None]) -> float:
+    """A failed grade counts as 0: it never makes the panel smaller."""
+    return round(fmean(grade or 0.0 for grade in grades), 4)
 
 
 def fused_answer(row: FusionRow, config: FuseConfig) -> FusedAnswer:
@@ -198,12 +212,12 @@ def fused_answer(row: FusionRow, config: FuseConfig) -> FusedAnswer:
 
 def open_scorer(
     judge: ScorerConfig, generator: Generator, generator_config: GeneratorConfig, stage: StageRun
-) -> tuple[str, Scorer]:
-    """The judge's name and its grading function."""
+) -> Scorer:
+    """The judge's grading function."""
     if judge.kind == "coverage":
-        return "coverage", coverage
+        return coverage
     if judge.kind == "support":
-        return "support", support
+        return support
     if judge.kind == "embedding":
         embedder = open_embedder(judge.encoder, stage.runtime)
 
@@ -212,31 +226,30 @@ def open_scorer(
             cosines_N = (embedder.embed(texts) * kept_ND).sum(axis=1)
             return [max(0.0, value) for value in cosines_N.tolist()]
 
-        return "embedding", cosine
+        return cosine
     same = judge.generator == generator_config
     grader = generator if same else open_generator(judge.generator, stage.runtime)
     return _llm_scorer(judge, grader)
 
 
-def _llm_scorer(judge: LlmScorer, grader: Generator) -> tuple[str, Scorer]:
+def _llm_scorer(judge: LlmScorer, grader: Generator) -> Scorer:
     prompt = judge.prompt.load()
-    model = judge.generator.model
-    name = f"llm:{model if isinstance(model, str) else model.path}"
 
-    def grade(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
+    def grade(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float | None]:
         requests = [
             GenerationRequest(
                 prompt.render(
                     question=row.example.question, reference=row.example.answer, fused=text
                 ),
-                request_seed("grade", name, row.example.id, len(row.candidates)),
+                request_seed("grade", row.example.id, len(row.candidates)),
             )
             for row, text in zip(rows, texts, strict=True)
         ]
-        answers = grader.generate(requests, Sampling(max_tokens=4), choices=GRADES)
-        return [int(a.text) / 10 if a.text in GRADES else 0.0 for a in answers]
+        sampling = Sampling(max_tokens=judge.max_tokens)
+        said = [answer_text(c.text) for c in grader.generate(requests, sampling, choices=GRADES)]
+        return [int(text) / 10 if text in GRADES else None for text in said]
 
-    return name, grade
+    return grade
 
 
 def coverage(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:

@@ -6,7 +6,6 @@ the whole panel says so, so a judge that cannot tell never makes the panel small
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,12 +14,23 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Generator, GeneratorConfig, open_generator
-from raft_core.engines.base import Completion, GenerationRequest, Sampling, request_seed
-from raft_core.prompts import PromptRef
-from raft_core.records import Vote
+from raft_core.engines.base import (
+    Completion,
+    GenerationRequest,
+    Sampling,
+    answer_text,
+    request_seed,
+)
+from raft_core.matching import mentions, normal
+from raft_core.prompts import JudgePrompt, PromptRef
+from raft_core.records import Verdict, Vote
 from raft_core.runtime import RuntimeConfig
 
-VERDICTS = ("correct", "incorrect", "cannot tell")
+VERDICTS: dict[str, Verdict] = {
+    "correct": "correct",
+    "incorrect": "incorrect",
+    "cannot tell": "cannot_tell",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,12 @@ class UnambiguousJudge(FrozenConfig):
 
 
 class LlmJudge(FrozenConfig):
-    """A language model with a verdict of fixed form."""
+    """A language model with a verdict of fixed form; `max_tokens` leaves room for its thinking."""
 
     kind: Literal["llm"] = "llm"
     generator: GeneratorConfig
-    prompt: PromptRef = PromptRef(name="judge.v1")
+    prompt: JudgePrompt = PromptRef(name="judge.v1")
+    max_tokens: Annotated[int, Field(gt=0)] = 1024
 
 
 JudgeConfig = Annotated[
@@ -89,6 +100,11 @@ def majority_correct(votes: Sequence[Vote]) -> bool:
     return 2 * sum(vote.verdict == "correct" for vote in votes) > len(votes)
 
 
+def undecided(votes: Sequence[Vote]) -> bool:
+    """True if so many judges cannot tell that no majority could call the answer correct."""
+    return 2 * sum(vote.verdict != "cannot_tell" for vote in votes) <= len(votes)
+
+
 def llm_votes(
     answers: Sequence[JudgedAnswer], judge: LlmJudge, generator: Generator, name: str
 ) -> list[Vote]:
@@ -101,15 +117,16 @@ def llm_votes(
         )
         for a in answers
     ]
-    completions = generator.generate(requests, Sampling(max_tokens=16), choices=VERDICTS)
+    sampling = Sampling(max_tokens=judge.max_tokens)
+    completions = generator.generate(requests, sampling, choices=tuple(VERDICTS))
     return [_parse_verdict(completion, name) for completion in completions]
 
 
 def _parse_verdict(completion: Completion, name: str) -> Vote:
-    said = completion.text.strip().strip(".").lower()
+    said = answer_text(completion.text).strip(".").lower()
     if said not in VERDICTS:
         return Vote(name, "cannot_tell", (completion.error or completion.text)[:200])
-    return Vote(name, said.replace(" ", "_"))  # type: ignore[arg-type]
+    return Vote(name, VERDICTS[said])
 
 
 def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
@@ -161,16 +178,6 @@ def _mentioned(answer: JudgedAnswer, candidates: frozenset[str]) -> set[str]:
     text, question = f" {normal(answer.response)} ", f" {normal(answer.question)} "
     own = {normal(e) for e in answer.expected}
     return {c for c in candidates if f" {c} " in text and (c in own or f" {c} " not in question)}
-
-
-def mentions(text: str, phrase: str) -> bool:
-    """Whether the words of `phrase` occur in `text`, up to case and punctuation."""
-    return f" {normal(phrase)} " in f" {normal(text)} "
-
-
-def normal(text: str) -> str:
-    """Lower case, words apart by single spaces, no punctuation."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _vote(judge: str, correct: bool) -> Vote:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, question_and_answer, read_rows
+from raft_core.data import DataSource, checked_expected, question_and_answer, read_rows
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.errors import InputError
 from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
 from raft_core.stage import StageRun
 
 VERSION = 1
+# Han, kana and Hangul signs one by one, all else in words.
+SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -32,6 +37,10 @@ class DomainConfig(FrozenConfig):
     limit: Annotated[int, Field(gt=0)] | None = Field(
         None, description="use this many rows, chosen by the hash of their ids"
     )
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows are, not what the domain is called."""
+        return {"data": self.data, "limit": self.limit}
 
 
 class PrepareConfig(FrozenConfig):
@@ -87,11 +96,13 @@ def load_examples(domain: DomainConfig, config: PrepareConfig) -> list[Example]:
     seen: dict[str, str] = {}
     for where, row in read_rows(domain.data):
         example = _example(where, row, domain.data, config)
-        if example.id in seen:
+        if example.id in seen and row.get(domain.data.columns.id) is not None:
             raise InputError(
                 f"{where}: field 'id' repeats '{example.id}' of {seen[example.id]}; "
                 "make ids unique or leave them out"
             )
+        if example.id in seen:  # the same text again: to be rejected as a duplicate
+            example = replace(example, id=f"{example.id}-{len(seen)}")
         seen[example.id] = where
         examples.append(example)
     if not examples:
@@ -106,13 +117,10 @@ def _example(where: str, row: dict[str, Any], source: DataSource, config: Prepar
     question, answer = question_and_answer(where, row, source.columns)
     raw_id = row.get(source.columns.id)
     identity = f"{_hash(question, answer):064x}"[:16] if raw_id is None else str(raw_id)
-    expected = row.get("expected") or ()
-    if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
-        raise InputError(f"{where}: field 'expected' must be a list of strings")
     split = row.get("split") or split_by_hash(identity, config)
     if split not in SPLITS:
         raise InputError(f"{where}: field 'split' is '{split}', not one of {', '.join(SPLITS)}")
-    return Example(identity, question, answer, split, tuple(expected))
+    return Example(identity, question, answer, split, checked_expected(where, row))
 
 
 def split_by_hash(row_id: str, config: PrepareConfig) -> Split:
@@ -151,7 +159,7 @@ def drop_near_duplicates(
 
     ordered = _held_out_first(examples)
     vectors_ND = embedder.embed([e.question for e in ordered])
-    words = [frozenset(_normal(e.question).split()) for e in ordered]
+    words = [frozenset(comparable_words(e.question)) for e in ordered]
     dropped: dict[int, Rejection] = {}
     for first, second in near_pairs(vectors_ND, config.near_duplicate_cosine):
         shared = len(words[first] & words[second]) / max(1, len(words[first] | words[second]))
@@ -187,8 +195,16 @@ def _held_out_first(examples: Sequence[Example]) -> list[Example]:
     return sorted(examples, key=lambda e: rank[e.split])
 
 
+def comparable_words(text: str) -> tuple[str, ...]:
+    """Words without case, punctuation or Unicode variants; signs of scripts without spaces alone.
+
+    A text of nothing but signs (a formula, a pattern) is compared as it is.
+    """
+    return tuple(WORD.findall(_normal(text))) or tuple(_normal(text).split())
+
+
 def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _hash(*parts: str) -> int:

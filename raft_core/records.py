@@ -73,12 +73,15 @@ class FusedAnswer:
     source: Literal["fused", "rewrite", "reference"]
 
 
+Verdict = Literal["correct", "incorrect", "cannot_tell"]
+
+
 @dataclass(frozen=True, slots=True)
 class Vote:
     """One judge's verdict on one answer. A judge that fails or refuses votes `cannot_tell`."""
 
     judge: str
-    verdict: Literal["correct", "incorrect", "cannot_tell"]
+    verdict: Verdict
     detail: str = ""
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from raft_core.config import FrozenConfig
 from raft_core.engines import GeneratorConfig, open_generator
 from raft_core.engines.base import GenerationRequest, Sampling, request_seed
-from raft_core.prompts import PromptRef
+from raft_core.prompts import PromptRef, RewritePrompt
 from raft_core.records import Example, Rewrite, read_records, write_jsonl
 from raft_core.stage import StageRun
 
@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class RewriteConfig(FrozenConfig):
-    prompt: PromptRef = PromptRef(name="rewrite.v1")
+    prompt: RewritePrompt = PromptRef(name="rewrite.v1")
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=1024)
     rows_per_shard: Annotated[int, Field(gt=0)] = 1024
 
@@ -37,7 +37,7 @@ class Shard(FrozenConfig):
 
 
 class RewriteStage(FrozenConfig):
-    prompt: PromptRef
+    prompt: RewritePrompt
     sampling: Sampling
     generator: GeneratorConfig
     shard: Shard

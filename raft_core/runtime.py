@@ -32,6 +32,9 @@ class EndpointRuntime(FrozenConfig):
     concurrency: Positive = 16
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 4
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="of one batch of requests; above it the stage stops with the error"
+    )
 
 
 class RuntimeConfig(FrozenConfig):
@@ -42,7 +45,6 @@ class RuntimeConfig(FrozenConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads_per_stage: Positive = 1
     parallel_stages: Positive = 1
-    train_processes: Positive = 1
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
     vllm: VllmRuntime = VllmRuntime()

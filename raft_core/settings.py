@@ -6,23 +6,24 @@ it loads neither torch nor vllm.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef
+from raft_core.config import FrozenConfig, ModelRef, fingerprint, pinned
 from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
 from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
 from raft_core.fusion import FuseConfig, FuseStage
-from raft_core.prepare import DomainConfig, PrepareConfig, PrepareStage
+from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
+from raft_core.prepare import DomainConfig, PrepareConfig, PrepareStage, load_examples
 from raft_core.rewrite import RewriteConfig, RewriteStage, Shard
 from raft_core.runtime import RuntimeConfig
 from raft_core.similarity import FilterConfig, FilterStage
@@ -58,10 +59,15 @@ class Settings(FrozenConfig):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Settings:
-        known = set(self.evaluate.benchmarks)
-        for name in (*self.evaluate.retained, self.gate.benchmark):
+        known = self.evaluate.benchmarks
+        for name in ("domain", *self.evaluate.retained, self.gate.benchmark):
             if name not in known:
                 raise ValueError(f"evaluate.benchmarks has no '{name}'; it has {sorted(known)}")
+        for name in self.evaluate.retained:
+            if known[name].base_only:
+                raise ValueError(f"evaluate.retained: only the base answers '{name}'")
+        if "base" in self.methods:
+            raise ValueError("methods: 'base' is the name of the model that all start from")
         if isinstance(self.engine, OpenAIConfig):
             raise ValueError("engine must load weights: kind vllm or transformers")
         for endpoint in sorted(endpoints_of(self)):
@@ -79,9 +85,19 @@ class Settings(FrozenConfig):
         return self.engine.model
 
     def on_validation(self) -> Settings:
-        """The same run, measured on validation rows: for choosing settings by."""
+        """The same run, measured on validation rows: for choosing settings by.
+
+        Raises:
+            InputError: a benchmark that is to be retained has none.
+        """
         candidates = {n: b.for_validation() for n, b in self.evaluate.benchmarks.items()}
         benchmarks = {name: b for name, b in candidates.items() if b is not None}
+        for name in self.evaluate.retained:
+            if name not in benchmarks:
+                raise InputError(
+                    f"evaluate.benchmarks.{name} has no 'validation' rows; without them settings "
+                    "would be chosen by domain accuracy alone"
+                )
         evaluate = self.evaluate.model_copy(update={"benchmarks": benchmarks})
         return self.model_copy(update={"evaluate": evaluate})
 
@@ -126,8 +142,10 @@ class Settings(FrozenConfig):
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
 
     def _benchmarks(self, trained: bool) -> dict[str, Any]:
+        """The benchmarks that a model answers; the gate reads what the teacher will read."""
+        teacher = {"prompt": self.distill.teacher_prompt}
         return {
-            name: benchmark
+            name: benchmark.model_copy(update=teacher) if benchmark.kind == "reading" else benchmark
             for name, benchmark in self.evaluate.benchmarks.items()
             if not (trained and benchmark.base_only)
         }
@@ -144,22 +162,6 @@ def endpoints_of(value: Any) -> set[str]:
     if isinstance(value, list | tuple):
         return set().union(*map(endpoints_of, value))
     return set()
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One source of settings, by the name that an error gives it."""
-
-    source: str
-    values: Mapping[str, Any]
-
-    def depth(self, location: Sequence[int | str]) -> int:
-        """How much of a field's location is set here; tags of unions are passed over."""
-        found, inside = 0, self.values
-        for part in location:
-            if isinstance(inside, Mapping) and part in inside:
-                found, inside = found + 1, inside[str(part)]
-        return found
 
 
 def load_settings(
@@ -179,10 +181,10 @@ def load_settings(
         InputError: with the file, the field and the remedy.
     """
     profile_file = _conf_file(profile, CONF, "profile")
-    layers = [Layer(str(profile_file), _read_yaml(profile_file) | {"profile": profile_file.stem})]
+    layers = [Layer(str(profile_file), read_yaml(profile_file) | {"profile": profile_file.stem})]
     if domain is not None:
         domain_file = _conf_file(domain, CONF / "domains", "domain")
-        layers.append(Layer(str(domain_file), _read_yaml(domain_file)))
+        layers.append(Layer(str(domain_file), read_yaml(domain_file)))
     if data is not None:
         own_name = {} if domain else {"name": domain_name(data)}
         layers.append(Layer(f"data {data}", {"domain": own_name | {"data": {"path": data}}}))
@@ -198,8 +200,24 @@ def load_settings(
         raise InputError(readable(error, layers)) from None
 
 
+def load_runtime(profile: str = "mini") -> RuntimeConfig:
+    """The runtime section of a profile alone.
+
+    Raises:
+        InputError: the profile or the section is not valid.
+    """
+    profile_file = _conf_file(profile, CONF, "profile")
+    values = read_yaml(profile_file).get("runtime", {})
+    try:
+        return RuntimeConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(readable(error, [Layer(f"{profile_file}, runtime", values)])) from None
+
+
 def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
     """A profile may list `students` by name; the one that `student` names is the engine's model.
+
+    A model that is set directly wins over it.
 
     Raises:
         InputError: it is not listed.
@@ -210,82 +228,37 @@ def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
     if not isinstance(students, Mapping) or chosen not in students:
         known = ", ".join(students) if isinstance(students, Mapping) else "none"
         raise InputError(f"{profile}: field 'student': no student '{chosen}'; listed are {known}")
-    return deep_merge(merged, {"engine": {"model": students[chosen]}})
+    return deep_merge({"engine": {"model": students[chosen]}}, merged)
 
 
-def check_inputs(settings: Settings) -> None:
-    """Everything that can be wrong before a model loads: data rows, models, benchmarks, prompts.
+def checked(settings: Settings) -> Settings:
+    """The settings with every hub model at its commit, once all that can be wrong was looked at:
+    data rows, benchmarks, endpoints, models.
 
     Raises:
-        InputError: the first thing that is.
+        InputError: the first thing that is wrong.
     """
-    from raft_core.config import fingerprint
-    from raft_core.prepare import load_examples
-
     load_examples(settings.domain, settings.prepare)
-    for benchmark in settings.evaluate.benchmarks.values():
-        if getattr(benchmark, "data", None) is not None:
-            benchmark.items(Path())
-    fingerprint(settings)
-
-
-def parse_override(override: str) -> dict[str, Any]:
-    """`filter.tau=0.7` as a nested dict; the value is read as YAML.
-
-    Raises:
-        InputError: it has no '='.
-    """
-    name, separator, text = override.partition("=")
-    if not separator or not name.strip():
-        raise InputError(f"override '{override}': write it as section.field=value")
-    try:
-        value: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"override '{override}': the value is not YAML") from None
-    for part in reversed(name.strip().split(".")):
-        value = {part: value}
-    return value
-
-
-def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins; mappings are merged field by field, unless they are of different kinds."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        if both and value.get("kind", known.get("kind")) == known.get("kind"):
-            merged[key] = deep_merge(known, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
-    """All complaints of pydantic, one a line, by field, each with the source that set it."""
-    lines = []
-    for complaint in error.errors():
-        field = ".".join(str(part) for part in complaint["loc"]) or "settings"
-        deepest = max(reversed(layers), key=lambda layer: layer.depth(complaint["loc"]))
-        source = (deepest if deepest.depth(complaint["loc"]) else layers[0]).source
-        if complaint["type"] == "extra_forbidden":
-            lines.append(f"{source}: field '{field}': no such field; remove it or mend its name")
-            continue
-        message = complaint["msg"].removeprefix("Value error, ")
-        has_value = complaint["type"] != "missing" and complaint["loc"]
-        given = f" (given: {_short(complaint['input'])})" if has_value else ""
-        lines.append(f"{source}: field '{field}': {message}{given}")
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    for name, benchmark in settings.evaluate.benchmarks.items():
+        has_rows = getattr(benchmark, "data", None) is None or benchmark.items(Path())
+        if not has_rows:
+            raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
+    for endpoint in sorted(endpoints_of(settings)):
+        variable = settings.runtime.endpoints[endpoint].api_key_env
+        if variable and not os.environ.get(variable):
+            raise InputError(
+                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
+            )
+    at_commits: Settings = pinned(settings)
+    fingerprint(at_commits)
+    return at_commits
 
 
 def domain_name(data: str) -> str:
     """A domain's name made of the last folder and the name of its data file."""
     path = Path(data).expanduser().resolve()
-    return re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
+    name = re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
+    return name or f"data-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
 
 
 def _conf_file(name: str, folder: Path, what: str) -> Path:
@@ -294,13 +267,3 @@ def _conf_file(name: str, folder: Path, what: str) -> Path:
             return candidate
     known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
     raise InputError(f"{what} '{name}': no {folder / name}.yaml and no such file; known: {known}")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold fields and values")
-    return content

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
+from raft_core.matching import mentions
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -45,6 +46,7 @@ LEAK_PHRASES = (
 class FilterConfig(FrozenConfig):
     """What a rewrite must pass before it replaces its reference.
 
+    A leak phrase talks about the task; it counts where the reference does not say it itself.
     `view` is what is embedded: the answers alone (the paper), or question and answer with digits
     and punctuation left out, which separates right from wrong where answers are short.
     """
@@ -88,17 +90,22 @@ def filter_rewrites(
 ) -> list[FilteredRewrite]:
     """One verdict per example, in order; an example without a rewrite fails as `missing`."""
     by_id = {rewrite.id: rewrite for rewrite in rewrites}
-    found = [by_id.get(e.id, Rewrite(e.id, "", "missing", 0)) for e in examples]
+    found = [by_id.get(e.id) or Rewrite(e.id, "", "missing", 0) for e in examples]
     pairs = [(e, r) for e, r in zip(examples, found, strict=True) if r.text]
     references_ND = embedder.embed([_view(e.question, e.answer, config.view) for e, _ in pairs])
     rewrites_ND = embedder.embed([_view(e.question, r.text, config.view) for e, r in pairs])
     cosines_N = (references_ND * rewrites_ND).sum(axis=1).tolist()
     cosine_of = {e.id: cosine for (e, _), cosine in zip(pairs, cosines_N, strict=True)}
-    return [_verdict(rewrite, cosine_of.get(rewrite.id), config) for rewrite in found]
+    return [
+        _verdict(example, rewrite, cosine_of.get(example.id), config)
+        for example, rewrite in zip(examples, found, strict=True)
+    ]
 
 
-def _verdict(rewrite: Rewrite, cosine: float | None, config: FilterConfig) -> FilteredRewrite:
-    reason, detail = _reject_reason(rewrite, config)
+def _verdict(
+    example: Example, rewrite: Rewrite, cosine: float | None, config: FilterConfig
+) -> FilteredRewrite:
+    reason, detail = _reject_reason(example, rewrite, config)
     if cosine is not None:
         detail = detail or f"cosine {cosine:.3f}"
         reason = reason or ("" if cosine >= config.tau else "below_tau")
@@ -106,7 +113,7 @@ def _verdict(rewrite: Rewrite, cosine: float | None, config: FilterConfig) -> Fi
     return FilteredRewrite(rewrite.id, rewrite.text, cosine, not reason, reason, detail)
 
 
-def _reject_reason(rewrite: Rewrite, config: FilterConfig) -> tuple[str, str]:
+def _reject_reason(example: Example, rewrite: Rewrite, config: FilterConfig) -> tuple[str, str]:
     """Reason and detail why a rewrite is useless whatever its cosine; empty if it is not."""
     unusable = {"missing": "missing", "error": "generation_failed", "too_long": "prompt_too_long"}
     if rewrite.finish_reason in unusable:
@@ -115,8 +122,11 @@ def _reject_reason(rewrite: Rewrite, config: FilterConfig) -> tuple[str, str]:
         return "empty", ""
     if rewrite.finish_reason == "length":
         return "truncated", f"{rewrite.tokens} tokens"
-    lowered = rewrite.text.casefold()
-    leaked = [phrase for phrase in config.leak_phrases if phrase in lowered]
+    leaked = [
+        phrase
+        for phrase in config.leak_phrases
+        if mentions(rewrite.text, phrase) and not mentions(example.answer, phrase)
+    ]
     return ("leaks_the_task", f"'{leaked[0]}'") if leaked else ("", "")
 
 

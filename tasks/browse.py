@@ -7,15 +7,19 @@ import os
 import subprocess
 import sys
 
-from raft_core.runtime import RuntimeConfig
+from raft_core.settings import load_runtime
 from tasks.tracking import UI_PORT, experiment_id
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.browse", description=__doc__)
     parser.add_argument("--port", type=int, default=UI_PORT)
-    port = parser.parse_args().port
-    uri = RuntimeConfig().tracking_uri
+    parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
+    options = parser.parse_args()
+    port, uri = options.port, load_runtime(options.profile).tracking_uri
+    if uri.startswith("http"):
+        print(f"runs: {uri} (the profile's own tracking server)")
+        return 0
     experiment = experiment_id(uri)
     if experiment is None:
         print(f"error: no runs yet in {uri}; `make run` makes the first", file=sys.stderr)

@@ -12,7 +12,7 @@ from prefect.artifacts import (
 )
 
 from raft_core.artifacts import ArtifactRef
-from raft_core.evaluation.report import comparison_table, interval
+from raft_core.evaluation.report import comparison_table, interval, score_cell, training_lines
 from tasks.stage import RunContext
 
 
@@ -46,6 +46,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         "domain": report["domain"],
         "table": comparison_table(report["methods"], benchmarks),
         "refinement": report["refinement"],
+        "training": training_lines(report["methods"]),
         "checkpoints": checkpoints,
         "report": str(artifacts["report"].folder / "report.md"),
         "mlflow_run": context.tracker.run_id,
@@ -55,7 +56,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
 
 def _plain(row: dict[str, Any]) -> dict[str, str]:
     cells = {"method": row["label"]}
-    cells |= {name: interval(s["accuracy"], s) for name, s in row["scores"].items()}
+    cells |= {name: score_cell(score) for name, score in row["scores"].items()}
     kept = row["retention"]
     return cells | {"retention": "" if kept is None else interval(kept["value"], kept)}
 
@@ -71,7 +72,10 @@ def show(summary: dict[str, Any]) -> None:
         reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items())
         tail = f" ({reasons})" if reasons else ""
         print(f"{name:<8} {counts['in']} rows in, {counts['kept']} kept{tail}")
-    print(f"targets  {targets}\n")
+    print(f"targets  {targets}")
+    for line in summary["training"]:
+        print(f"trained  {line}")
+    print()
     for method, folder in summary["checkpoints"].items():
         print(f"checkpoint {method:<10} {folder}")
     print(f"report                {summary['report']}")

@@ -142,6 +142,7 @@ class StageTracker:
     ) -> None:
         self._parent, self._client, self._label = parent, client, label
         self._spec, self._cached = spec, cached
+        self._steps: set[int] = set()
         self._run_id = ""
 
     def __enter__(self) -> StageTracker:
@@ -181,6 +182,7 @@ class StageTracker:
     @never_fatal
     def live_metrics(self, step: int, values: Mapping[str, float]) -> None:
         if self._run_id:
+            self._steps.add(step)
             log_metrics(self._client, self._run_id, values, step)
 
     @never_fatal
@@ -233,8 +235,8 @@ class StageTracker:
         self._table(artifact, "lineage.jsonl", "lineage.json", readable)
 
     def _log_distill(self, artifact: ArtifactRef) -> None:
-        if self._cached:
-            for entry in read_jsonl(artifact.folder / "curves.jsonl"):
+        for entry in read_jsonl(artifact.folder / "curves.jsonl"):
+            if entry["step"] not in self._steps:  # cached, or trained before a resume
                 log_metrics(self._client, self._run_id, numbers(entry), int(entry["step"]))
         self._table(artifact, "rollouts.jsonl", "rollouts.json")
         checkpoint = artifact.folder / "checkpoint"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig, ModelRef
 from raft_core.engines.base import Sampling
-from raft_core.prompts import PromptRef
+from raft_core.prompts import PromptRef, TeacherPrompt
 
 VERSION = 1
 Positive = Annotated[int, Field(gt=0)]
@@ -51,7 +51,7 @@ class DistillConfig(FrozenConfig):
     gradient_checkpointing: bool = True
     max_prompt_tokens: Positive = 2048
     max_answer_tokens: Positive = 1024
-    teacher_prompt: PromptRef = PromptRef(name="teacher.v1")
+    teacher_prompt: TeacherPrompt = PromptRef(name="teacher.v1")
     enable_thinking: bool = False
     rollout: Sampling = Sampling(temperature=1.0, max_tokens=512)
     top_k: Positive = 512

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,10 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
             f"distill.batch_size={distill.batch_size} cannot be split over "
             f"{world_size()} processes and {distill.gradient_accumulation} accumulation steps"
         )
-    steps = max(1, round(distill.epochs * max(1, rows // distill.batch_size)))
+    drop_last = rows >= distill.batch_size
+    of_all = per_process * world_size()
+    batches = rows // of_all if drop_last else ceil(rows / of_all)
+    steps = max(1, round(distill.epochs * ceil(batches / distill.gradient_accumulation)))
     return TrainingArguments(
         output_dir=str(stage.scratch / "checkpoints"),
         max_steps=steps,
@@ -141,7 +145,7 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         use_cpu=runtime.torch_device() == "cpu",
         seed=config.seed,
         data_seed=config.seed,
-        dataloader_drop_last=rows >= distill.batch_size,
+        dataloader_drop_last=drop_last,
         dataloader_num_workers=0,
         dataloader_pin_memory=runtime.torch_device() == "cuda",
         remove_unused_columns=False,
@@ -220,6 +224,7 @@ def write_results(
         "rows": len(trainer.views),
         "answers_cut": sum(view.answer_cut for view in trainer.views),
         "references_cut": sum(view.reference_cut for view in trainer.views),
+        "questions_too_long": len(rows) - len(trainer.views),
     }
     (stage.out / "summary.json").write_text(json.dumps(summary, indent=1))
     kept = {view.id for view in trainer.views}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -135,17 +136,16 @@ class RaftTrainer(Trainer):
         return teacher_target(logits_BCV, self.config.top_k)
 
     def _balance_weight(self, sft: torch.Tensor, kl: torch.Tensor) -> float:
+        """lambda for this backward pass; the balance moves once per optimizer step."""
         losses = self.accelerator.reduce(torch.stack([sft.detach(), kl.detach()]), "mean")
-        accumulation = self.config.gradient_accumulation
         self.pending.append((losses[0].item(), losses[1].item()))
         before = self.balance.weight
-        if len(self.pending) == accumulation:
-            sft_mean = sum(sft for sft, _ in self.pending) / accumulation
-            kl_mean = sum(kl for _, kl in self.pending) / accumulation
-            self.pending.clear()
-            after = self.balance.update(sft_mean, kl_mean)
-            return after if accumulation == 1 else before
-        return before
+        if not self.accelerator.sync_gradients:
+            return before
+        sft_mean, kl_mean = (fmean(values) for values in zip(*self.pending, strict=True))
+        self.pending.clear()
+        after = self.balance.update(sft_mean, kl_mean)
+        return after if self.config.gradient_accumulation == 1 else before
 
     def _observe(
         self,

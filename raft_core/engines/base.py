@@ -95,7 +95,9 @@ class OpenAIConfig(FrozenConfig):
     """An OpenAI-compatible endpoint, whose address stands under `runtime.endpoints`.
 
     `vllm_extensions` asks for token ids and constrained choices, which vLLM's server knows and
-    others refuse. `model_version` is yours to set: it enters the stage key.
+    others refuse. `extra_body` goes into every request as it is, for example
+    `{chat_template_kwargs: {enable_thinking: false}}`. `model_version` is yours to set: it enters
+    the stage key.
     """
 
     kind: Literal["openai"] = "openai"
@@ -103,6 +105,7 @@ class OpenAIConfig(FrozenConfig):
     model: str
     model_version: str = ""
     vllm_extensions: bool = True
+    extra_body: dict[str, Any] = {}
 
 
 GeneratorConfig = Annotated[
@@ -138,6 +141,12 @@ def complete_fitting(
         or Completion("", (), "too_long", f"{len(ids)} prompt tokens, the model takes {limit}")
         for i, ids in enumerate(prompts)
     ]
+
+
+def answer_text(text: str) -> str:
+    """A completion's text without its thinking block, which is no part of the answer."""
+    _, closed, after = text.rpartition("</think>")
+    return (after if closed else text).strip()
 
 
 def request_seed(*parts: object) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from raft_core.engines.base import (
     Completion,
@@ -15,7 +14,7 @@ from raft_core.engines.base import (
     Sampling,
     failed,
 )
-from raft_core.errors import InputError
+from raft_core.errors import EngineError, InputError
 from raft_core.runtime import RuntimeConfig
 
 
@@ -37,8 +36,7 @@ class OpenAIGenerator:
                 f"endpoint '{config.endpoint}': the environment variable "
                 f"{endpoint.api_key_env} is not set"
             )
-        self._model, self._concurrency = config.model, endpoint.concurrency
-        self._vllm_extensions = config.vllm_extensions
+        self._config, self._endpoint, self._name = config, endpoint, config.endpoint
         self._client = OpenAI(
             base_url=endpoint.base_url,
             api_key=api_key,
@@ -60,8 +58,24 @@ class OpenAIGenerator:
                 on_done(1)
             return completion
 
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            return list(pool.map(answer, requests))
+        with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
+            completions = list(pool.map(answer, requests))
+        self._require_answers(completions)
+        return completions
+
+    def _require_answers(self, completions: Sequence[Completion]) -> None:
+        """A few failed requests cost their rows; an endpoint that is away costs the stage.
+
+        Raises:
+            EngineError: more than `max_failed_share` of the requests failed.
+        """
+        errors = [c.error for c in completions if c.finish_reason == "error"]
+        if len(errors) > self._endpoint.max_failed_share * len(completions):
+            raise EngineError(
+                f"endpoint '{self._name}', model '{self._config.model}': {len(errors)} of "
+                f"{len(completions)} requests failed, the first with {errors[0]}. Nothing was "
+                "kept; mend the endpoint and run again, or raise its max_failed_share"
+            )
 
     def close(self) -> None:
         self._client.close()
@@ -71,14 +85,14 @@ class OpenAIGenerator:
     ) -> Completion:
         from openai import OpenAIError
 
-        extra: dict[str, Any] = {}
-        if self._vllm_extensions:
+        extra = dict(self._config.extra_body)
+        if self._config.vllm_extensions:
             extra["return_token_ids"] = True
-        if self._vllm_extensions and choices:
+        if self._config.vllm_extensions and choices:
             extra["structured_outputs"] = {"choice": list(choices)}
         try:
             response = self._client.chat.completions.create(
-                model=self._model,
+                model=self._config.model,
                 messages=[{"role": "user", "content": request.prompt}],
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from raft_core.engines.base import (
@@ -109,7 +110,7 @@ def generate_batch(
         eos_token_id=list(stop_ids),
         pad_token_id=pad_id,
     )
-    with torch.no_grad():
+    with torch.no_grad(), without_own_generation_config(model):
         output_BT = model.generate(
             input_ids=input_ids_BT.to(model.device),
             attention_mask=mask_BT.to(model.device),
@@ -117,6 +118,18 @@ def generate_batch(
             logits_processor=processors,
         )
     return [_until_stop(row, set(stop_ids)) for row in output_BT[:, width:].tolist()]
+
+
+@contextmanager
+def without_own_generation_config(model: Any) -> Iterator[None]:
+    """Sample from the model itself: its own file may ask for a repetition penalty, or for top-k."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _until_stop(ids: list[int], stop_ids: set[int]) -> list[int]:

@@ -6,6 +6,7 @@ follows nothing. It does not know the question, nor whether the answer is true.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -88,6 +89,15 @@ CHECKS: dict[str, Callable[..., bool]] = {
     "startend:end_checker": ends_with,
     "startend:quotation": is_quoted,
 }
+
+
+def argument_problem(instruction_id: str, kwargs: dict[str, Any]) -> str:
+    """What is wrong with an instruction's arguments, or an empty string."""
+    try:
+        inspect.signature(CHECKS[instruction_id]).bind("", **kwargs)
+    except TypeError as error:
+        return f"'{instruction_id}': {error}"
+    return ""
 
 
 def check_instruction(instruction_id: str, response: str, **kwargs: Any) -> bool:

@@ -33,6 +33,8 @@ def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> No
     figure, axes = _axes()
     for row, colour in zip(rows, COLOURS * len(rows), strict=False):
         score = row["scores"]["domain"]
+        if score["undecided"] == score["n"]:
+            continue
         kept = row["retention"] or {"value": 1.0, "low": 1.0, "high": 1.0}
         axes.errorbar(
             kept["value"],

@@ -52,6 +52,7 @@ def method_row(name: str, config: ReportStage, inputs: dict[str, Path]) -> dict[
         "scores": {bench: scores[bench] for bench in config.benchmarks},
         "retention": None,
         "weight_distance": None,
+        "training": None,
     }
     if name == BASE:
         return row
@@ -60,8 +61,10 @@ def method_row(name: str, config: ReportStage, inputs: dict[str, Path]) -> dict[
         [outcomes(evaluated, bench) for bench in config.retained],
     )
     row["retention"] = None if kept is None else asdict(kept)
-    distances = json.loads((inputs[f"distill.{name}"] / "weight_distance.json").read_text())
+    trained = inputs[f"distill.{name}"]
+    distances = json.loads((trained / "weight_distance.json").read_text())
     row["weight_distance"] = fmean(distances.values())
+    row["training"] = json.loads((trained / "summary.json").read_text())
     return row
 
 
@@ -83,7 +86,8 @@ def as_markdown(
     lines += [
         "Scores are shares of right answers with 95% Wilson intervals. Retention is the mean of "
         f"score / base score over {' and '.join(config.retained)}, with a paired bootstrap "
-        "interval. Drift is the mean relative weight distance.",
+        "interval; both count rows as independent of each other. Drift is the mean relative weight "
+        "distance. Undecided: the panel could tell of no answer whether it is right.",
         "",
         "## Refinement",
         "",
@@ -94,7 +98,21 @@ def as_markdown(
         reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items()) or "none"
         lines.append(f"| {name} | {counts['in']} | {counts['kept']} | {reasons} |")
     targets = ", ".join(f"{n} {source}" for source, n in refinement["targets"].items())
-    return "\n".join([*lines, "", f"Training targets: {targets}.", ""])
+    lines += ["", f"Training targets: {targets}.", "", "## Training", ""]
+    lines += [f"- {line}" for line in training_lines(rows)]
+    return "\n".join([*lines, ""])
+
+
+def training_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What each method was trained on, and what did not fit its budgets of tokens."""
+    lines = []
+    for row in rows:
+        if row["training"] is not None:
+            counts = row["training"]
+            cut = {k.replace("_", " "): n for k, n in counts.items() if k not in {"steps", "rows"}}
+            said = ", ".join(f"{n} {what}" for what, n in cut.items() if n) or "nothing cut"
+            lines.append(f"{row['label']}: {counts['rows']} rows, {counts['steps']} steps, {said}")
+    return lines
 
 
 def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) -> list[str]:
@@ -103,12 +121,19 @@ def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) 
     for row in rows:
         rate, distance = row["learning_rate"], row["weight_distance"]
         cells = [row["label"], "" if rate is None else f"{rate:.1e}"]
-        cells += [interval(row["scores"][b]["accuracy"], row["scores"][b]) for b in benchmarks]
+        cells += [score_cell(row["scores"][b]) for b in benchmarks]
         kept = row["retention"]
         cells.append("" if kept is None else interval(kept["value"], kept))
         cells.append("" if distance is None else f"{distance:.3f}")
         lines.append(_line(cells))
     return lines
+
+
+def score_cell(score: dict[str, Any]) -> str:
+    """A score with its interval, unless the panel could decide on no answer at all."""
+    if score["undecided"] == score["n"]:
+        return "undecided"
+    return interval(score["accuracy"], score)
 
 
 def interval(value: float, bounds: dict[str, float]) -> str:

@@ -14,7 +14,7 @@ from raft_core.evaluation.benchmarks.instructions import instruction_votes
 from raft_core.evaluation.benchmarks.questions import panel_votes
 from raft_core.evaluation.config import EvaluateStage
 from raft_core.evaluation.metrics import wilson
-from raft_core.judging import majority_correct
+from raft_core.judging import majority_correct, undecided
 from raft_core.records import Vote, read_jsonl, read_records, write_jsonl
 from raft_core.stage import StageRun
 
@@ -50,7 +50,7 @@ def _votes(
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
-    """Accuracy by majority with its Wilson interval, unanimity, and votes that could not tell."""
+    """Accuracy by majority with its Wilson interval, unanimity, and what could not be told."""
     correct = sum(majority_correct(each) for each in votes)
     estimate = wilson(correct, len(votes))
     return {
@@ -61,6 +61,7 @@ def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
         "high": estimate.high,
         "unanimous": sum(len({v.verdict for v in each}) == 1 for each in votes) / len(votes),
         "cannot_tell": sum(v.verdict == "cannot_tell" for each in votes for v in each),
+        "undecided": sum(undecided(each) for each in votes),
     }
 
 

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from raft_core.config import FrozenConfig
 from raft_core.errors import InputError
@@ -62,7 +63,27 @@ class PromptRef(FrozenConfig):
         return {"name": value} if isinstance(value, str) else value
 
     def load(self) -> Prompt:
+        """The prompt itself."""
         return load_prompt(self.name)
 
     def identity(self) -> dict[str, str]:
         return {"text": self.load().text}
+
+
+def with_placeholders(*fields: str) -> AfterValidator:
+    """Restricts a `PromptRef` to prompts with exactly these placeholders."""
+
+    def check(prompt: PromptRef) -> PromptRef:
+        has, needs = sorted(prompt.load().fields), sorted(fields)
+        if has != needs:
+            raise ValueError(f"prompt '{prompt.name}' has the placeholders {has}, not {needs}")
+        return prompt
+
+    return AfterValidator(check)
+
+
+RewritePrompt = Annotated[PromptRef, with_placeholders("question", "reference")]
+FusePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "rewrite")]
+TeacherPrompt = Annotated[PromptRef, with_placeholders("question", "reference")]
+JudgePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "response")]
+GradePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "fused")]

@@ -54,7 +54,7 @@ def test_mistake_one_error_exit_two_within_seconds(
     done = subprocess.run(
         [sys.executable, "-m", "flows.raft", *(a.replace("{}", str(folder)) for a in arguments)],
         cwd=ROOT,
-        env=os.environ | {"RAFT_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"RAFT_HOME": str(folder / "home")},
         capture_output=True,
         text=True,
         timeout=60,
@@ -64,7 +64,18 @@ def test_mistake_one_error_exit_two_within_seconds(
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ")
     assert not (folder / "home").exists()
-    assert time.monotonic() - started < 30  # the bound is 5 s on an idle machine
+    assert time.monotonic() - started < 5
+
+
+def test_stage_without_its_spec_one_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "raft_core", "prepare", "--spec", "none.json"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: spec 'none.json': No such file or directory\n",
+    )
 
 
 def test_stage_without_an_orchestrator_runs_from_its_spec(tmp_path: Path) -> None:

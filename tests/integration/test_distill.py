@@ -11,6 +11,7 @@ import torch
 
 from raft_core.config import ModelRef, digest_file
 from raft_core.distill import stage as distill_stage
+from raft_core.distill.balance import AdaptiveBalance
 from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
 from raft_core.distill.stage import build_views, load_model, load_teacher, training_arguments
 from raft_core.distill.trainer import RaftTrainer
@@ -46,10 +47,10 @@ def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
     )
 
 
-def stage_run(folder: Path, config: DistillStage) -> StageRun:
+def stage_run(folder: Path, config: DistillStage, count: int = 16) -> StageRun:
     for name in ("out", "scratch", "prepare", "fuse"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = [row for row in domain_rows("law") if row["split"] == "train"][:16]
+    rows = [row for row in domain_rows("law") if row["split"] == "train"][:count]
     write_jsonl(
         folder / "fuse" / "fused.jsonl",
         (FusedAnswer(r["id"], r["question"], r["answer"], "fused") for r in rows),
@@ -152,6 +153,33 @@ def test_distill_accumulated_batch_equals_the_whole_for_sft(tmp_path: Path) -> N
         losses.append([point["loss"] for point in read_jsonl(stage.out / "curves.jsonl")])
     # Means over half batches weigh tokens a little differently from the mean over the whole.
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@pytest.mark.parametrize("rows", [16, 14])
+def test_distill_balance_moves_once_per_optimizer_step(
+    tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates: list[int] = []
+    plain = AdaptiveBalance.update
+
+    def counted(self: AdaptiveBalance, sft: float, kl: float) -> float:
+        updates.append(1)
+        return plain(self, sft, kl)
+
+    monkeypatch.setattr(AdaptiveBalance, "update", counted)
+    config = settings(gradient_accumulation=2, epochs=2, save_every=50)
+    stage = stage_run(tmp_path, config, rows)
+    distill_stage.run(stage)
+    steps = json.loads((stage.out / "summary.json").read_text())["steps"]
+    assert len(updates) == steps == 8  # 16 rows: 4 steps an epoch; 14 rows: 3 and one of half size
+
+
+def test_rollouts_come_from_the_model_not_from_its_generation_config(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path)
+    plain = trainer._rollouts(trainer.views[:4])
+    trainer.model.generation_config.repetition_penalty = 5.0
+    assert trainer._rollouts(trainer.views[:4]) == plain
+    assert trainer.model.generation_config.repetition_penalty == 5.0
 
 
 def trainer_for(folder: Path) -> RaftTrainer:

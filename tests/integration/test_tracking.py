@@ -115,7 +115,9 @@ def test_fuse_run_has_the_lineage_with_every_vote(
     assert row["rewrite"]
     assert row["target"]
     assert 0.8 <= row["cosine"] <= 1.001
-    assert set(json.loads(row["votes"])[0]) == {"coverage", "support", "embedding"}
+    assert set(json.loads(row["votes"])[0]) == {
+        "coverage_1", "support_2", "embedding_3",
+    }  # fmt: skip
 
 
 def test_evaluate_run_has_scores_with_intervals_and_every_vote(

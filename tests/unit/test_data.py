@@ -82,6 +82,8 @@ BAD: list[tuple[Any, str]] = [
     ({"question": 7, "answer": "So."}, r"row 2: field 'question' is a int, not a string"),
     ({"question": "Why?", "answer": "a\0b"}, r"row 2: field 'answer' holds a NUL"),
     ({"question": "Why?", "answer": "x" * 100_001}, r"row 2: field 'answer' has 100,001 char"),
+    ('{"question": "Why?", "answer": "a\\ud83d"}', r"row 2: field 'answer' holds half of a char"),
+    ({"messages": ["Why?", "So."]}, r"row 2: field 'messages' must hold one user turn"),
     ({"messages": []}, r"row 2: field 'messages' must hold one user turn"),
     ({"messages": [{"role": "user", "content": "a"}]}, r"row 2: .*found roles \['user'\]"),
 ]

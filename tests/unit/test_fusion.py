@@ -126,8 +126,16 @@ def test_fuse_lineage_keeps_every_candidate_with_every_vote(
     stage = run_fusion(tmp_path, generator, monkeypatch)
     lineage = {r["id"]: r for r in read_jsonl(stage.out / "lineage.jsonl")}
     assert [len(lineage[i]["candidates"]) for i in "abc"] == [1, 3, 0]
-    assert lineage["b"]["candidates"][0]["votes"] == {"coverage": 0.3333, "support": 1.0}
+    assert lineage["b"]["candidates"][0]["votes"] == {"coverage_1": 0.3333, "support_2": 1.0}
     assert lineage["c"]["reason"] == "below_tau"
+
+
+def test_grade_of_a_failed_judge_is_none_and_counts_as_zero(tmp_path: Path) -> None:
+    judge = fusion.LlmScorer(generator=VllmConfig(model={"path": "mini:base"}))
+    answers = [said("<think>well</think> 8"), said("8/10"), Completion("", (), "error", "gone")]
+    grade = fusion._llm_scorer(judge, Scripted(answers))
+    assert grade([row()] * 3, ["red"] * 3) == [0.8, None, None]
+    assert fusion._mean([0.8, None]) == 0.4
 
 
 def test_fuse_every_round_and_row_has_its_own_seed(

@@ -15,9 +15,9 @@ from raft_core.judging import (
     first_mention_votes,
     llm_votes,
     majority_correct,
-    mentions,
     unambiguous_votes,
 )
+from raft_core.matching import mentions
 from raft_core.records import Vote
 
 OTHERS = [

@@ -17,6 +17,7 @@ from raft_core.errors import InputError
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
+    comparable_words,
     drop_exact_duplicates,
     drop_near_duplicates,
     load_examples,
@@ -70,6 +71,31 @@ def test_load_rows_without_id_get_one_of_their_text(tmp_path: Path) -> None:
 def test_load_repeated_id_error_names_both_rows(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"row 2: field 'id' repeats '0' of .*row 1"):
         load_examples(domain(tmp_path / "d.jsonl", [rows(1)[0], rows(1)[0]]), CONFIG)
+
+
+def test_load_same_row_twice_without_ids_is_kept_for_the_duplicate_check(tmp_path: Path) -> None:
+    same = [{"question": "q", "answer": "a"}] * 3
+    examples = load_examples(domain(tmp_path / "d.jsonl", same), CONFIG)
+    assert len({e.id for e in examples}) == 3
+    kept, rejected = drop_exact_duplicates(examples)
+    assert (len(kept), len(rejected)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is the capital of France?", "what is the capital of France"),
+        ("合同违约的法律后果是什么？", "合同违约的法律后果是什么"),
+        ("Ｗｈａｔ is ﬁne?", "What is fine?"),
+    ],
+)
+def test_comparable_words_signs_case_and_variants_do_not_matter(one: str, other: str) -> None:
+    assert comparable_words(one) == comparable_words(other)
+
+
+def test_comparable_words_spaceless_scripts_sign_by_sign() -> None:
+    assert comparable_words("法律 law?") == ("法", "律", "law")
+    assert comparable_words("+-*/") == ("+-*/",)
 
 
 def test_load_limit_keeps_the_same_rows_when_the_file_is_reordered(tmp_path: Path) -> None:

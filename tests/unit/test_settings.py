@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from raft_core import config
 from raft_core.engines.base import OpenAIConfig, VllmConfig
 from raft_core.errors import InputError
-from raft_core.settings import CONF, Settings, load_settings
+from raft_core.settings import CONF, Settings, checked, load_settings
 from raft_core.stages import STAGES
 
 PROFILES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -55,6 +57,10 @@ def test_gpu_profile_student_by_name(student: str, path: str) -> None:
     assert load_settings("gpu", "law", [f"student={student}"]).base.path == path
 
 
+def test_gpu_profile_model_set_directly_wins_over_the_student() -> None:
+    assert load_settings("gpu", "law", ["engine.model.path=/my/model"]).base.path == "/my/model"
+
+
 def test_domain_overlay_and_overrides_last_one_wins() -> None:
     settings = load_settings("mini", "web", ["filter.tau=0.6", "filter.tau=0.7"], limit=9)
     assert (settings.filter.tau, settings.domain.name, settings.domain.limit) == (0.7, "web", 9)
@@ -75,6 +81,9 @@ BAD = [
     (["evaluate.retained=[nothing]"], "evaluate.benchmarks has no 'nothing'"),
     (["engine={kind: openai, endpoint: e, model: m}"], "must load weights"),
     (["evaluate.panel=[]"], "evaluate.panel"),
+    (["evaluate.retained=[reading]"], "only the base answers 'reading'"),
+    (["methods.base={targets: raw, learning_rate: 1}"], "'base' is the name of the model"),
+    (["rewrite.prompt=fuse.v1"], r"'rewrite\.prompt'.*placeholders.*rewrite.*not"),
     (["student=other"], r"mini\.yaml: field 'student': no student 'other'"),
     (
         ["fusion_engine={kind: openai, endpoint: far, model: m}"],
@@ -180,6 +189,82 @@ def test_identity_change_forks_its_stages_and_no_other(override: str, forked: se
         keys(load_settings("mini", "law", [override])),
     )
     assert {name for name in before if before[name] != after[name]} == forked
+
+
+def test_reading_benchmark_reads_what_the_teacher_will_read(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("Know: {reference} Say: {question}")
+    settings = load_settings("mini", "law", [f"distill.teacher_prompt={tmp_path}/own.txt"])
+    reading = settings.respond_stage(trained=False).benchmarks["reading"]
+    assert reading.prompt == settings.distill.teacher_prompt  # type: ignore[union-attr]
+
+
+def checked_with(tmp_path: Path, benchmark: str, *rows: object) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    checked(load_settings("mini", "law", [f"evaluate.benchmarks.{benchmark}.data={file}"]))
+
+
+INSTRUCTION = {"prompt": "p", "instruction_id_list": ["startend:end_checker"]}
+BAD_BENCHMARKS = [
+    ("general", (), "evaluate.benchmarks.general: its data has no rows"),
+    (
+        "general",
+        ({"question": "q", "answer": "a", "expected": "Paris"},),
+        "row 1: field 'expected' must be a list",
+    ),
+    ("instructions", (INSTRUCTION | {"kwargs": [None]},), "'startend:end_checker': missing"),
+    ("instructions", (INSTRUCTION | {"kwargs": ["x"]},), "'kwargs' objects"),
+    (
+        "instructions",
+        ({"prompt": "p", "instruction_id_list": ["no:such"], "kwargs": [{}]},),
+        "no checker for no:such",
+    ),
+    ("reading", ({"reference": "r"},), "field 'question' is missing"),
+]
+
+
+@pytest.mark.parametrize(("benchmark", "rows", "message"), BAD_BENCHMARKS)
+def test_bad_benchmark_row_found_before_any_model_loads(
+    tmp_path: Path, benchmark: str, rows: tuple[object, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        checked_with(tmp_path, benchmark, *rows)
+
+
+def test_endpoint_without_its_key_found_before_any_model_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    overrides = [
+        "fusion_engine={kind: openai, endpoint: far, model: m}",
+        "runtime.endpoints.far={base_url: 'http://127.0.0.1:9', api_key_env: NO_SUCH_KEY}",
+    ]
+    with pytest.raises(InputError, match="NO_SUCH_KEY is not set"):
+        checked(load_settings("mini", "law", overrides))
+
+
+def test_domain_name_of_a_path_without_latin_letters() -> None:
+    name = load_settings("mini", data="/数据/训练.jsonl").domain.name
+    assert name.startswith("data-")
+
+
+def test_key_does_not_depend_on_where_the_data_lies(tmp_path: Path) -> None:
+    for name in ("one.jsonl", "two.jsonl"):
+        (tmp_path / name).write_text('{"question": "q", "answer": "a"}')
+    one, two = (load_settings("mini", data=str(tmp_path / f"{n}.jsonl")) for n in ("one", "two"))
+    assert keys(one) == keys(two)
+
+
+def test_on_validation_benchmark_without_validation_rows_error() -> None:
+    with pytest.raises(InputError, match="general has no 'validation' rows"):
+        load_settings("gpu", "law").on_validation()
+
+
+def test_pinned_hub_model_gets_its_commit_local_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_hub_commit", lambda name, revision: f"{name}@{revision}")
+    settings = config.pinned(load_settings("gpu", "law"))
+    assert settings.engine.model.revision == "HuggingFaceTB/SmolLM3-3B@main"
+    assert config.pinned(load_settings("mini", "law")) == load_settings("mini", "law")
 
 
 def test_on_validation_measures_no_test_row() -> None:

@@ -57,6 +57,16 @@ def test_filter_rejection_has_its_reason(
     assert (rejected.similarity is None) == (not text)
 
 
+def test_filter_leak_phrase_inside_another_word_is_none() -> None:
+    assert verdict("right it is used as an aid").passed
+
+
+def test_filter_leak_phrase_that_the_reference_says_is_none() -> None:
+    example = Example("a", "q", "right the reference answer is 4", "train")
+    rewrite = Rewrite("a", "right the reference answer is 4", "stop", 3)
+    assert filter_rewrites([example], [rewrite], Known(), FilterConfig())[0].passed
+
+
 def test_filter_example_without_rewrite_fails_as_missing() -> None:
     row = filter_rewrites([EXAMPLE], [], Known(), FilterConfig())[0]
     assert (row.id, row.passed, row.reason) == ("a", False, "missing")

@@ -29,9 +29,3 @@ class Response:
     finish_reason: str
     tokens: int
     error: str = ""
-
-
-def answer_text(response: str) -> str:
-    """A response without its thinking block, which is no part of the answer."""
-    _, closed, after = response.rpartition("</think>")
-    return (after if closed else response).strip()

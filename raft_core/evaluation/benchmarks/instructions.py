@@ -11,10 +11,15 @@ from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
+from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
-from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
-from raft_core.evaluation.instructions import CHECKS, check_instruction
-from raft_core.records import Vote
+from raft_core.evaluation.benchmarks.base import Item, Response
+from raft_core.evaluation.instructions import (
+    CHECKS,
+    argument_problem,
+    check_instruction,
+)
+from raft_core.records import Verdict, Vote
 
 VERSION: Final = 1
 
@@ -40,6 +45,13 @@ class InstructionsBenchmark(FrozenConfig):
                 raise InputError(
                     f"{where}: 'instruction_id_list' and 'kwargs' must be lists of one length"
                 )
+            kwargs = [{} if kw is None else kw for kw in kwargs]
+            if not all(isinstance(i, str) for i in ids) or not all(
+                isinstance(kw, dict) for kw in kwargs
+            ):
+                raise InputError(
+                    f"{where}: 'instruction_id_list' must hold strings and 'kwargs' objects"
+                )
             if unknown := sorted(set(ids) - set(CHECKS)):
                 raise InputError(
                     f"{where}: field 'instruction_id_list': no checker for {', '.join(unknown)}; "
@@ -49,6 +61,9 @@ class InstructionsBenchmark(FrozenConfig):
                 {"instruction_id": i, "kwargs": {k: v for k, v in kw.items() if v is not None}}
                 for i, kw in zip(ids, kwargs, strict=True)
             )
+            for check in checks:
+                if problem := argument_problem(check["instruction_id"], check["kwargs"]):
+                    raise InputError(f"{where}: field 'kwargs': {problem}")
             row_id = str(row.get("id", row.get("key", number)))
             items.append(Item(row_id, prompt, prompt, checks=checks))
         return items
@@ -64,6 +79,6 @@ def instruction_votes(items: Sequence[Item], responses: Sequence[Response]) -> l
             for check in item.checks
             if not check_instruction(check["instruction_id"], text, **check["kwargs"])
         ]
-        verdict = "incorrect" if broken else "correct"
-        votes.append([Vote("strict", verdict, ", ".join(broken))])  # type: ignore[arg-type]
+        verdict: Verdict = "incorrect" if broken else "correct"
+        votes.append([Vote("strict", verdict, ", ".join(broken))])
     return votes

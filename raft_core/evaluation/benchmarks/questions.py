@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, question_and_answer, read_rows
-from raft_core.evaluation.benchmarks.base import Item, Response, answer_text
+from raft_core.data import DataSource, checked_expected, question_and_answer, read_rows
+from raft_core.engines.base import answer_text
+from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.judging import JudgedAnswer, Panel, judge_answers
 from raft_core.records import Example, Split, Vote, read_records
 from raft_core.runtime import RuntimeConfig
@@ -49,7 +50,8 @@ class QuestionsBenchmark(FrozenConfig):
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             question, answer = question_and_answer(where, row, self.data.columns)
             row_id = str(row.get(self.data.columns.id, number))
-            items.append(Item(row_id, question, question, answer, tuple(row.get("expected") or ())))
+            expected = checked_expected(where, row)
+            items.append(Item(row_id, question, question, answer, expected))
         return items
 
 

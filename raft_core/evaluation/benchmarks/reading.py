@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_text, read_rows
+from raft_core.data import DataSource, checked_expected, checked_text, read_rows
 from raft_core.evaluation.benchmarks.base import Item
-from raft_core.prompts import PromptRef
+from raft_core.prompts import PromptRef, TeacherPrompt
 from raft_core.records import Example, read_records
 
 VERSION: Final = 1
 
 
 class ReadingBenchmark(FrozenConfig):
-    """References and questions in exactly the teacher's words.
+    """References and questions in exactly the teacher's words (`distill.teacher_prompt`).
 
     Rows are {reference, question, expected?}; without `data` they are the domain's own validation
     rows, each read with its own reference answer.
@@ -24,7 +24,7 @@ class ReadingBenchmark(FrozenConfig):
     kind: Literal["reading"] = "reading"
     version: Literal[1] = VERSION
     data: DataSource | None = None
-    prompt: PromptRef = PromptRef(name="teacher.v1")
+    prompt: TeacherPrompt = PromptRef(name="teacher.v1")
     base_only: bool = True
 
     def for_validation(self) -> None:
@@ -38,7 +38,7 @@ class ReadingBenchmark(FrozenConfig):
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             reference = checked_text(where, row, "reference")
             question = checked_text(where, row, "question")
-            expected = tuple(row.get("expected") or ())
+            expected = checked_expected(where, row)
             items.append(self._item(str(row.get("id", number)), reference, question, expected))
         return items
 

@@ -12,7 +12,7 @@ import pytest
 
 from raft_core.engines.base import GenerationRequest, OpenAIConfig, Sampling
 from raft_core.engines.openai import OpenAIGenerator
-from raft_core.errors import InputError
+from raft_core.errors import EngineError, InputError
 from raft_core.runtime import EndpointRuntime, RuntimeConfig
 
 
@@ -62,6 +62,12 @@ def runtime() -> Iterator[RuntimeConfig]:
 CONFIG = OpenAIConfig(endpoint="here", model="some-model")
 
 
+def forgiving(runtime: RuntimeConfig) -> RuntimeConfig:
+    """The same endpoint, which may fail as often as it likes."""
+    endpoint = runtime.endpoints["here"].model_copy(update={"max_failed_share": 1.0})
+    return runtime.model_copy(update={"endpoints": {"here": endpoint}})
+
+
 def ask(runtime: RuntimeConfig, *prompts: str, **options: Any) -> list[Any]:
     generator = OpenAIGenerator(CONFIG, runtime)
     requests = [GenerationRequest(prompt, seed=i) for i, prompt in enumerate(prompts)]
@@ -89,11 +95,29 @@ def test_endpoint_passing_fault_is_retried(runtime: RuntimeConfig) -> None:
 
 
 def test_endpoint_lasting_fault_costs_its_request_alone(runtime: RuntimeConfig) -> None:
-    good, bad, mute = ask(runtime, "q", "fail", "mute")
+    good, bad, mute = ask(forgiving(runtime), "q", "fail", "mute")
     assert good.finish_reason == "stop"
     assert (bad.text, bad.finish_reason) == ("", "error")
     assert "500" in bad.error
     assert (mute.finish_reason, mute.error) == ("error", "the endpoint returned no choice")
+
+
+def test_endpoint_that_fails_too_often_is_an_error_not_a_result(runtime: RuntimeConfig) -> None:
+    with pytest.raises(EngineError, match=r"'here', model 'some-model': 1 of 2 .*500"):
+        ask(runtime, "q", "fail")
+
+
+def test_endpoint_that_is_away_is_an_error_not_a_result() -> None:
+    away = EndpointRuntime(base_url="http://127.0.0.1:9/v1", max_retries=0)
+    with pytest.raises(EngineError, match=r"2 of 2 requests failed.*Connection"):
+        ask(RuntimeConfig(endpoints={"here": away}), "a", "b")
+
+
+def test_endpoint_extra_body_goes_into_the_request(runtime: RuntimeConfig) -> None:
+    extra = {"chat_template_kwargs": {"enable_thinking": False}}
+    config = CONFIG.model_copy(update={"extra_body": extra})
+    OpenAIGenerator(config, runtime).generate([GenerationRequest("a")], Sampling())
+    assert Endpoint.seen[0]["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_endpoint_unknown_name_error_says_which_are_known(runtime: RuntimeConfig) -> None:

@@ -1,0 +1,95 @@
+"""Settings as layers: files and overrides, one above the other, and errors that name the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raft_core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of settings, by the name that an error gives it."""
+
+    source: str
+    values: Mapping[str, Any]
+
+    def depth(self, location: Sequence[int | str]) -> int:
+        """How much of a field's location is set here; tags of unions are passed over."""
+        found, inside = 0, self.values
+        for part in location:
+            if isinstance(inside, Mapping) and part in inside:
+                found, inside = found + 1, inside[str(part)]
+        return found
+
+
+def parse_override(override: str) -> dict[str, Any]:
+    """`filter.tau=0.7` as a nested dict; the value is read as YAML.
+
+    Raises:
+        InputError: it has no '='.
+    """
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise InputError(f"override '{override}': write it as section.field=value")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override '{override}': the value is not YAML") from None
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins; mappings are merged field by field, unless they are of different kinds."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping) and same_kind(known, value):
+            merged[key] = deep_merge(known, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def same_kind(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
+
+
+def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
+    """All complaints of pydantic, one a line, by field, each with the source that set it."""
+    lines = []
+    for complaint in error.errors():
+        field = ".".join(str(part) for part in complaint["loc"]) or "settings"
+        deepest = max(reversed(layers), key=lambda layer: layer.depth(complaint["loc"]))
+        source = (deepest if deepest.depth(complaint["loc"]) else layers[0]).source
+        if complaint["type"] == "extra_forbidden":
+            lines.append(f"{source}: field '{field}': no such field; remove it or mend its name")
+            continue
+        message = complaint["msg"].removeprefix("Value error, ")
+        has_value = complaint["type"] != "missing" and complaint["loc"]
+        given = f" (given: {_short(complaint['input'])})" if has_value else ""
+        lines.append(f"{source}: field '{field}': {message}{given}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold fields and values")
+    return content
