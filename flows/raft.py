@@ -1,6 +1,6 @@
 """The pipeline: refine a domain's answers, train with them, and see what was learned and lost.
 
-`python -m flows.raft --domain law` runs it here; as the deployment raft/full it runs on a worker.
+`python -m flows.raft --domain law` runs it on this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -29,9 +30,14 @@ from tasks.tracking import Tracker
 MAX_WAITING_TASKS = 64
 
 
+def run_name() -> str:
+    """The flow run's name, by its domain."""
+    return f"raft {settings_of(flow_run.parameters).domain.name}"
+
+
 @flow(
     name="raft",
-    flow_run_name="raft {domain}",
+    flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_WAITING_TASKS),
     persist_result=False,
 )

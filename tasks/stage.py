@@ -165,8 +165,10 @@ def handle(event: dict[str, Any], label: str, context: RunContext, tracked: Stag
 
 def failure(label: str, code: int, log: Path) -> StageError | InputError:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    refused = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if code == EXIT_BAD_INPUT and refused:
-        return InputError(refused[-1])
+    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if told and code == EXIT_BAD_INPUT:
+        return InputError(told[-1])
+    if told and code == StageError.exit_code:
+        return StageError(f"stage '{label}': {told[-1]} (its log is {log})")
     tail = "\n".join(lines[-LOG_TAIL:])
     return StageError(f"stage '{label}' ended with code {code}; its log is {log}:\n{tail}")

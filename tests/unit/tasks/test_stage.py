@@ -41,6 +41,16 @@ def test_failure_refused_input_is_the_users_error(tmp_path: Path) -> None:
     assert str(error) == "no row fits"
 
 
+def test_failure_that_the_stage_told_is_told_without_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("loading\nerror: endpoint 'judges': 9 of 9 requests failed\n")
+    error = failure("fuse", 1, log)
+    assert isinstance(error, StageError)
+    assert str(error) == (
+        f"stage 'fuse': endpoint 'judges': 9 of 9 requests failed (its log is {log})"
+    )
+
+
 @pytest.mark.parametrize("code", [1, 2, -9])
 def test_failure_anything_else_names_stage_code_and_log(tmp_path: Path, code: int) -> None:
     log = tmp_path / "log.txt"
