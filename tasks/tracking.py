@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -247,7 +248,7 @@ class StageTracker:
     def _log_model(self, checkpoint: Path) -> None:
         model = self._client.create_logged_model(
             experiment_id=self._parent.experiment_id,
-            name=self._label.replace(" ", "-").replace("_", "-"),
+            name=re.sub(r"\W+", "-", self._label),
             source_run_id=self._run_id,
             tags={"raft.key": self._spec.key},
             model_type="causal-lm",
