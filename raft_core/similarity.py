@@ -53,6 +53,9 @@ class FilterConfig(FrozenConfig):
 
     tau: Annotated[float, Field(ge=0, le=1)] = 0.8
     view: Literal["answer", "question_answer_words"] = "answer"
+    answer_floor: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="least cosine of the answers alone; a shared question hides what differs"
+    )
     leak_phrases: tuple[str, ...] = LEAK_PHRASES
 
 
@@ -92,25 +95,40 @@ def filter_rewrites(
     by_id = {rewrite.id: rewrite for rewrite in rewrites}
     found = [by_id.get(e.id) or Rewrite(e.id, "", "missing", 0) for e in examples]
     pairs = [(e, r) for e, r in zip(examples, found, strict=True) if r.text]
-    references_ND = embedder.embed([_view(e.question, e.answer, config.view) for e, _ in pairs])
-    rewrites_ND = embedder.embed([_view(e.question, r.text, config.view) for e, r in pairs])
-    cosines_N = (references_ND * rewrites_ND).sum(axis=1).tolist()
-    cosine_of = {e.id: cosine for (e, _), cosine in zip(pairs, cosines_N, strict=True)}
+    viewed = _cosines(pairs, embedder, config.view)
+    alone = _cosines(pairs, embedder, "answer") if config.answer_floor > 0 else {}
     return [
-        _verdict(example, rewrite, cosine_of.get(example.id), config)
+        _verdict(example, rewrite, viewed.get(example.id), alone.get(example.id), config)
         for example, rewrite in zip(examples, found, strict=True)
     ]
 
 
+def _cosines(
+    pairs: Sequence[tuple[Example, Rewrite]], embedder: Embedder, view: str
+) -> dict[str, float]:
+    """Id -> cosine of reference and rewrite, both seen in this view."""
+    references_ND = embedder.embed([_view(e.question, e.answer, view) for e, _ in pairs])
+    rewrites_ND = embedder.embed([_view(e.question, r.text, view) for e, r in pairs])
+    cosines_N = (references_ND * rewrites_ND).sum(axis=1).tolist()
+    return {e.id: cosine for (e, _), cosine in zip(pairs, cosines_N, strict=True)}
+
+
 def _verdict(
-    example: Example, rewrite: Rewrite, cosine: float | None, config: FilterConfig
+    example: Example,
+    rewrite: Rewrite,
+    cosine: float | None,
+    alone: float | None,
+    config: FilterConfig,
 ) -> FilteredRewrite:
     reason, detail = _reject_reason(example, rewrite, config)
-    if cosine is not None:
-        detail = detail or f"cosine {cosine:.3f}"
-        reason = reason or ("" if cosine >= config.tau else "below_tau")
-        cosine = round(cosine, 6)
-    return FilteredRewrite(rewrite.id, rewrite.text, cosine, not reason, reason, detail)
+    if cosine is not None and not reason:
+        detail = f"cosine {cosine:.3f}"
+        if cosine < config.tau:
+            reason = "below_tau"
+        elif alone is not None and alone < config.answer_floor:
+            reason, detail = "answers_differ", f"cosine {cosine:.3f}, answers alone {alone:.3f}"
+    rounded = None if cosine is None else round(cosine, 6)
+    return FilteredRewrite(rewrite.id, rewrite.text, rounded, not reason, reason, detail)
 
 
 def _reject_reason(example: Example, rewrite: Rewrite, config: FilterConfig) -> tuple[str, str]:

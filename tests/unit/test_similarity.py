@@ -57,6 +57,16 @@ def test_filter_rejection_has_its_reason(
     assert (rejected.similarity is None) == (not text)
 
 
+def test_filter_answer_that_only_shares_the_question_is_rejected() -> None:
+    # In this view both texts start with the question, so their cosine is 1.
+    hidden = verdict("wrong words", view="question_answer_words")
+    assert hidden.passed
+    seen = verdict("wrong words", view="question_answer_words", answer_floor=0.4)
+    assert (seen.similarity, seen.reason) == (1.0, "answers_differ")
+    assert seen.detail == "cosine 1.000, answers alone 0.000"
+    assert verdict("right words", view="question_answer_words", answer_floor=0.4).passed
+
+
 def test_filter_leak_phrase_inside_another_word_is_none() -> None:
     assert verdict("right it is used as an aid").passed
 
