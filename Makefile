@@ -17,7 +17,7 @@ TORCH := torch==2.13.0
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-run: $(INSTALLED)  ## the pipeline on one domain: DOMAIN=law, DATA=file, LIMIT=rows, ARGS="--set filter.tau=0.7"
+run: $(INSTALLED)  ## the pipeline: DOMAIN=law, DATA=file, LIMIT=rows, PROFILE=mini, EXTRA=cpu, ARGS="--set filter.tau=0.7"
 	@$(PY) -m flows.raft --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 test: $(INSTALLED)  ## all tests

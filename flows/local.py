@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from raft_core.errors import RaftError
 from raft_core.settings import Settings, checked, load_settings
 
+EXIT_INTERRUPTED = 130
 DEFAULT_DOMAINS = {"mini": "law"}
 
 
@@ -24,7 +26,9 @@ def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
     parser.add_argument("--domain", help="conf/domains/DOMAIN.yaml, or a file")
     parser.add_argument("--data", help="a .jsonl or .parquet file or a datasets folder")
-    parser.add_argument("--limit", type=int, help="use this many rows of the domain")
+    parser.add_argument(
+        "--limit", type=int, help="use this many rows, chosen by the hash of their ids"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -55,6 +59,7 @@ def checked_parameters(description: str) -> dict[str, Any]:
     parameters = parse(None, description)
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
     use_temporary_api(settings.runtime.home_folder)
+    exit_on_interrupt()
     return parameters
 
 
@@ -65,6 +70,19 @@ def exit_on_error(action: Callable[[], Any]) -> Any:
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def exit_on_interrupt() -> None:
+    """Ctrl-C ends the run at once: stages end with it, and what they finished is kept."""
+
+    def end(*_: Any) -> None:
+        print(
+            "\ninterrupted; finished stages are kept: the same command goes on from there",
+            file=sys.stderr,
+        )
+        os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def use_temporary_api(home: Path) -> None:

@@ -112,7 +112,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.strip())
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path} row {number}: not JSON ({error.msg} at column {error.colno}); "
@@ -198,8 +198,8 @@ def checked_text(where: str, row: dict[str, Any], field: str) -> str:
     """A non-empty string field of a row, stripped."""
     if field not in row:
         raise InputError(
-            f"{where}: field '{field}' is missing (has {sorted(row)}); "
-            "add it, or name your column under domain.data.columns"
+            f"{where}: field '{field}' is missing (has {sorted(row)}); add it, or name your own "
+            "column under domain.data.columns (--set domain.data.columns.answer=NAME)"
         )
     value = row[field]
     if not isinstance(value, str):

@@ -182,12 +182,13 @@ def require_splits(kept: Sequence[Example], domain: DomainConfig) -> None:
     Raises:
         InputError: one is empty.
     """
-    for split in SPLITS:
-        if not any(e.split == split for e in kept):
-            raise InputError(
-                f"data '{domain.data.path}': the {split} split has no rows of {len(kept)}; "
-                "give more rows, raise the limit, or set a 'split' field"
-            )
+    counts = {split: sum(e.split == split for e in kept) for split in SPLITS}
+    if not all(counts.values()):
+        told = ", ".join(f"{split} {count}" for split, count in counts.items())
+        raise InputError(
+            f"data '{domain.data.path}': {len(kept)} rows leave a split empty ({told}); "
+            "give more rows (about 60 at least), raise the limit, or set a 'split' field"
+        )
 
 
 def _held_out_first(examples: Sequence[Example]) -> list[Example]:

@@ -23,7 +23,13 @@ from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondSt
 from raft_core.evaluation.gate import GateConfig
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
-from raft_core.prepare import DomainConfig, PrepareConfig, PrepareStage, load_examples
+from raft_core.prepare import (
+    DomainConfig,
+    PrepareConfig,
+    PrepareStage,
+    load_examples,
+    require_splits,
+)
 from raft_core.rewrite import RewriteConfig, RewriteStage, Shard
 from raft_core.runtime import RuntimeConfig
 from raft_core.similarity import FilterConfig, FilterStage
@@ -238,7 +244,7 @@ def checked(settings: Settings) -> Settings:
     Raises:
         InputError: the first thing that is wrong.
     """
-    load_examples(settings.domain, settings.prepare)
+    require_splits(load_examples(settings.domain, settings.prepare), settings.domain)
     for name, benchmark in settings.evaluate.benchmarks.items():
         has_rows = getattr(benchmark, "data", None) is None or benchmark.items(Path())
         if not has_rows:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
+from raft_core.errors import InputError, RaftError
+from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_runtime
 from tasks.tracking import UI_PORT, experiment_id
+
+POLL_SECONDS = 0.3
 
 
 def main() -> int:
@@ -16,20 +25,73 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=UI_PORT)
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
     options = parser.parse_args()
-    port, uri = options.port, load_runtime(options.profile).tracking_uri
+    try:
+        return browse(load_runtime(options.profile), options.port)
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def browse(runtime: RuntimeConfig, port: int) -> int:
+    """Serve the runs until Ctrl-C, or until the process that started this one ends.
+
+    Raises:
+        InputError: there is no run yet, or the port is taken.
+    """
+    uri = runtime.tracking_uri
     if uri.startswith("http"):
         print(f"runs: {uri} (the profile's own tracking server)")
         return 0
     experiment = experiment_id(uri)
     if experiment is None:
-        print(f"error: no runs yet in {uri}; `make run` makes the first", file=sys.stderr)
-        return 2
-    print(f"runs: http://127.0.0.1:{port}/#/experiments/{experiment}/runs", flush=True)
-    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    return subprocess.call(
-        [*server, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
+        raise InputError(f"no runs yet in {uri}; `make run` makes the first")
+    require_free(port)
+    log = runtime.home_folder / "mlflow-server.log"
+    server = start_server(uri, port, log)
+    parent, announced = os.getppid(), False
+    try:
+        while server.poll() is None and os.getppid() == parent:
+            if not announced and answers(port):
+                page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
+                print(f"runs: {page}  (Ctrl-C ends the server; its log is {log})", flush=True)
+                announced = True
+            time.sleep(POLL_SECONDS)
+        return server.poll() or 0
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def start_server(uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"port {port}: {error.strerror}; choose another with make ui PORT=NUMBER"
+            ) from None
+
+
+def answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
 
 
 if __name__ == "__main__":

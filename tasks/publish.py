@@ -12,7 +12,13 @@ from prefect.artifacts import (
 )
 
 from raft_core.artifacts import ArtifactRef
-from raft_core.evaluation.report import comparison_table, interval, score_cell, training_lines
+from raft_core.evaluation.report import (
+    comparison_table,
+    interval,
+    notes,
+    score_cell,
+    training_lines,
+)
 from tasks.stage import RunContext
 
 
@@ -47,6 +53,12 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         "table": comparison_table(report["methods"], benchmarks),
         "refinement": report["refinement"],
         "training": training_lines(report["methods"]),
+        "notes": notes(report),
+        "rejected": {
+            name: str(artifacts[name].folder / "rejected.jsonl")
+            for name, counts in report["refinement"]["stages"].items()
+            if counts["rejected"]
+        },
         "checkpoints": checkpoints,
         "report": str(artifacts["report"].folder / "report.md"),
         "mlflow_run": context.tracker.run_id,
@@ -67,7 +79,10 @@ def show(summary: dict[str, Any]) -> None:
     targets = ", ".join(f"{n} {kind}" for kind, n in summary["refinement"]["targets"].items())
     print(f"\nDomain: {summary['domain']}\n")
     print("\n".join(summary["table"]))
-    print()
+    for note in summary["notes"]:
+        print(f"\nNote: {note}.")
+    splits = ", ".join(f"{n} {split}" for split, n in summary["refinement"]["splits"].items())
+    print(f"\nsplits   {splits}")
     for name, counts in stages.items():
         reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items())
         tail = f" ({reasons})" if reasons else ""
@@ -78,6 +93,8 @@ def show(summary: dict[str, Any]) -> None:
     print()
     for method, folder in summary["checkpoints"].items():
         print(f"checkpoint {method:<10} {folder}")
+    for stage, path in summary["rejected"].items():
+        print(f"rejected {stage:<12} {path}")
     print(f"report                {summary['report']}")
     print(f"MLflow run            {summary['mlflow_run']} in {summary['mlflow_uri']}")
     print("browse it with        make ui")

@@ -14,7 +14,7 @@ from raft_core.evaluation import plots
 from raft_core.evaluation.metrics import retention
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.evaluation.stage import outcomes
-from raft_core.records import read_jsonl
+from raft_core.records import SPLITS, read_jsonl
 from raft_core.stage import StageRun
 
 BASE = "base"
@@ -74,8 +74,11 @@ def summarise_refinement(inputs: dict[str, Path]) -> dict[str, Any]:
         name: json.loads((inputs[name] / "counts.json").read_text())
         for name in ("prepare", "filter", "fuse")
     }
+    splits = {
+        split: sum(1 for _ in read_jsonl(inputs["prepare"] / f"{split}.jsonl")) for split in SPLITS
+    }
     sources = Counter(row["source"] for row in read_jsonl(inputs["fuse"] / "fused.jsonl"))
-    return {"stages": counts, "targets": dict(sources.most_common())}
+    return {"stages": counts, "splits": splits, "targets": dict(sources.most_common())}
 
 
 def as_markdown(
@@ -101,6 +104,22 @@ def as_markdown(
     lines += ["", f"Training targets: {targets}.", "", "## Training", ""]
     lines += [f"- {line}" for line in training_lines(rows)]
     return "\n".join([*lines, ""])
+
+
+def notes(report: dict[str, Any]) -> list[str]:
+    """What a reader of the table must know to read it rightly."""
+    said = []
+    scores = [score for row in report["methods"] for score in row["scores"].values()]
+    if any(score["undecided"] == score["n"] for score in scores):
+        said.append(
+            "undecided: the panel could tell of no answer whether it is right; its rule judges "
+            "need 'expected' strings in the rows, or let a language model judge (evaluate.panel)"
+        )
+    if set(report["refinement"]["targets"]) == {"reference"}:
+        said.append(
+            "no rewrite passed: every method learned the reference answers, the fused set is them"
+        )
+    return said
 
 
 def training_lines(rows: Sequence[dict[str, Any]]) -> list[str]:

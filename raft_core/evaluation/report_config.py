@@ -6,7 +6,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 
-VERSION = 1
+VERSION = 2
 
 
 class ReportStage(FrozenConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,3 +96,30 @@ def test_stage_without_an_orchestrator_runs_from_its_spec(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     counts = json.loads((tmp_path / "out" / "counts.json").read_text())
     assert counts["in"] == 100
+
+
+def test_interrupt_ends_the_run_at_once_with_one_line_and_no_stage_left(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.raft"],
+        cwd=ROOT,
+        env=os.environ | {"RAFT_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(home.glob("store/work/*/spec.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(flow.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
+    output, _ = flow.communicate(timeout=20)
+    assert flow.returncode == 130, output
+    assert "interrupted; finished stages are kept" in output
+    assert "Traceback" not in output
+    for _ in range(100):
+        left = subprocess.run(["pgrep", "-g", str(flow.pid)], capture_output=True, text=True)
+        if not left.stdout:
+            break
+        time.sleep(0.2)
+    assert not left.stdout

@@ -161,7 +161,9 @@ def test_near_duplicates_close_vectors_with_other_words_are_kept() -> None:
 
 def test_require_splits_empty_split_error_names_it_and_the_remedy() -> None:
     config = DomainConfig(name="d", data=DataSource(path="x.jsonl"))
-    with pytest.raises(InputError, match=r"the test split has no rows of 2; give more rows"):
+    with pytest.raises(
+        InputError, match=r"2 rows leave a split empty \(train 1, validation 1, test 0\)"
+    ):
         require_splits(
             [Example("a", "q", "a", "train"), Example("b", "q", "a", "validation")], config
         )
