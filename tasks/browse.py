@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
         raise InputError(f"no runs yet in {uri}; `make run` makes the first")
     require_free(port)
     log = runtime.home_folder / "mlflow-server.log"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = start_server(uri, port, log)
     parent, announced = os.getppid(), False
     try:
