@@ -110,7 +110,7 @@ def test_interrupt_ends_the_run_at_once_with_one_line_and_no_stage_left(tmp_path
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not list(home.glob("store/work/*/spec.json")) and time.monotonic() < deadline:
+    while not list((home / "store" / "work").glob("*/spec.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
     os.killpg(flow.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
     output, _ = flow.communicate(timeout=20)
