@@ -195,7 +195,7 @@ def test_reading_benchmark_reads_what_the_teacher_will_read(tmp_path: Path) -> N
     (tmp_path / "own.txt").write_text("Know: {reference} Say: {question}")
     settings = load_settings("mini", "law", [f"distill.teacher_prompt={tmp_path}/own.txt"])
     reading = settings.respond_stage(trained=False).benchmarks["reading"]
-    assert reading.prompt == settings.distill.teacher_prompt  # type: ignore[union-attr]
+    assert reading.prompt == settings.distill.teacher_prompt
 
 
 def checked_with(tmp_path: Path, benchmark: str, *rows: object) -> None:
@@ -270,6 +270,6 @@ def test_pinned_hub_model_gets_its_commit_local_one_stays(monkeypatch: pytest.Mo
 def test_on_validation_measures_no_test_row() -> None:
     settings = load_settings("mini", "law").on_validation()
     benchmarks = settings.evaluate.benchmarks
-    assert benchmarks["domain"].split == "validation"  # type: ignore[union-attr]
-    paths = {b.data.path for b in benchmarks.values() if getattr(b, "data", None)}  # type: ignore[union-attr]
+    assert benchmarks["domain"].split == "validation"
+    paths = {b.data.path for b in benchmarks.values() if getattr(b, "data", None)}
     assert paths == {"mini:general-validation", "mini:instructions-validation"}
