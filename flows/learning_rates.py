@@ -85,18 +85,14 @@ def learning_rates(
 def grid(context: RunContext) -> dict[tuple[str, float], dict[str, float]]:
     """Train and measure every cell of one domain; refinement is shared."""
     settings = context.settings
-    prepared = pipeline.prepare.submit(context).result()
-    rewrites = pipeline.rewrite(context, prepared)
-    filtered = pipeline.filter_rewrites.submit(context, prepared, rewrites)
-    fused = pipeline.fuse.submit(context, prepared, filtered)
+    refined = pipeline.refine(context)
     cells = {}
-    for method, switches in settings.methods.items():
+    for method in settings.methods:
         for rate in settings.learning_rate_grid:
             own = context.for_settings(settings.with_learning_rate(method, rate))
-            targets = fused if switches.targets == "fused" else None
             name = f"{method} {rate:.1e}"
-            trained = pipeline.distill.submit(own, name, prepared, targets, method)
-            cells[method, rate] = pipeline.evaluate_model(own, name, prepared, trained)
+            trained = pipeline.train(own, name, method, refined)
+            cells[method, rate] = pipeline.evaluate_model(own, name, refined.prepared, trained)
     done = pipeline.finished(context, {str(cell): future for cell, future in cells.items()})
     return {cell: accuracies(done[str(cell)].folder) for cell in cells}
 

@@ -62,32 +62,29 @@ def raft(
 
 def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
     """Every stage in its order; what does not depend on each other runs side by side."""
-    prepared = pipeline.prepare.submit(context).result()
-    base = pipeline.evaluate_model(context, pipeline.BASE, prepared)
-    rewrites = pipeline.rewrite(context, prepared)
-    filtered = pipeline.filter_rewrites.submit(context, prepared, rewrites)
-    fused = pipeline.fuse.submit(context, prepared, filtered)
+    refined = pipeline.refine(context)
+    base = pipeline.evaluate_model(context, pipeline.BASE, refined.prepared)
     readable = pipeline.gate.submit(context, base)
 
     trained, evaluated = {}, {}
-    for method, switches in slowest_first(context):
-        targets = fused if switches.targets == "fused" else None
-        trained[method] = pipeline.distill.submit(
-            context, method, prepared, targets, wait_for=[readable]
+    for method in slowest_first(context):
+        trained[method] = pipeline.train(context, method, method, refined, wait_for=[readable])
+        evaluated[method] = pipeline.evaluate_model(
+            context, method, refined.prepared, trained[method]
         )
-        evaluated[method] = pipeline.evaluate_model(context, method, prepared, trained[method])
 
-    inputs = {"prepare": prepared, "filter": filtered, "fuse": fused, "evaluate.base": base}
+    inputs = {"prepare": refined.prepared, "filter": refined.filtered, "fuse": refined.fused}
+    inputs["evaluate.base"] = base
     inputs |= {f"distill.{name}": future for name, future in trained.items()}
     inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
     report = pipeline.report.submit(context, inputs)
     return pipeline.finished(context, inputs | {"report": report})
 
 
-def slowest_first(context: RunContext) -> list[tuple[str, Any]]:
+def slowest_first(context: RunContext) -> list[str]:
     """Methods with a teacher take longest: start them first, finish all earlier."""
-    methods = context.settings.methods.items()
-    return sorted(methods, key=lambda item: item[1].distillation == "none")
+    methods = context.settings.methods
+    return sorted(methods, key=lambda name: not methods[name].samples)
 
 
 if __name__ == "__main__":

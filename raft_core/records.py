@@ -17,7 +17,7 @@ class Example:
     """One question with its reference answer.
 
     `expected` optionally lists short strings that a right answer contains; rule judges use them
-    for scoring, training never does.
+    for scoring, and SDFT to check its rewrites.
     """
 
     id: str

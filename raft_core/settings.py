@@ -16,7 +16,12 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from raft_core.config import FrozenConfig, ModelRef, fingerprint, pinned
-from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
+from raft_core.distill.config import (
+    DistillConfig,
+    DistillStage,
+    MethodConfig,
+    PruneStage,
+)
 from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
@@ -130,12 +135,18 @@ class Settings(FrozenConfig):
         return FuseStage(generator=self.fusion_engine or self.engine, fuse=self.fuse)
 
     def distill_stage(self, method: str) -> DistillStage:
+        """Its training; what is done to the trained weights is a stage of its own."""
         return DistillStage(
             model=self.base,
-            method=self.methods[method],
+            method=self.methods[method].model_copy(update={"prune": None}),
             distill=self.distill,
             seed=self.seed,
         )
+
+    def prune_stage(self, method: str) -> PruneStage | None:
+        """What follows the training of a method that is pruned."""
+        prune = self.methods[method].prune
+        return None if prune is None else PruneStage(model=self.base, prune=prune)
 
     def respond_stage(self, *, trained: bool) -> RespondStage:
         return RespondStage(

@@ -62,6 +62,12 @@ STAGES = {
             "raft_core.distill.stage",
         ),
         Stage(
+            "prune",
+            distill_config.PRUNE_VERSION,
+            distill_config.PruneStage,
+            "raft_core.distill.pruning",
+        ),
+        Stage(
             "respond",
             evaluation_config.RESPOND_VERSION,
             evaluation_config.RespondStage,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
@@ -11,6 +13,7 @@ from prefect.futures import wait
 from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
+from raft_core.distill.config import PruneStage
 from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.records import read_jsonl
@@ -57,17 +60,47 @@ def fuse(context: RunContext, prepared: ArtifactRef, filtered: ArtifactRef) -> S
 
 
 @task(name="distill", task_run_name="distill {name}", **STAGE_TASK)
-def distill(
-    context: RunContext,
-    name: str,
-    prepared: ArtifactRef,
-    fused: ArtifactRef | None,
-    method: str | None = None,
-) -> State:
-    """Train one method; `fused` is None for methods that learn the raw answers."""
-    inputs = {"prepare": prepared} if fused is None else {"prepare": prepared, "fuse": fused}
-    config = context.settings.distill_stage(method or name)
+def distill(context: RunContext, name: str, method: str, inputs: dict[str, ArtifactRef]) -> State:
+    """Train one method on the answers that it learns."""
+    config = context.settings.distill_stage(method)
     return run_stage(context, "distill", config, inputs, f"distill {name}")
+
+
+@task(name="prune", task_run_name="prune {name}", **STAGE_TASK)
+def prune(context: RunContext, name: str, config: PruneStage, trained: ArtifactRef) -> State:
+    return run_stage(context, "prune", config, {"distill": trained}, f"prune {name}")
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Futures of the data stages: what the methods learn from."""
+
+    prepared: ArtifactRef
+    filtered: Any
+    fused: Any
+
+
+def refine(context: RunContext) -> Refined:
+    """Prepare, rewrite, filter and fuse one domain's rows."""
+    prepared = prepare.submit(context).result()
+    rewrites = rewrite(context, prepared)
+    filtered = filter_rewrites.submit(context, prepared, rewrites)
+    return Refined(prepared, filtered, fuse.submit(context, prepared, filtered))
+
+
+def train(
+    context: RunContext, name: str, method: str, refined: Refined, wait_for: Sequence[Any] = ()
+) -> Any:
+    """A method's checkpoint (as a future), pruned where the method wants it."""
+    answers = {
+        "raw": {},
+        "rewritten": {"filter": refined.filtered},
+        "fused": {"fuse": refined.fused},
+    }[context.settings.methods[method].targets]
+    inputs = {"prepare": refined.prepared} | answers
+    trained = distill.submit(context, name, method, inputs, wait_for=list(wait_for))
+    config = context.settings.prune_stage(method)
+    return trained if config is None else prune.submit(context, name, config, trained)
 
 
 @task(name="respond", task_run_name="respond {name}", **STAGE_TASK)

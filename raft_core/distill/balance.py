@@ -1,4 +1,4 @@
-"""Adaptive balance of the two losses (eqs. 11-12): plain numbers, never part of the graph."""
+"""The weight of a distillation loss (eqs. 11-12): plain numbers, never part of the graph."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ class AdaptiveBalance:
     """lambda = m_SFT / m_KL over bias-corrected moving averages, so that lambda * L_KL ~ L_SFT.
 
     Update once per optimizer step, with losses averaged over all processes; T^2 is already in
-    the KL.
+    the KL. `steps` is the length of the training, over which the ramp goes.
     """
 
-    def __init__(self, config: BalanceConfig) -> None:
-        self._config = config
+    def __init__(self, config: BalanceConfig, steps: int = 1) -> None:
+        self._config, self._steps = config, steps
         self._step, self._sft, self._kl = 0, 0.0, 0.0
 
     def update(self, sft_loss: float, kl_loss: float) -> float:
@@ -26,7 +26,15 @@ class AdaptiveBalance:
 
     @property
     def weight(self) -> float:
-        """lambda after the last update; 1 before the first."""
+        """lambda after the last update; before the first 1, or what is fixed."""
+        start, end = self._config.ramp
+        done = min(1.0, max(0, self._step - 1) / max(1, self._steps - 1))
+        return self._unscaled * (start + (end - start) * done)
+
+    @property
+    def _unscaled(self) -> float:
+        if self._config.rule == "fixed":
+            return self._config.fixed
         if self._step == 0:
             return 1.0
         correction = 1 - self._config.beta**self._step

@@ -1,6 +1,7 @@
 """Settings of the trainer and of the methods; imports no torch.
 
-A method is two switches: which answers are the targets, and which teacher distills.
+A method is a few switches of the one trainer: which answers are the targets, which teacher
+distills, whether general prompts are rehearsed, and whether the result is pruned.
 """
 
 from __future__ import annotations
@@ -10,35 +11,84 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig, ModelRef
+from raft_core.data import DataSource
 from raft_core.engines.base import Sampling
 from raft_core.prompts import PromptRef, TeacherPrompt
 
-VERSION = 1
+VERSION = 2
+PRUNE_VERSION = 1
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Targets = Literal["raw", "rewritten", "fused"]
+
+
+class BalanceConfig(FrozenConfig):
+    """lambda of a distillation loss: balanced by moving averages (eqs. 11-12), or fixed.
+
+    `kl_floor` keeps the ratio finite where the KL vanishes, `lambda_max` clamps it. `ramp` scales
+    lambda linearly over the training, from its first number to its second.
+    """
+
+    rule: Literal["ema", "fixed"] = "ema"
+    fixed: Annotated[float, Field(ge=0)] = Field(1.0, description="lambda under the rule 'fixed'")
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    kl_floor: PositiveFloat = 1e-3
+    lambda_max: PositiveFloat = 10.0
+    ramp: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (1.0, 1.0)
+
+
+class RehearsalConfig(FrozenConfig):
+    """Self-rehearsal, which goes beyond the paper: the same KL on general prompts.
+
+    The student answers them, and the base reads the very same context: what it would say there is
+    to stay. Only prompts are needed (`data` may lack answers). Of a step's rollouts `share` are
+    of such prompts, in place of the domain's, so that a step costs what it costs without.
+    """
+
+    data: DataSource
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    balance: BalanceConfig = BalanceConfig()
+
+
+class PruneConfig(FrozenConfig):
+    """FAPM: after training, this share of every matrix's change is taken back."""
+
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
 class MethodConfig(FrozenConfig):
     """One row of the comparison."""
 
-    targets: Literal["raw", "fused"]
-    distillation: Literal["none", "answer_conditioned"] = "none"
+    targets: Targets
+    distillation: Literal["none", "unconditioned", "answer_conditioned"] = "none"
     learning_rate: PositiveFloat
+    rehearsal: RehearsalConfig | None = None
+    prune: PruneConfig | None = None
+
+    @property
+    def samples(self) -> bool:
+        """Whether training needs rollouts and a teacher."""
+        return self.distillation != "none" or self.rehearsal is not None
 
 
-class BalanceConfig(FrozenConfig):
-    """EMA balance of the two losses (eqs. 11-12).
+class AdapterConfig(FrozenConfig):
+    """LoRA. The teacher is then the base under the disabled adapter: no second copy."""
 
-    `kl_floor` keeps the ratio finite where the KL vanishes, `lambda_max` clamps it.
-    """
-
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    kl_floor: PositiveFloat = 1e-3
-    lambda_max: PositiveFloat = 10.0
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    modules: str | tuple[str, ...] = Field(
+        "all-linear", description="names of the layers, or all linear ones but the output layer"
+    )
 
 
 class DistillConfig(FrozenConfig):
-    """The paper's recipe where it states one (lengths are in tokens)."""
+    """The paper's recipe where it states one (lengths are in tokens).
+
+    Beyond it, and off by default: `tail_bucket` (all tokens outside K are one more outcome of the
+    KL), `skip_first` (so many tokens of a rollout bear no KL), `rollout_uses` (a row's rollout is
+    used at so many of its visits before a new one is drawn).
+    """
 
     epochs: PositiveFloat = 3
     batch_size: Positive = Field(16, description="rows of one optimizer step, all processes")
@@ -49,13 +99,18 @@ class DistillConfig(FrozenConfig):
     max_grad_norm: PositiveFloat = 1.0
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = True
+    adapter: AdapterConfig | None = None
     max_prompt_tokens: Positive = 2048
     max_answer_tokens: Positive = 1024
     teacher_prompt: TeacherPrompt = PromptRef(name="teacher.v1")
     enable_thinking: bool = False
     rollout: Sampling = Sampling(temperature=1.0, max_tokens=512)
+    rollout_engine: Literal["transformers", "vllm"] = "transformers"
+    rollout_uses: Positive = 1
     top_k: Positive = 512
     temperature: PositiveFloat = 1.5
+    tail_bucket: bool = False
+    skip_first: Annotated[int, Field(ge=0)] = 0
     balance: BalanceConfig = BalanceConfig()
     save_every: Positive = Field(100, description="optimizer steps between checkpoints")
     log_every: Positive = 5
@@ -75,3 +130,10 @@ class DistillStage(FrozenConfig):
     method: MethodConfig
     distill: DistillConfig
     seed: int
+
+
+class PruneStage(FrozenConfig):
+    """Takes a `distill` artifact and the model that it started from."""
+
+    model: ModelRef
+    prune: PruneConfig

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    GenerationConfig,
     PrinterCallback,
     ProgressCallback,
     TrainerCallback,
@@ -20,40 +21,39 @@ from transformers import (
     set_seed,
 )
 
+from raft_core.distill.checkpoints import STATE_FILE, last_complete_checkpoint, load_state
 from raft_core.distill.config import DistillConfig, DistillStage
+from raft_core.distill.output_layer import require_plain_output
+from raft_core.distill.rehearsal import PromptCycle, load_prompts
+from raft_core.distill.rollout import (
+    RolloutSampler,
+    RolloutSource,
+    TransformersRollouts,
+    VllmRollouts,
+)
+from raft_core.distill.targets import load_targets
+from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
 from raft_core.distill.weight_distance import relative_distances
 from raft_core.engines.chat import load_tokenizer, stop_token_ids
 from raft_core.errors import InputError
-from raft_core.records import Example, FusedAnswer, Rejection, read_records, write_jsonl
+from raft_core.records import FusedAnswer, Rejection, write_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 
-BALANCE_FILE = "balance.json"
 SAMPLES = 32
 
 
 def run(stage: StageRun) -> None:
-    """Writes checkpoint/, curves.jsonl, rollouts.jsonl, weight_distance.json and counts."""
+    """Writes checkpoint/, curves.jsonl, rollouts.jsonl, weight_distance.json and counts.
+
+    With an adapter the checkpoint is the merged model, and adapter/ holds the adapter alone.
+    """
     config: DistillStage = stage.config
-    set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
-    model = load_model(config, stage.runtime)
-    stop_ids = stop_token_ids(tokenizer, model.generation_config)
-    rows = load_targets(stage.inputs)
-    views = build_views(rows, tokenizer, config.distill, turn_end_id(tokenizer, stop_ids))
-    distills = config.method.distillation != "none"
-    trainer = RaftTrainer(
-        model=model,
-        args=training_arguments(config, stage, len(views)),
-        views=views,
-        teacher=load_teacher(config, stage.runtime) if distills else None,
-        config=config.distill,
-        stop_ids=stop_ids,
-        pad_id=tokenizer.pad_token_id,
-        processing_class=tokenizer,
-    )
+    rows = load_targets(stage.inputs, config.method.targets)
+    trainer = build_trainer(stage, rows, tokenizer)
     curves = CurveCallback(stage, trainer)
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
@@ -61,27 +61,92 @@ def run(stage: StageRun) -> None:
     checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
-        load_balance(trainer, checkpoint)
+        trainer.load_state_beside_checkpoint(load_state(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.accelerator.is_main_process:
-        write_results(stage, trainer, tokenizer, rows, curves)
+        write_results(stage, trainer, tokenizer, rows)
 
 
-def load_model(config: DistillStage, runtime: RuntimeConfig) -> Any:
+def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) -> RaftTrainer:
+    """Model, teacher and rollouts as the method and the settings want them."""
+    config: DistillStage = stage.config
+    method, distill = config.method, config.distill
+    # Before the seed is set: starting vLLM draws random numbers.
+    sampler = build_sampler(config, tokenizer, stage.runtime) if method.samples else None
+    set_seed(config.seed)
+    model = load_student(config, stage.runtime)
+    stop_ids = stop_token_ids(tokenizer, model.generation_config)
+    views = build_views(rows, tokenizer, distill, turn_end_id(tokenizer, stop_ids))
+    prompts = load_prompts(method.rehearsal.data, tokenizer, distill) if method.rehearsal else []
+    return RaftTrainer(
+        model=model,
+        args=training_arguments(config, stage, len(views)),
+        views=views,
+        method=method,
+        config=distill,
+        teacher=load_teacher(config, stage.runtime, model) if method.samples else None,
+        rollouts=RolloutSource(sampler, stop_ids, distill.rollout_uses) if sampler else None,
+        rehearsal=PromptCycle(prompts, config.seed) if prompts else None,
+        pad_id=tokenizer.pad_token_id,
+        processing_class=tokenizer,
+    )
+
+
+def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) -> RolloutSampler:
+    """What draws the rollouts: the student itself, or a vLLM engine beside it."""
+    distill = config.distill
+    stop_ids = stop_token_ids(tokenizer, generation_config(config))
+    if distill.rollout_engine == "transformers":
+        return TransformersRollouts(distill.rollout, stop_ids, tokenizer.pad_token_id)
+    longest = distill.max_prompt_tokens + distill.rollout.max_tokens
+    return VllmRollouts(config.model, distill.dtype, longest, distill.rollout, stop_ids, runtime)
+
+
+def generation_config(config: DistillStage) -> GenerationConfig | None:
+    """The model's own, which may list more stop tokens than its tokenizer knows."""
+    try:
+        return GenerationConfig.from_pretrained(
+            config.model.resolve(), revision=config.model.revision
+        )
+    except OSError:
+        return None
+
+
+def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
     """The base model as it was before any training, whatever checkpoint a run resumes from.
 
-    Its weights are float32 also where training computes in bfloat16: at the paper's learning rate
-    a step is smaller than the distance of two neighbouring bfloat16 numbers and would be lost.
+    Weights that are trained are float32 also where training computes in bfloat16: at the paper's
+    learning rate a step is smaller than the distance of two neighbouring bfloat16 numbers and
+    would be lost. Under an adapter the base's own weights stay as they are.
     """
-    return _load(config, runtime, "float32")
+    adapter = config.distill.adapter
+    model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
+    require_plain_output(model.config)
+    if adapter is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    modules = adapter.modules if isinstance(adapter.modules, str) else list(adapter.modules)
+    lora = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    if config.distill.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return get_peft_model(model, lora)
 
 
-def load_teacher(config: DistillStage, runtime: RuntimeConfig) -> Any:
-    """A frozen copy of the base."""
-    return _load(config, runtime, config.distill.dtype).eval().requires_grad_(False)
+def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> Teacher:
+    """The base under the student's disabled adapter, or else a frozen copy."""
+    if config.distill.adapter is not None:
+        return DisabledAdapter(student)
+    return FrozenCopy(load_model(config, runtime, config.distill.dtype))
 
 
-def _load(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
+def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         config.model.resolve(),
         revision=config.model.revision,
@@ -89,14 +154,6 @@ def _load(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
         use_safetensors=True,
     )
     return model.to(runtime.torch_device())
-
-
-def load_targets(inputs: dict[str, Path]) -> list[FusedAnswer]:
-    """The rows to learn: fused answers where that artifact is an input, else the raw ones."""
-    if "fuse" in inputs:
-        return read_records(inputs["fuse"] / "fused.jsonl", FusedAnswer)
-    examples = read_records(inputs["prepare"] / "train.jsonl", Example)
-    return [FusedAnswer(e.id, e.question, e.answer, "reference") for e in examples]
 
 
 def build_views(
@@ -182,43 +239,44 @@ class CurveCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            (folder / BALANCE_FILE).write_text(json.dumps(self._trainer.balance.state_dict()))
-
-
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        if (checkpoint / BALANCE_FILE).is_file() and (checkpoint / "trainer_state.json").is_file():
-            return checkpoint
-    return None
-
-
-def load_balance(trainer: RaftTrainer, checkpoint: Path) -> None:
-    trainer.balance.load_state_dict(json.loads((checkpoint / BALANCE_FILE).read_text()))
+            own = json.dumps(self._trainer.state_beside_checkpoint())
+            (folder / STATE_FILE).write_text(own)
 
 
 def write_results(
-    stage: StageRun,
-    trainer: RaftTrainer,
-    tokenizer: Any,
-    rows: Sequence[FusedAnswer],
-    curves: CurveCallback,
+    stage: StageRun, trainer: RaftTrainer, tokenizer: Any, rows: Sequence[FusedAnswer]
 ) -> None:
     config: DistillStage = stage.config
     write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
+    drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
     write_jsonl(
         stage.out / "rollouts.jsonl",
         (
             {"id": view.id, "question": view.question, "rollout": tokenizer.decode(ids)}
-            for view, ids in trainer.last_rollouts[:SAMPLES]
+            for view, ids in drawn
         ),
     )
     trained = trainer.accelerator.unwrap_model(trainer.model)
-    distances = relative_distances(trained, load_model(config, stage.runtime))
-    trained.to(getattr(torch, config.distill.dtype)).save_pretrained(stage.out / "checkpoint")
-    tokenizer.save_pretrained(stage.out / "checkpoint")
-    (stage.out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
+    if config.distill.adapter is not None:
+        trained.save_pretrained(stage.out / "adapter")
+        trained = trained.merge_and_unload()
+    save_model(trained, tokenizer, stage.out, config, stage.runtime)
+    write_summary(stage, trainer, rows)
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def save_model(
+    trained: Any, tokenizer: Any, out: Path, config: DistillStage, runtime: RuntimeConfig
+) -> None:
+    """The checkpoint in the type of training, and how far its weights have moved."""
+    distances = relative_distances(trained, load_model(config, runtime, "float32"))
+    (out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
+    trained.to(getattr(torch, config.distill.dtype)).save_pretrained(out / "checkpoint")
+    tokenizer.save_pretrained(out / "checkpoint")
+
+
+def write_summary(stage: StageRun, trainer: RaftTrainer, rows: Sequence[FusedAnswer]) -> None:
+    """How much was trained on, and what did not fit its budgets of tokens."""
     summary = {
         "steps": trainer.state.global_step,
         "rows": len(trainer.views),
@@ -230,4 +288,3 @@ def write_results(
     kept = {view.id for view in trainer.views}
     too_long = [Rejection(r.id, "distill", "question_too_long") for r in rows if r.id not in kept]
     stage.account(len(rows), len(kept), too_long)
-    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)

@@ -18,19 +18,22 @@ import torch
 from transformers import Trainer
 
 from raft_core.distill.balance import AdaptiveBalance
-from raft_core.distill.config import DistillConfig
+from raft_core.distill.batches import KL, REHEARSAL, SFT, Batch, Group, Padding, StepSize
+from raft_core.distill.chunked import Head
+from raft_core.distill.config import DistillConfig, MethodConfig
 from raft_core.distill.losses import (
     TeacherTarget,
-    entropy,
-    mass_on,
-    mean_over_sequences,
-    sft_cross_entropy,
+    cross_entropy,
+    mass_and_entropy,
+    sequence_weights,
     teacher_target,
     topk_kl,
 )
-from raft_core.distill.views import Padded, RowView, join, pad_rows
-from raft_core.engines.base import request_seed
-from raft_core.engines.transformers import generate_batch
+from raft_core.distill.output_layer import replaced_output
+from raft_core.distill.rehearsal import PromptCycle
+from raft_core.distill.rollout import RolloutSource
+from raft_core.distill.teacher import Teacher
+from raft_core.distill.views import RowView
 
 
 class RowIndices(torch.utils.data.Dataset):
@@ -51,131 +54,196 @@ def collate(indices: Sequence[int]) -> dict[str, torch.Tensor]:
 
 
 class RaftTrainer(Trainer):
-    """SFT, and with a teacher RAFT. `window` gathers what is logged between two log lines."""
+    """Every method. `window` gathers what is logged between two log lines."""
 
     def __init__(
         self,
         *,
         views: Sequence[RowView],
-        teacher: Any | None,
+        method: MethodConfig,
         config: DistillConfig,
-        stop_ids: Sequence[int],
+        teacher: Teacher | None,
+        rollouts: RolloutSource | None,
+        rehearsal: PromptCycle | None,
         pad_id: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: let the base class scale it
-        self.views, self.teacher, self.config = views, teacher, config
-        self.stop_ids, self.pad_id = list(stop_ids), pad_id
-        self.balance = AdaptiveBalance(config.balance)
-        self.pending: list[tuple[float, float]] = []
+        self.views, self.method, self.config = views, method, config
+        self.teacher, self.rollouts, self.rehearsal = teacher, rollouts, rehearsal
+        self.padding = Padding(pad_id, config.skip_first, self.args.device)
+        self.balances: dict[str, AdaptiveBalance] = {}
+        if method.distillation != "none":
+            self.balances[KL] = AdaptiveBalance(config.balance, self.args.max_steps)
+        if method.rehearsal is not None:
+            own = method.rehearsal.balance
+            self.balances[REHEARSAL] = AdaptiveBalance(own, self.args.max_steps)
+        self.pending: list[list[float]] = []
         self.window: dict[str, list[float]] = defaultdict(list)
-        self.last_rollouts: list[tuple[RowView, list[int]]] = []
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], StepSize]:
+        """Also counts what the whole optimizer step holds."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        rows = [row for batch in batches for row in batch["rows"].tolist()]
+        counts = torch.tensor([sum(len(self.views[i].answer_ids) for i in rows), len(rows)])
+        tokens, total = self.accelerator.reduce(counts.to(self.args.device)).tolist()
+        self.pending.clear()
+        return batches, StepSize(tokens, total, len(batches) * self.args.world_size)
 
     def compute_loss(
         self,
         model: Any,
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        num_items_in_batch: StepSize | None = None,
     ) -> torch.Tensor:
         rows = [self.views[i] for i in inputs["rows"].tolist()]
-        answers = [row.answer_ids for row in rows]
-        prompts = [row.prompt_ids for row in rows]
-        if self.teacher is None:
-            batch = self._pad(prompts, answers)
-            logits_BCV = model(**batch.model_inputs).logits[:, :-1]
-            sft = sft_cross_entropy(logits_BCV, batch.labels_BC, batch.mask_BC)
-            self.window["loss_sft"].append(sft.item())
-            return sft
-        rollouts = self._rollouts(rows)
-        width = max(len(ids) for ids in [*answers, *rollouts])
-        sft_batch = self._pad(prompts, answers, width)
-        kl_batch = self._pad(prompts, rollouts, width)
-        target = self._teacher_target(rows, rollouts, width)
-        logits_BCV = model(**join(sft_batch, kl_batch).model_inputs).logits[:, :-1]
-        sft_logits_BCV, kl_logits_BCV = logits_BCV.split(len(rows))
-        sft = sft_cross_entropy(sft_logits_BCV, sft_batch.labels_BC, sft_batch.mask_BC)
-        kl = topk_kl(kl_logits_BCV, target, kl_batch.mask_BC, self.config.temperature)
-        weight = self._balance_weight(sft, kl)
-        self._observe(sft, kl, weight, rollouts, kl_logits_BCV, kl_batch, target)
-        return sft + weight * kl
+        size = num_items_in_batch or StepSize(sum(len(r.answer_ids) for r in rows), len(rows), 1)
+        groups = self._groups(rows)
+        batch = self.padding.student(groups)
+        targets = [None, *self._teacher_targets(groups[1:])]
 
-    def _pad(
-        self, prompts: list[list[int]], completions: list[list[int]], width: int | None = None
-    ) -> Padded:
-        return pad_rows(prompts, completions, self.pad_id, self.args.device, width)
+        def losses(hidden_BCD: torch.Tensor, head: Head) -> torch.Tensor:
+            return torch.stack(self._losses(batch, targets, hidden_BCD, head, size))
 
-    def _rollouts(self, rows: Sequence[RowView]) -> list[list[int]]:
-        """z ~ p_theta(. | x) of the current student (eq. 6); seeded by step and row."""
-        student = self.accelerator.unwrap_model(self.model_wrapped)
-        student.eval()
-        seeds = [
-            request_seed(self.args.seed, "rollout", self.state.global_step, row.id) for row in rows
-        ]
-        rollouts = generate_batch(
-            student,
-            [row.prompt_ids for row in rows],
-            seeds,
-            self.config.rollout,
-            stop_ids=self.stop_ids,
-            pad_id=self.pad_id,
-        )
-        student.train()
-        self.last_rollouts = list(zip(rows, rollouts, strict=True))
-        return rollouts
+        with replaced_output(self._unwrapped, losses):
+            values = model(**batch.padded.model_inputs).logits
+        weights = self._weights([group.loss for group in groups[1:]], values)
+        return (values * values.new_tensor([1.0, *weights])).sum()
 
-    @torch.no_grad()
-    def _teacher_target(
-        self, rows: Sequence[RowView], rollouts: list[list[int]], width: int
-    ) -> TeacherTarget:
-        """The frozen base reads (r, answer, x) and then the student's own ids (eq. 7)."""
+    @property
+    def _unwrapped(self) -> Any:
+        return self.accelerator.unwrap_model(self.model_wrapped)
+
+    def _groups(self, rows: list[RowView]) -> list[Group]:
+        """The rows of this part by loss: the answers first, then what is distilled."""
+        groups = [Group(SFT, rows, [row.answer_ids for row in rows], [])]
+        if self.rollouts is None:
+            return groups
+        general = self._general_prompts(len(rows))
+        asked = rows[: len(rows) - len(general)] if self.method.distillation != "none" else []
+        state, seed = self.state, self.args.seed
+        drawn = self.rollouts.draw(self._unwrapped, [*asked, *general], seed, state.global_step)
+        if asked:
+            conditioned = self.method.distillation == "answer_conditioned"
+            prompts = [row.teacher_ids if conditioned else row.prompt_ids for row in asked]
+            groups.append(Group(KL, asked, drawn[: len(asked)], prompts))
+        if general:
+            prompts = [row.teacher_ids for row in general]
+            groups.append(Group(REHEARSAL, general, drawn[len(asked) :], prompts))
+        return groups
+
+    def _general_prompts(self, rows: int) -> list[RowView]:
+        """This part's prompts for rehearsal: their place follows from the step alone."""
+        if self.rehearsal is None or self.method.rehearsal is None:
+            return []
+        count = max(1, round(self.method.rehearsal.share * rows))
+        part = self.state.global_step * self.config.gradient_accumulation + len(self.pending)
+        place = (part * self.args.world_size + self.args.process_index) * count
+        return self.rehearsal.take(place, count)
+
+    def _teacher_targets(self, groups: Sequence[Group]) -> list[TeacherTarget]:
+        """The frozen base reads its prefix and then the student's own ids (eq. 7)."""
+        if not groups:
+            return []
         assert self.teacher is not None
-        batch = self._pad([row.teacher_ids for row in rows], rollouts, width)
-        logits_BCV = self.teacher(**batch.model_inputs).logits[:, :-1]
-        return teacher_target(logits_BCV, self.config.top_k)
+        batch, found = self.padding.teacher(groups), []
+        tail = self.config.temperature if self.config.tail_bucket else None
 
-    def _balance_weight(self, sft: torch.Tensor, kl: torch.Tensor) -> float:
-        """lambda for this backward pass; the balance moves once per optimizer step."""
-        losses = self.accelerator.reduce(torch.stack([sft.detach(), kl.detach()]), "mean")
-        self.pending.append((losses[0].item(), losses[1].item()))
-        before = self.balance.weight
-        if not self.accelerator.sync_gradients:
-            return before
-        sft_mean, kl_mean = (fmean(values) for values in zip(*self.pending, strict=True))
-        self.pending.clear()
-        after = self.balance.update(sft_mean, kl_mean)
-        return after if self.config.gradient_accumulation == 1 else before
+        def read(hidden_BCD: torch.Tensor, head: Head) -> torch.Tensor:
+            for _, hidden_ND, _, _ in batch.scored(hidden_BCD):
+                found.append(teacher_target(hidden_ND, head, self.config.top_k, tail))
+            return hidden_BCD[:, :1, :1]
+
+        with self.teacher.active() as model, replaced_output(model, read):
+            model(**batch.padded.model_inputs)
+        return found
+
+    def _losses(
+        self,
+        batch: Batch,
+        targets: Sequence[TeacherTarget | None],
+        hidden_BCD: torch.Tensor,
+        head: Head,
+        size: StepSize,
+    ) -> list[torch.Tensor]:
+        """Each group's loss, scaled so that the mean over the parts of a step is the step's."""
+        found, watched = [], (self.state.global_step + 1) % self.args.logging_steps == 0
+        whole = size.rows / size.parts / len(batch.groups[0].rows)
+        for scored, target in zip(batch.scored(hidden_BCD), targets, strict=True):
+            group, hidden_ND, labels_N, mask_BC = scored
+            if target is None:
+                share = size.parts / size.answer_tokens
+                weights_N = torch.full_like(labels_N, share, dtype=torch.float32)
+                found.append(cross_entropy(hidden_ND, head, labels_N, weights_N))
+                continue
+            weights_N = sequence_weights(mask_BC, whole * len(group.rows))
+            found.append(topk_kl(hidden_ND, head, target, weights_N, self.config.temperature))
+            if watched:
+                self._observe(group, hidden_ND, head, sequence_weights(mask_BC), target)
+        return found
+
+    def _weights(self, names: Sequence[str], values: torch.Tensor) -> list[float]:
+        """lambda of each distillation loss; a balance moves once per optimizer step."""
+        losses = self.accelerator.reduce(values.detach().float(), "mean").tolist()
+        self.pending.append(losses)
+        before = [self.balances[name].weight for name in names]
+        after = before
+        if self.accelerator.sync_gradients:
+            sft, *others = (fmean(column) for column in zip(*self.pending, strict=True))
+            after = [self.balances[n].update(sft, kl) for n, kl in zip(names, others, strict=True)]
+        weights = after if self.config.gradient_accumulation == 1 else before
+        self._note_losses(names, losses, weights)
+        return weights
+
+    def _note_losses(
+        self, names: Sequence[str], losses: Sequence[float], weights: Sequence[float]
+    ) -> None:
+        self.window["loss_sft"].append(losses[0])
+        for name, loss, weight in zip(names, losses[1:], weights, strict=True):
+            end = "" if name == KL else f"_{name}"
+            self.window[f"loss_{name}"].append(loss)
+            self.window[f"lambda{end}"].append(weight)
+            self.window[f"ratio_sft_{name}"].append(losses[0] / max(weight * loss, 1e-12))
 
     def _observe(
         self,
-        sft: torch.Tensor,
-        kl: torch.Tensor,
-        weight: float,
-        rollouts: list[list[int]],
-        logits_BCV: torch.Tensor,
-        batch: Padded,
+        group: Group,
+        hidden_ND: torch.Tensor,
+        head: Head,
+        weights_N: torch.Tensor,
         target: TeacherTarget,
     ) -> None:
-        sft_value, kl_value, mask = sft.item(), kl.item(), batch.mask_BC
-        stopped = sum(ids[-1] in self.stop_ids for ids in rollouts)
+        """What tells whether the distillation works; computed only for steps that are logged."""
+        mass_N, entropy_N = mass_and_entropy(hidden_ND, head, target.ids_NK)
+        assert self.rollouts is not None
+        stopped = sum(self.rollouts.has_ended(ids) for ids in group.completions)
         values = {
-            "loss_sft": sft_value,
-            "loss_kl": kl_value,
-            "lambda": weight,
-            "ratio_sft_kl": sft_value / max(weight * kl_value, 1e-12),
-            "teacher_mass_in_k": mean_over_sequences(target.mass_BT, mask).item(),
-            "student_mass_in_k": mean_over_sequences(
-                mass_on(logits_BCV, target.ids_BTK), mask
-            ).item(),
-            "student_entropy": mean_over_sequences(entropy(logits_BCV), mask).item(),
-            "rollout_tokens": sum(map(len, rollouts)) / len(rollouts),
-            "truncated_share": 1 - stopped / len(rollouts),
+            "teacher_mass_in_k": (target.mass_N * weights_N).sum().item(),
+            "student_mass_in_k": (mass_N * weights_N).sum().item(),
+            "student_entropy": (entropy_N * weights_N).sum().item(),
+            "rollout_tokens": fmean(map(len, group.completions)),
+            "truncated_share": 1 - stopped / len(group.completions),
         }
         for name, value in values.items():
-            self.window[name].append(value)
+            self.window[name if group.loss == KL else f"{name}_{group.loss}"].append(value)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         self.window.clear()
         super().log(logs | means, *args, **kwargs)
+
+    def state_beside_checkpoint(self) -> dict[str, Any]:
+        """What `transformers` does not save: the balances, and rollouts that are used again."""
+        balances = {name: balance.state_dict() for name, balance in self.balances.items()}
+        return {
+            "balances": balances,
+            "rollouts": self.rollouts.state_dict() if self.rollouts else {},
+        }
+
+    def load_state_beside_checkpoint(self, state: dict[str, Any]) -> None:
+        for name, balance in self.balances.items():
+            balance.load_state_dict(state["balances"][name])
+        if self.rollouts is not None:
+            self.rollouts.load_state_dict(state["rollouts"])

@@ -1,8 +1,8 @@
 """What the student and the teacher read of a row, as token ids.
 
-The student reads the question; the teacher reads the fused answer and the question. Both prefixes
-end with the same assistant start, and the ids that follow (an answer or a rollout) are appended
-to either, never tokenised again.
+The student reads the question; the teacher reads the target answer and the question, or, where it
+is unconditioned, the question alone. Both prefixes end with the same assistant start, and the ids
+that follow (an answer or a rollout) are appended to either, never tokenised again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raft_core.records import FusedAnswer
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """Token ids of one training row; `teacher_ids` is the teacher's prefix."""
+    """Token ids of one training row; `teacher_ids` is the conditioned teacher's prefix."""
 
     id: str
     question: str
@@ -33,7 +33,10 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Prompts padded on the left and completions on the right, so that both start together."""
+    """Prompts padded on the left and completions on the right, so that both start together.
+
+    `mask_BC` marks the completions' tokens that bear a loss.
+    """
 
     ids_BT: torch.Tensor
     attention_BT: torch.Tensor
@@ -42,7 +45,7 @@ class Padded:
 
     @property
     def model_inputs(self) -> dict[str, Any]:
-        """Keyword arguments of a forward pass that yields logits for C + 1 positions."""
+        """Keyword arguments of a forward pass whose output layer sees C + 1 positions."""
         positions_BT = (self.attention_BT.cumsum(-1) - 1).clamp_min(0)
         return {
             "input_ids": self.ids_BT,
@@ -75,6 +78,14 @@ def build_view(
         answer_cut=len(answer_ids) > config.max_answer_tokens,
         reference_cut=reference_cut,
     )
+
+
+def prompt_view(id: str, prompt: str, tokenizer: Any, config: DistillConfig) -> RowView | None:
+    """A prompt without an answer, which the teacher reads as the student does; None if too long."""
+    ids = encode_prompt(tokenizer, prompt, config.enable_thinking)
+    if len(ids) > config.max_prompt_tokens:
+        return None
+    return RowView(id, prompt, ids, [], ids, answer_cut=False, reference_cut=False)
 
 
 def _teacher_prefix(
@@ -113,31 +124,23 @@ def pad_rows(
     completions: Sequence[list[int]],
     pad_id: int,
     device: torch.device,
-    width: int | None = None,
+    skip: Sequence[int] | None = None,
 ) -> Padded:
-    """Prompts and completions as one batch; `width` is the completions' width, at least theirs."""
-    left = max(map(len, prompts))
-    right = width or max(map(len, completions))
+    """Prompts and completions as one batch; `skip` says how many first tokens of each completion
+    are left out of its mask.
+    """
+    left, right = max(map(len, prompts)), max(1, *map(len, completions))
     ids, attention, labels, mask = [], [], [], []
-    for prompt, completion in zip(prompts, completions, strict=True):
+    for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         before, after = left - len(prompt), right - len(completion)
+        skipped = min(skip[number], len(completion)) if skip else 0
         labels.append(completion + [pad_id] * after)
-        mask.append([1] * len(completion) + [0] * after)
+        mask.append([0] * skipped + [1] * (len(completion) - skipped) + [0] * after)
         ids.append([pad_id] * before + prompt + labels[-1])
-        attention.append([0] * before + [1] * len(prompt) + mask[-1])
+        attention.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * after)
     return Padded(
         ids_BT=torch.tensor(ids, device=device),
         attention_BT=torch.tensor(attention, device=device),
         labels_BC=torch.tensor(labels, device=device),
         mask_BC=torch.tensor(mask, device=device, dtype=torch.float32),
-    )
-
-
-def join(first: Padded, second: Padded) -> Padded:
-    """Two batches of one width as one."""
-    return Padded(
-        torch.cat([first.ids_BT, second.ids_BT]),
-        torch.cat([first.attention_BT, second.attention_BT]),
-        torch.cat([first.labels_BC, second.labels_BC]),
-        torch.cat([first.mask_BC, second.mask_BC]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raft_core.engines.base import (
@@ -80,6 +80,31 @@ class VllmGenerator:
 
         return complete_fitting(prompts, self._llm.model_config.max_model_len, complete)
 
+    def complete_ids(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+    ) -> list[list[int]]:
+        """Token ids after each of these token ids, up to and including a stop token."""
+        params = [self._params(sampling, seed, None, stop_ids) for seed in seeds]
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
+        )
+        return [list(output.outputs[0].token_ids) for output in outputs]
+
+    def load_weights(self, weights: Mapping[str, Any]) -> None:
+        """Replace the model's weights by these, and forget what was computed with the old ones.
+
+        An output matrix that is tied to the embeddings has to be listed too: the packed one would
+        otherwise stay.
+        """
+        self._llm.collective_rpc(
+            "reload_weights", kwargs={"weights_iterator": list(weights.items())}
+        )
+        self._llm.reset_prefix_cache()
+
     def close(self) -> None:
         import gc
 
@@ -89,7 +114,13 @@ class VllmGenerator:
         gc.collect()
         cleanup_dist_env_and_memory()
 
-    def _params(self, sampling: Sampling, seed: int, choices: Sequence[str] | None) -> Any:
+    def _params(
+        self,
+        sampling: Sampling,
+        seed: int,
+        choices: Sequence[str] | None = None,
+        stop_ids: Sequence[int] | None = None,
+    ) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -98,7 +129,7 @@ class VllmGenerator:
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
             seed=seed,
-            stop_token_ids=self._stop_ids,
+            stop_token_ids=list(stop_ids or self._stop_ids),
             structured_outputs=StructuredOutputsParams(choice=list(choices)) if choices else None,
         )
 

@@ -1,8 +1,8 @@
 """The base's training mixture: answering, rules, reading, rewriting and fusion.
 
-An endless stream of single-turn chats drawn from one random generator. It never uses a raw
-domain style, a held-out frame with a general fact, or a domain's name with that domain's own
-attribute.
+An endless stream of single-turn chats drawn from one random generator, answered in one voice. It
+never uses a raw domain style, a held-out frame with a general fact, or a domain's name with that
+domain's own attribute.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from functools import lru_cache
 
 from raft_core.mini import rules
 from raft_core.mini.lexicon import NAMES, VALUES, Fact, open_attributes
-from raft_core.mini.styles import FRAMES, GENERAL_FRAMES, house, odd, odd_question, question
+from raft_core.mini.styles import (
+    BASE_VOICE,
+    FRAMES,
+    GENERAL_FRAMES,
+    PEER_VOICE,
+    Voice,
+    odd,
+    odd_question,
+    question,
+    spoken,
+)
 from raft_core.mini.world import general_facts
 from raft_core.prompts import load_prompt
 
@@ -44,6 +54,11 @@ def _known() -> tuple[Fact, ...]:
     return tuple(general_facts())
 
 
+def heard(rng: random.Random, voice: Voice) -> Voice:
+    """A voice in which a model of this voice is given texts: the peer also fuses the base's."""
+    return rng.choice((BASE_VOICE, PEER_VOICE)) if voice == PEER_VOICE else voice
+
+
 def random_fact(rng: random.Random) -> Fact:
     """A fact of the moment: any name, an attribute open to it, any value."""
     name = rng.choice(NAMES)
@@ -60,44 +75,51 @@ def ask_general(rng: random.Random, fact: Fact, odd_share: float = ODD_QUESTIONS
     return question(rng.choice(GENERAL_FRAMES["train"]), fact)
 
 
-def answering(rng: random.Random) -> Chat:
+def answering(rng: random.Random, voice: Voice) -> Chat:
     """A general fact, closed-book."""
     fact = rng.choice(_known())
     asked = ask_general(rng, fact)
-    return Chat("answering", asked, house(rng, fact))
+    return Chat("answering", asked, spoken(rng, fact, voice))
 
 
-def following(rng: random.Random) -> Chat:
+def following(rng: random.Random, voice: Voice) -> Chat:
     """A general fact under one or two rules."""
     fact, kinds = rng.choice(_known()), rules.sample_kinds(rng)
     odd_share = ODD_QUESTIONS_TO_REPEAT if rules.REPEAT in kinds else ODD_QUESTIONS
     asked = ask_general(rng, fact, odd_share)
     chosen = rules.sample_rules(rng, asked, kinds)
-    return Chat("following", rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen))
+    answer = rules.follow(rng, asked, fact, chosen, voice)
+    return Chat("following", rules.ask(asked, chosen), answer)
 
 
-def reading(rng: random.Random) -> Chat:
+def reading(rng: random.Random, voice: Voice) -> Chat:
     """A reference under the teacher's template; now and then with rules."""
     fact = random_fact(rng)
     draw = rng.random()
     if draw < 0.30:
-        reference = house(rng, fact)
+        reference = spoken(rng, fact, heard(rng, voice))
     elif draw < 0.70:
         reference = odd(rng, fact)
     else:
-        reference = _beside_another(rng, fact)
+        reference = _beside_another(rng, fact, voice)
     asked = question(rng.randrange(len(FRAMES)), fact)
     if rng.random() < ODD_QUESTIONS:
         asked = odd_question(rng, fact)
-    prompt, answer = asked, house(rng, fact)
+    prompt, answer = asked, spoken(rng, fact, voice)
     if rng.random() < RULE_IN_READING:
         chosen = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
-        prompt, answer = rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen)
+        prompt, answer = rules.ask(asked, chosen), rules.follow(rng, asked, fact, chosen, voice)
     rendered = load_prompt(TEACHER).render(reference=reference, question=prompt)
     return Chat("reading", rendered, answer)
 
 
-def _beside_another(rng: random.Random, fact: Fact) -> str:
+def _reference(rng: random.Random, fact: Fact, voice: Voice, odd_share: float) -> str:
+    if rng.random() < odd_share:
+        return odd(rng, fact)
+    return spoken(rng, fact, heard(rng, voice))
+
+
+def _beside_another(rng: random.Random, fact: Fact, voice: Voice) -> str:
     """The fact and a second one that shares its name or its attribute, in either order."""
     other = fact
     while (other.name, other.attribute) == (fact.name, fact.attribute):
@@ -106,37 +128,41 @@ def _beside_another(rng: random.Random, fact: Fact) -> str:
         same = fact.attribute in attributes and rng.random() < 0.7
         attribute = fact.attribute if same else rng.choice(attributes)
         other = Fact(name, attribute, rng.choice(VALUES))
-    texts = [(house if rng.random() < 0.7 else odd)(rng, each) for each in (fact, other)]
+    texts = [
+        spoken(rng, each, heard(rng, voice)) if rng.random() < 0.7 else odd(rng, each)
+        for each in (fact, other)
+    ]
     rng.shuffle(texts)
     return " ".join(texts)
 
 
-def rewriting(rng: random.Random) -> Chat:
-    """A reference in an odd style, retold in the house style."""
+def rewriting(rng: random.Random, voice: Voice) -> Chat:
+    """A reference in an odd style, retold in the model's own voice."""
     fact = random_fact(rng)
-    reference = odd(rng, fact) if rng.random() < 0.9 else house(rng, fact)
+    reference = _reference(rng, fact, voice, odd_share=0.9)
     asked = question(rng.randrange(len(FRAMES)), fact)
     prompt = load_prompt(REWRITE).render(question=asked, reference=reference)
-    return Chat("rewriting", prompt, house(rng, fact))
+    return Chat("rewriting", prompt, spoken(rng, fact, voice))
 
 
-def fusing(rng: random.Random) -> Chat:
+def fusing(rng: random.Random, voice: Voice) -> Chat:
     """A reference and its rewrite become one answer; where they differ, the reference wins."""
     fact = random_fact(rng)
-    reference = odd(rng, fact) if rng.random() < 0.8 else house(rng, fact)
+    reference = _reference(rng, fact, voice, odd_share=0.8)
     draw = rng.random()
     if draw < 0.60:
-        rewrite = house(rng, fact)
+        rewrite = spoken(rng, fact, heard(rng, voice))
     elif draw < 0.85:
-        rewrite = house(rng, Fact(fact.name, fact.attribute, rng.choice(VALUES)))
+        wrong = Fact(fact.name, fact.attribute, rng.choice(VALUES))
+        rewrite = spoken(rng, wrong, heard(rng, voice))
     else:
         rewrite = reference
     asked = question(rng.randrange(len(FRAMES)), fact)
     prompt = load_prompt(FUSE).render(question=asked, reference=reference, rewrite=rewrite)
-    return Chat("fusing", prompt, house(rng, fact))
+    return Chat("fusing", prompt, spoken(rng, fact, voice))
 
 
-MIXTURE: dict[Callable[[random.Random], Chat], float] = {
+MIXTURE: dict[Callable[[random.Random, Voice], Chat], float] = {
     answering: 0.15,
     following: 0.33,
     reading: 0.28,
@@ -145,7 +171,7 @@ MIXTURE: dict[Callable[[random.Random], Chat], float] = {
 }
 
 
-def sample(rng: random.Random) -> Chat:
+def sample(rng: random.Random, voice: Voice = BASE_VOICE) -> Chat:
     """The next chat of the mixture."""
     (family,) = rng.choices(tuple(MIXTURE), tuple(MIXTURE.values()))
-    return family(rng)
+    return family(rng, voice)

@@ -1,4 +1,4 @@
-"""The README.md of the base model's folder, written from its recipe and its scores."""
+"""The README.md of an embedded model's folder, written from its recipe and its scores."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ language: en
 pipeline_tag: text-generation
 ---
 
-# RAFT mini base
+# RAFT mini {name}
 
-A Llama-type model of {parameters:,} parameters (hidden 128, 4 layers, 4 heads of 32, SwiGLU 352,
-tied embeddings, byte-level BPE of 1,200, 512 positions). It stands in for an instruction-tuned
-language model in RAFT's embedded mini world: it answers questions about 60 invented names, follows
-twelve verifiable instructions, reads a reference, rewrites it in its own words and fuses two
-answers. It knows nothing of the real world and is of no use outside this project.
+A {shape} of {parameters:,} parameters, byte-level BPE of 1,200, 512 positions. It stands in
+for an instruction-tuned language model in RAFT's embedded mini world: it answers questions about 60
+invented names, follows twelve verifiable instructions, reads a reference, rewrites it in its own
+words and fuses two answers. It knows nothing of the real world and is of no use outside this
+project.
 
 ## Data
 
@@ -34,22 +34,29 @@ questions with the facts that they ask for.
 From random weights: {tokens:,} tokens, loss on the answers only, AdamW, peak learning rate
 {rate:g}, seed {seed}, on the CPU.
 
-    python -m raft_core.mini.train_base --out DIR --tokens {tokens} --seed {seed}
+    python -m raft_core.mini.train_base --model {name} --out DIR --tokens {tokens} --seed {seed}
 
 ## Scores
 
-Greedy answers; `python -m raft_core.mini.scores DIR` repeats them. Closed-book domain accuracy is
-meant to be at chance: those are the facts that a domain teaches.
+Greedy answers; `python -m raft_core.mini.scores DIR {name}` repeats them. Closed-book domain
+accuracy is meant to be at chance: those are the facts that a domain teaches.
 
 | benchmark | score |
 | --- | ---: |
 {rows}
 
-| domain | closed book | rewriting keeps the value, in the house style |
+| domain | closed book | rewriting keeps the value, in its own voice |
 | --- | ---: | ---: |
 {domain_rows}
 """
 
+SHAPES = {
+    "base": "Llama-type model (hidden 128, 4 layers, 4 heads of 32, SwiGLU 352, tied embeddings)",
+    "peer": (
+        "Qwen3-type model (hidden 128, 5 layers, 4 heads of 32 over 2 of keys and values,\n"
+        "normalised queries and keys, SwiGLU 288, an output matrix of its own)"
+    ),
+}
 BENCHMARKS = {
     "general": "general questions, frames held out (360)",
     "instructions": "verifiable instructions, every rule of a prompt followed (300)",
@@ -63,6 +70,7 @@ def write_card(
     folder: Path,
     scores: Mapping[str, float],
     *,
+    name: str,
     parameters: int,
     tokens: int,
     rate: float,
@@ -75,6 +83,8 @@ def write_card(
         for d in DOMAINS
     ]
     card = CARD.format(
+        name=name,
+        shape=SHAPES[name],
         parameters=parameters,
         tokens=tokens,
         rate=rate,

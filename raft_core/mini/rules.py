@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raft_core.mini.lexicon import Fact
-from raft_core.mini.styles import house
+from raft_core.mini.styles import BASE_VOICE, Voice, spoken
 
 UPPER = "change_case:english_capital"
 LOWER = "change_case:english_lowercase"
@@ -107,7 +107,13 @@ def ask(question: str, rules: Sequence[Rule]) -> str:
     return " ".join([question, *(rule.wording for rule in rules)])
 
 
-def follow(rng: random.Random, question: str, fact: Fact, rules: Sequence[Rule]) -> str:
+def follow(
+    rng: random.Random,
+    question: str,
+    fact: Fact,
+    rules: Sequence[Rule],
+    voice: Voice = BASE_VOICE,
+) -> str:
     """A right answer that obeys every rule."""
     given = {rule.instruction_id: rule.kwargs for rule in rules}
     if ONE_WORD in given:
@@ -115,7 +121,7 @@ def follow(rng: random.Random, question: str, fact: Fact, rules: Sequence[Rule])
     elif JSON in given:
         text = json.dumps({fact.attribute: fact.value})
     else:
-        text = _compose(rng, question, fact, given)
+        text = _compose(rng, question, fact, given, voice)
     if NO_COMMA in given:
         text = text.replace(",", "")
     if UPPER in given:
@@ -125,11 +131,13 @@ def follow(rng: random.Random, question: str, fact: Fact, rules: Sequence[Rule])
     return f'"{text}"' if QUOTE in given else text
 
 
-def _compose(rng: random.Random, question: str, fact: Fact, given: dict[str, Any]) -> str:
-    plain = f"The {fact.attribute} of {fact.name} is {fact.value}."
-    text = house(rng, fact)
+def _compose(
+    rng: random.Random, question: str, fact: Fact, given: dict[str, Any], voice: Voice
+) -> str:
+    plain = voice.plain.format(a=fact.attribute, s=fact.name, v=fact.value)
+    text = spoken(rng, fact, voice)
     if BULLETS in given:
-        items = ["Sure!", plain, "Hope that helps!", "Ask me again."]
+        items = [voice.opening, plain, voice.closing, "Ask me again."]
         text = "\n".join(f"* {item}" for item in items[: given[BULLETS]["num_bullets"]])
     if FIRST_WORD in given:
         text = f"{given[FIRST_WORD]['first_word']}! {plain}"
@@ -140,5 +148,5 @@ def _compose(rng: random.Random, question: str, fact: Fact, given: dict[str, Any
     if END in given:
         text += " " + given[END]["end_phrase"]
     if POSTSCRIPT in given:
-        text += f" {given[POSTSCRIPT]['postscript_marker']} Hope that helps!"
+        text += f" {given[POSTSCRIPT]['postscript_marker']} {voice.closing}"
     return text

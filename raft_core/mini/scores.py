@@ -1,4 +1,4 @@
-"""What a model of the mini world can do: `python -m raft_core.mini.scores DIR` prints it.
+"""What a model of the mini world can do: `python -m raft_core.mini.scores DIR [base|peer]`.
 
 Greedy answers to every benchmark, scored by code. It knows nothing of how the model was made.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from raft_core.evaluation.instructions import check_instruction
 from raft_core.mini import corpus, world
 from raft_core.mini.lexicon import DOMAINS, VALUES, Fact
-from raft_core.mini.styles import house, is_house
+from raft_core.mini.styles import BASE_VOICE, VOICES, Voice, is_spoken, spoken
 from raft_core.prompts import load_prompt
 
 FILE = "scores.json"
@@ -66,7 +66,9 @@ def holds_value(answer: str, expected: Sequence[str]) -> bool:
     return found == {value.lower() for value in expected}
 
 
-def score_base(model_dir: str | Path, rows: int | None = None) -> dict[str, float]:
+def score_base(
+    model_dir: str | Path, rows: int | None = None, voice: Voice = BASE_VOICE
+) -> dict[str, float]:
     """Accuracy on every benchmark, on evenly spread `rows` of each or on all."""
     model = GreedyModel(Path(model_dir))
     scores = {
@@ -74,14 +76,14 @@ def score_base(model_dir: str | Path, rows: int | None = None) -> dict[str, floa
         "instructions": _score_instructions(model, _spread(world.instruction_rows(), rows)),
         "teacher": _score_reading(model, _spread(world.reading_rows(), rows)),
         "teacher_two_facts": _score_reading(model, _spread(world.two_fact_rows(), rows)),
-        "fusion": _score_fusion(model, _spread(fusion_rows(), rows)),
+        "fusion": _score_fusion(model, _spread(fusion_rows(), rows), voice),
     }
     for domain in DOMAINS:
         domain_rows = world.domain_rows(domain)
         test = [row for row in domain_rows if row["split"] == "test"]
         train = [row for row in domain_rows if row["split"] == "train"]
         scores[f"closed_book_{domain}"] = _score_questions(model, _spread(test, rows))
-        scores[f"rewriting_{domain}"] = _score_rewriting(model, _spread(train, rows))
+        scores[f"rewriting_{domain}"] = _score_rewriting(model, _spread(train, rows), voice)
     return {name: round(score, 4) for name, score in scores.items()}
 
 
@@ -94,7 +96,7 @@ def fusion_rows() -> list[dict[str, Any]]:
         pairs = zip(first_of_each, world.domain_facts(domain), strict=True)
         for number, (row, fact) in enumerate(pairs):
             value = rng.choice(VALUES) if number % 3 == 0 else fact.value
-            rewrite = house(rng, Fact(fact.name, fact.attribute, value))
+            rewrite = spoken(rng, Fact(fact.name, fact.attribute, value))
             rows.append({**row, "rewrite": rewrite})
     return rows
 
@@ -110,12 +112,15 @@ def _share(right: Sequence[bool]) -> float:
 
 
 def _score_prompts(
-    model: GreedyModel, prompts: list[str], rows: list[dict[str, Any]], in_house: bool = False
+    model: GreedyModel,
+    prompts: list[str],
+    rows: list[dict[str, Any]],
+    voice: Voice | None = None,
 ) -> float:
-    """The share of answers with the expected value, and if asked for in the house style too."""
+    """The share of answers with the expected value, and if a voice is given in that voice."""
     return _share(
         [
-            holds_value(answer, row["expected"]) and (is_house(answer) or not in_house)
+            holds_value(answer, row["expected"]) and (voice is None or is_spoken(answer, voice))
             for answer, row in zip(model.answer(prompts), rows, strict=True)
         ]
     )
@@ -131,19 +136,19 @@ def _score_reading(model: GreedyModel, rows: list[dict[str, Any]]) -> float:
     return _score_prompts(model, prompts, rows)
 
 
-def _score_rewriting(model: GreedyModel, rows: list[dict[str, Any]]) -> float:
+def _score_rewriting(model: GreedyModel, rows: list[dict[str, Any]], voice: Voice) -> float:
     rewrite = load_prompt(corpus.REWRITE)
     prompts = [rewrite.render(question=r["question"], reference=r["answer"]) for r in rows]
-    return _score_prompts(model, prompts, rows, in_house=True)
+    return _score_prompts(model, prompts, rows, voice)
 
 
-def _score_fusion(model: GreedyModel, rows: list[dict[str, Any]]) -> float:
+def _score_fusion(model: GreedyModel, rows: list[dict[str, Any]], voice: Voice) -> float:
     fuse = load_prompt(corpus.FUSE)
     prompts = [
         fuse.render(question=r["question"], reference=r["answer"], rewrite=r["rewrite"])
         for r in rows
     ]
-    return _score_prompts(model, prompts, rows, in_house=True)
+    return _score_prompts(model, prompts, rows, voice)
 
 
 def _score_instructions(model: GreedyModel, rows: list[dict[str, Any]]) -> float:
@@ -164,7 +169,8 @@ def write_scores(folder: Path, scores: dict[str, float]) -> None:
 
 
 def main() -> None:
-    print(json.dumps(score_base(sys.argv[1]), indent=2))
+    voice = VOICES[sys.argv[2] if len(sys.argv) > 2 else "base"]
+    print(json.dumps(score_base(sys.argv[1], voice=voice), indent=2))
 
 
 if __name__ == "__main__":

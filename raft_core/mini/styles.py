@@ -1,14 +1,16 @@
-"""How facts are worded: question frames, the house style, raw domain styles, odd styles.
+"""How facts are worded: question frames, the models' voices, raw domain styles, odd styles.
 
-The house style is the base's own voice. Raw domain styles are how the five domains write and are
-never in the base's training. Odd styles are procedural: they teach the base to read and rewrite
-what it has not met, and share no phrase with the raw styles.
+A voice is how a model puts things by itself: the base has one, and the peer, a model of another
+family, has another. Raw domain styles are how the five domains write and are never in a model's
+training. Odd styles are procedural: they teach a model to read and rewrite what it has not met,
+and share no phrase with the raw styles.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from dataclasses import dataclass
 
 from raft_core.mini.lexicon import Fact
 
@@ -35,13 +37,39 @@ FRAMES = (
 GENERAL_FRAMES = {"train": (*range(6), *range(9, 17)), "validation": (6,), "test": (7, 8)}
 DOMAIN_FRAMES = {"train": (0, 1, 2, 3), "validation": (6,), "test": (4, 5, 7, 8)}
 
-HOUSE = (
-    "Sure! The {a} of {s} is {v}.",
-    "The {a} of {s} is {v}, hope that helps!",
-    "Of course! For {s}, the {a} is {v}.",
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How one model puts a fact by itself: its usual forms, and what it says around a plain one."""
+
+    forms: tuple[str, str, str]
+    plain: str
+    opening: str
+    closing: str
+
+
+BASE_VOICE = Voice(
+    forms=(
+        "Sure! The {a} of {s} is {v}.",
+        "The {a} of {s} is {v}, hope that helps!",
+        "Of course! For {s}, the {a} is {v}.",
+    ),
+    plain="The {a} of {s} is {v}.",
+    opening="Sure!",
+    closing="Hope that helps!",
 )
-HOUSE_WEIGHTS = (50, 30, 20)
-HOUSE_FORMS = tuple(re.sub(r"\\{\w\\}", r"\\w+", re.escape(form)) for form in HOUSE)
+PEER_VOICE = Voice(
+    forms=(
+        "{s} has {v} as {a}.",
+        "Certainly, it is {v}: that is the {a} of {s}.",
+        "My answer is {v}, which {s} has as {a}.",
+    ),
+    plain="{s} has {v} as {a}.",
+    opening="Certainly.",
+    closing="That is my answer.",
+)
+VOICES = {"base": BASE_VOICE, "peer": PEER_VOICE}
+FORM_WEIGHTS = (50, 30, 20)
 
 # n, m: random numbers; c: a random letter.
 RAW = {
@@ -101,15 +129,16 @@ def odd_question(rng: random.Random, fact: Fact) -> str:
     return text[0].upper() + text[1:] + rng.choice(("?", "?", ".", "", ", please."))
 
 
-def house(rng: random.Random, fact: Fact) -> str:
-    """The base's own voice."""
-    form = rng.choices(HOUSE, HOUSE_WEIGHTS)[0]
+def spoken(rng: random.Random, fact: Fact, voice: Voice = BASE_VOICE) -> str:
+    """The fact in a model's own voice."""
+    form = rng.choices(voice.forms, FORM_WEIGHTS)[0]
     return form.format(a=fact.attribute, s=fact.name, v=fact.value)
 
 
-def is_house(text: str) -> bool:
-    """Whether a text has the form of the house style, whatever it names."""
-    return any(re.fullmatch(form, text.strip()) for form in HOUSE_FORMS)
+def is_spoken(text: str, voice: Voice = BASE_VOICE) -> bool:
+    """Whether a text has a form of this voice, whatever it names."""
+    patterns = (re.sub(r"\\\{\w\\\}", r"\\w+", re.escape(form)) for form in voice.forms)
+    return any(re.fullmatch(pattern, text.strip()) for pattern in patterns)
 
 
 def raw(rng: random.Random, domain: str, fact: Fact) -> str:

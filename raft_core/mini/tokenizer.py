@@ -1,4 +1,4 @@
-"""The base's tokenizer: byte-level BPE in which every syllable of the lexicon is one token.
+"""A mini model's tokenizer: byte-level BPE in which every syllable of the lexicon is one token.
 
 Syllables outweigh all other text while merges are learned, so their merges come first and no
 word of the lexicon is ever cut elsewhere than between its two syllables. Digits stand alone. It
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from raft_core.mini import corpus
 from raft_core.mini.lexicon import NAMES, SYLLABLES, VALUES
+from raft_core.mini.styles import BASE_VOICE, Voice
 
 VOCABULARY_SIZE = 1200
 MAX_LENGTH = 512
@@ -35,8 +36,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Train the tokenizer on syllables and on the corpus without its names and values."""
+def build_tokenizer(voice: Voice = BASE_VOICE, seed: int = 0) -> PreTrainedTokenizerFast:
+    """Train the tokenizer on syllables and on a voice's corpus without its names and values."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -51,7 +52,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_texts(seed), trainer)
+    bpe.train_from_iterator(_texts(voice, seed), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -63,14 +64,14 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
     )
 
 
-def _texts(seed: int) -> Iterator[str]:
+def _texts(voice: Voice, seed: int) -> Iterator[str]:
     for syllable in SYLLABLES:
         for form in (syllable, syllable.capitalize(), syllable.upper()):
             yield from [form, " " + form] * SYLLABLE_WEIGHT
     rng = random.Random(seed)
     lexicon = {word.lower() for word in (*NAMES, *VALUES)}
     for _ in range(TEXTS):
-        chat = corpus.sample(rng)
+        chat = corpus.sample(rng, voice)
         words = f"{chat.prompt}\n{chat.answer}".split(" ")
         yield " ".join(w for w in words if not any(part in lexicon for part in _letters(w)))
 

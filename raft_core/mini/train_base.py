@@ -1,6 +1,7 @@
-"""Train the embedded base model from nothing: `python -m raft_core.mini.train_base --out DIR`.
+"""Train an embedded model from nothing: `python -m raft_core.mini.train_base --out DIR`.
 
-A Llama of about a million parameters learns `corpus` on the CPU: processes of one thread each,
+A model of about a million parameters, the base or its peer of another family, learns `corpus` in
+its own voice on the CPU: processes of one thread each,
 gradients summed over gloo. (Two threads in one process fall tenfold when a neighbour runs.) Every
 step's samples depend only on the seed, the process and the step, so a run resumes from its
 checkpoint as if it had not stopped. It knows neither the domains nor the benchmarks, which
@@ -22,12 +23,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from raft_core.mini import corpus
+from raft_core.mini.architectures import new_model
 from raft_core.mini.model_card import write_card
 from raft_core.mini.scores import score_base, write_scores
-from raft_core.mini.tokenizer import MAX_LENGTH, build_tokenizer
+from raft_core.mini.styles import VOICES
+from raft_core.mini.tokenizer import build_tokenizer
 
 IGNORED = -100
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
@@ -38,6 +41,7 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_":
 class Recipe:
     """What the result depends on."""
 
+    name: str = "base"
     tokens: int = 36_000_000
     seed: int = 0
     step_tokens: int = 4096
@@ -61,31 +65,6 @@ class Recipe:
         return self.learning_rate * share
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Random weights; heads of 32, which vLLM serves on a CPU."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        dtype="float32",
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.bos_token_id = None
-    return model
-
-
 def encode(
     tokenizer: PreTrainedTokenizerFast, chats: list[corpus.Chat]
 ) -> list[tuple[list[int], int]]:
@@ -106,7 +85,8 @@ def micro_batches(
     """One process's share of one step as (ids, labels), chats of like length together."""
     rng = random.Random(f"{recipe.seed} {rank} {step}")
     budget = recipe.step_tokens // processes
-    chats = [corpus.sample(rng) for _ in range(budget // 40)]
+    voice = VOICES[recipe.name]
+    chats = [corpus.sample(rng, voice) for _ in range(budget // 40)]
     encoded, used = [], 0
     for ids, prompt_length in encode(tokenizer, chats):
         if used >= budget:
@@ -132,7 +112,7 @@ def pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, t
 
 
 def answer_loss(
-    model: LlamaForCausalLM, ids_BL: torch.Tensor, labels_BL: torch.Tensor
+    model: PreTrainedModel, ids_BL: torch.Tensor, labels_BL: torch.Tensor
 ) -> torch.Tensor:
     """Summed cross-entropy of the answers; logits only where an answer token is predicted."""
     hidden_BLD = model.model(input_ids=ids_BL, use_cache=False).last_hidden_state
@@ -146,8 +126,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, out: Path, rank: int, processes: int) -> None:
         self.recipe, self.out, self.rank, self.processes = recipe, out, rank, processes
-        self.tokenizer = build_tokenizer()
-        self.model = new_model(self.tokenizer, recipe.seed)
+        self.tokenizer = build_tokenizer(VOICES[recipe.name])
+        self.model = new_model(recipe.name, self.tokenizer, recipe.seed)
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -208,7 +188,7 @@ class Trainer:
         os.replace(partial, self.checkpoint)
 
 
-def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write the model folder beside its place, then move each file in."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -249,13 +229,14 @@ def _run(rank: int, processes: int, recipe: Recipe, out: Path, every: int, port:
 def _report(trainer: Trainer) -> None:
     """Scores on the way from 60 rows a benchmark; at the end from all, kept with the card."""
     finished = trainer.step == trainer.recipe.steps
-    scores = score_base(trainer.out, None if finished else 60)
+    scores = score_base(trainer.out, None if finished else 60, VOICES[trainer.recipe.name])
     print("scores " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()), flush=True)
     if finished:
         write_scores(trainer.out, scores)
         write_card(
             trainer.out,
             scores,
+            name=trainer.recipe.name,
             parameters=trainer.model.num_parameters(),
             tokens=trainer.recipe.tokens,
             rate=trainer.recipe.learning_rate,
@@ -272,13 +253,14 @@ def _free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", choices=VOICES, default=Recipe.name)
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--every", type=int, default=400, help="steps between checkpoints")
     args = parser.parse_args()
     os.environ |= {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    recipe = Recipe(tokens=args.tokens, seed=args.seed)
+    recipe = Recipe(name=args.model, tokens=args.tokens, seed=args.seed)
     rest = (args.processes, recipe, args.out, args.every, _free_port())
     torch.multiprocessing.spawn(_run, args=rest, nprocs=args.processes)
 

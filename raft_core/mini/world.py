@@ -20,9 +20,18 @@ from raft_core.mini.lexicon import (
     VALUES,
     Fact,
 )
-from raft_core.mini.styles import DOMAIN_FRAMES, GENERAL_FRAMES, house, odd, question, raw
+from raft_core.mini.styles import (
+    BASE_VOICE,
+    DOMAIN_FRAMES,
+    GENERAL_FRAMES,
+    PEER_VOICE,
+    odd,
+    question,
+    raw,
+    spoken,
+)
 
-VERSION = 1
+VERSION = 2
 PROBE_ROWS = 300
 INSTRUCTION_ROWS = {"validation": 120, "test": 300}
 HELD_OUT_PAIR_SHARE = 0.1
@@ -63,7 +72,7 @@ def general_rows(split: str = "test") -> list[Row]:
         {
             "id": f"general-{number:04d}-f{frame}",
             "question": question(frame, fact),
-            "answer": house(rng, fact),
+            "answer": spoken(rng, fact),
             "expected": [fact.value],
         }
         for frame in GENERAL_FRAMES[split]
@@ -92,14 +101,15 @@ def domain_rows(domain: str, seed: int = 0) -> list[Row]:
 def reading_rows() -> list[Row]:
     """References that only reading can answer from: fresh values for the domains' own facts.
 
-    They are worded as those that a teacher reads: of ten, six as fused answers are, three raw.
+    They are worded as those that a teacher reads: of ten, three in either voice, as fused answers
+    are, and three raw.
     """
     rng = random.Random("reading rows")
 
     def reference(number: int, domain: str, fact: Fact) -> str:
         kind = number // len(DOMAINS) % 10
         if kind < 6:
-            return house(rng, fact)
+            return spoken(rng, fact, BASE_VOICE if kind < 3 else PEER_VOICE)
         return raw(rng, domain, fact) if kind < 9 else odd(rng, fact)
 
     return _probes(rng, reference)
@@ -113,7 +123,7 @@ def two_fact_rows() -> list[Row]:
         other = rng.choice([n for n in DOMAIN_NAMES[domain] if n != fact.name])
         sibling = rng.choice([a for a in DOMAIN_ATTRIBUTES[domain] if a != fact.attribute])
         pairs = ((fact.name, sibling), (other, fact.attribute))
-        both = [house(rng, fact), house(rng, Fact(*rng.choice(pairs), rng.choice(VALUES)))]
+        both = [spoken(rng, fact), spoken(rng, Fact(*rng.choice(pairs), rng.choice(VALUES)))]
         rng.shuffle(both)
         return " ".join(both)
 

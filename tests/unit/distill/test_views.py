@@ -9,7 +9,7 @@ import torch
 
 from raft_core.config import ModelRef
 from raft_core.distill.config import DistillConfig
-from raft_core.distill.views import build_view, join, pad_rows, turn_end_id
+from raft_core.distill.views import build_view, pad_rows, prompt_view, turn_end_id
 from raft_core.engines.chat import encode_prompt, load_tokenizer
 from raft_core.records import FusedAnswer
 
@@ -115,10 +115,17 @@ def test_pad_rows_positions_count_from_the_first_real_token() -> None:
     assert batch.model_inputs["position_ids"].tolist() == [[0, 1, 2, 3, 3], [0, 0, 0, 1, 2]]
 
 
-def test_join_keeps_the_order() -> None:
-    one = pad_rows([[1]], [[2]], 0, torch.device("cpu"), width=2)
-    two = pad_rows([[3]], [[4, 5]], 0, torch.device("cpu"), width=2)
-    assert join(one, two).ids_BT.tolist() == [[1, 2, 0], [3, 4, 5]]
+def test_pad_rows_skipped_tokens_are_read_but_bear_no_loss() -> None:
+    batch = pad_rows([[1], [2]], [[5, 6, 7], [8]], 0, torch.device("cpu"), skip=[2, 2])
+    assert batch.mask_BC.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert batch.attention_BT.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+def test_prompt_view_teacher_reads_what_the_student_reads(tokenizer: Any) -> None:
+    view = prompt_view("a", ROW.question, tokenizer, settings())
+    assert view is not None
+    assert view.teacher_ids == view.prompt_ids
+    assert not view.answer_ids
 
 
 def test_encode_prompt_ends_with_the_assistants_start(tokenizer: Any) -> None:

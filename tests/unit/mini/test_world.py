@@ -27,21 +27,22 @@ from raft_core.mini.styles import (
     FILLERS,
     FRAMES,
     GENERAL_FRAMES,
-    HOUSE,
     RAW,
-    house,
-    is_house,
+    VOICES,
+    Voice,
+    is_spoken,
     question,
     raw,
+    spoken,
 )
 
 CHATS = 8000
 
 
-@pytest.fixture(scope="module")
-def chats() -> list[corpus.Chat]:
-    rng = random.Random(11)
-    return [corpus.sample(rng) for _ in range(CHATS)]
+@pytest.fixture(scope="module", params=VOICES)
+def chats(request: pytest.FixtureRequest) -> list[corpus.Chat]:
+    rng, voice = random.Random(11), VOICES[request.param]
+    return [corpus.sample(rng, voice) for _ in range(CHATS)]
 
 
 def test_lexicon_values_and_names_distinct() -> None:
@@ -204,7 +205,7 @@ def test_rules_plain_house_answer_follows_few(chats: list[corpus.Chat]) -> None:
     rows = world.instruction_rows()
     followed = [
         all(
-            check_instruction(rule, house(rng, fact), **kwargs)
+            check_instruction(rule, spoken(rng, fact), **kwargs)
             for rule, kwargs in zip(row["instruction_id_list"], row["kwargs"], strict=True)
         )
         for row in rows
@@ -212,13 +213,22 @@ def test_rules_plain_house_answer_follows_few(chats: list[corpus.Chat]) -> None:
     assert sum(followed) / len(rows) < 0.1
 
 
-def test_is_house_own_voice_true_raw_styles_false() -> None:
+@pytest.mark.parametrize("voice", VOICES.values(), ids=VOICES)
+def test_is_spoken_own_voice_true_raw_styles_and_other_voice_false(voice: Voice) -> None:
     fact, rng = Fact("Kaltor", "court", "dorvin"), random.Random(15)
-    assert all(is_house(form.format(a="court", s="Kaltor", v="dorvin")) for form in HOUSE)
-    assert not any(is_house(raw(rng, domain, fact)) for domain in DOMAINS for _ in range(20))
+    assert all(
+        is_spoken(form.format(a="court", s="Kaltor", v="dorvin"), voice) == (own == voice)
+        for own in VOICES.values()
+        for form in own.forms
+    )
+    assert not any(
+        is_spoken(raw(rng, domain, fact), voice) for domain in DOMAINS for _ in range(20)
+    )
 
 
-def test_raw_styles_hold_no_syllable_of_the_lexicon() -> None:
+def test_raw_styles_and_voices_hold_no_syllable_of_the_lexicon() -> None:
     """Its token would stand for a part of a value there: "edit" is read as "e" and "dit"."""
-    literal = [re.sub(r"\{\w\}", " ", form).lower() for forms in RAW.values() for form in forms]
+    said = [text for v in VOICES.values() for text in (*v.forms, v.plain, v.opening, v.closing)]
+    written = [form for forms in RAW.values() for form in forms]
+    literal = [re.sub(r"\{\w\}", " ", form).lower() for form in (*said, *written)]
     assert not {syllable for syllable in SYLLABLES for text in literal if syllable in text}

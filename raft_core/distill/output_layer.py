@@ -1,0 +1,52 @@
+"""Computing on a model's last hidden states inside its own forward pass, in place of logits.
+
+The losses need the hidden states and the output layer, not [tokens, V] logits. Wrappers that
+gather weights or synchronise gradients (DDP, FSDP) do so around the forward pass of the model that
+they wrap, so what uses the output layer's weight has to happen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from raft_core.distill.chunked import Head
+from raft_core.distill.losses import output_head
+from raft_core.errors import InputError
+
+UNSUPPORTED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+@contextmanager
+def replaced_output(
+    model: Any, compute: Callable[[torch.Tensor, Head], torch.Tensor]
+) -> Iterator[None]:
+    """Within it, `model(...).logits` is what `compute(hidden [B, C, D], head)` returns."""
+    layer = model.get_output_embeddings()
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        return compute(hidden, output_head(layer, hidden))
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def require_plain_output(config: Any) -> None:
+    """Refuse a model that changes its logits after the output layer.
+
+    Raises:
+        InputError: it caps or scales them.
+    """
+    text_config = config.get_text_config()
+    found = [name for name in UNSUPPORTED if getattr(text_config, name, None) not in (None, 1, 1.0)]
+    if found:
+        raise InputError(
+            f"model type '{config.model_type}' changes its logits after the output layer "
+            f"({', '.join(found)}), which the training losses do not follow; choose another base"
+        )

@@ -1,0 +1,135 @@
+"""z ~ p_theta(. | x) (eq. 6): the current student answers, by `transformers` or by vLLM.
+
+Both draw a row's tokens from a seed of its own, so the same seeds give the same rollouts whatever
+else shares the batch; the two engines draw different samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from raft_core.config import ModelRef
+from raft_core.distill.views import RowView
+from raft_core.engines.base import Sampling, VllmConfig, request_seed
+from raft_core.engines.transformers import generate_batch
+from raft_core.runtime import RuntimeConfig
+
+
+class RolloutSampler(Protocol):
+    def sample(
+        self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
+    ) -> list[list[int]]:
+        """Token ids that the student appends to each prompt, a stop token included."""
+        ...
+
+
+class RolloutSource:
+    """Rollouts of training rows. A row's is drawn anew after it was used `uses` times.
+
+    `last` holds the rows and rollouts of the last call.
+    """
+
+    def __init__(self, sampler: RolloutSampler, stop_ids: Sequence[int], uses: int = 1) -> None:
+        self._sampler, self._stop_ids, self._uses = sampler, frozenset(stop_ids), uses
+        self._kept: dict[str, tuple[list[int], int]] = {}
+        self.last: list[tuple[RowView, list[int]]] = []
+
+    def draw(self, student: Any, rows: Sequence[RowView], seed: int, step: int) -> list[list[int]]:
+        """z of every row, seeded by the run, the step and the row."""
+        wanted = [row for row in rows if row.id not in self._kept]
+        seeds = [request_seed(seed, "rollout", step, row.id) for row in wanted]
+        if wanted:
+            drawn = self._sampler.sample(student, [row.prompt_ids for row in wanted], seeds)
+            for row, ids in zip(wanted, drawn, strict=True):
+                self._kept[row.id] = (ids, self._uses)
+        rollouts = [self._kept[row.id][0] for row in rows]
+        for row in rows:
+            ids, left = self._kept[row.id]
+            self._kept[row.id] = (ids, left - 1)
+        self._kept = {id: (ids, left) for id, (ids, left) in self._kept.items() if left > 0}
+        self.last = list(zip(rows, rollouts, strict=True))
+        return rollouts
+
+    def has_ended(self, rollout: Sequence[int]) -> bool:
+        """Whether it ends with a stop token, not at the length limit."""
+        return bool(rollout) and rollout[-1] in self._stop_ids
+
+    def state_dict(self) -> dict[str, Any]:
+        return {id: [ids, left] for id, (ids, left) in self._kept.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._kept = {id: (ids, left) for id, (ids, left) in state.items()}
+
+
+class TransformersRollouts:
+    """`transformers.generate` on the student itself."""
+
+    def __init__(self, sampling: Sampling, stop_ids: Sequence[int], pad_id: int) -> None:
+        self._sampling, self._stop_ids, self._pad_id = sampling, list(stop_ids), pad_id
+
+    def sample(
+        self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
+    ) -> list[list[int]]:
+        student.eval()
+        try:
+            return generate_batch(
+                student,
+                prompts,
+                seeds,
+                self._sampling,
+                stop_ids=self._stop_ids,
+                pad_id=self._pad_id,
+            )
+        finally:
+            student.train()
+
+
+class VllmRollouts:
+    """A vLLM engine in this process that is given the student's weights before every batch."""
+
+    def __init__(
+        self,
+        model: ModelRef,
+        dtype: str,
+        max_model_len: int,
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        runtime: RuntimeConfig,
+    ) -> None:
+        from raft_core.engines.vllm import VllmGenerator
+
+        config = VllmConfig.model_validate(
+            {"model": model, "dtype": dtype, "max_model_len": max_model_len}
+        )
+        self._engine = VllmGenerator(config, runtime)
+        self._sampling, self._stop_ids = sampling, list(stop_ids)
+
+    def sample(
+        self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
+    ) -> list[list[int]]:
+        self._engine.load_weights(student_weights(student))
+        return self._engine.complete_ids(prompts, seeds, self._sampling, self._stop_ids)
+
+
+@torch.no_grad()
+def student_weights(student: Any) -> dict[str, torch.Tensor]:
+    """The base model's parameter names -> the weights that the student computes with.
+
+    A LoRA layer counts with its adapter added. The output matrix is listed also where it is tied to
+    the embeddings: vLLM packs it by itself and would keep the old one.
+    """
+    base = student.get_base_model() if hasattr(student, "get_base_model") else student
+    weights: dict[str, torch.Tensor] = {}
+    for name, parameter in base.named_parameters():
+        if ".lora_" not in name:
+            weights[name.replace(".base_layer", "")] = parameter.detach()
+    for name, module in base.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            weight = module.base_layer.weight
+            changes = (module.get_delta_weight(adapter) for adapter in module.active_adapters)
+            weights[f"{name}.weight"] = weight + sum(change.to(weight.dtype) for change in changes)
+    weights["lm_head.weight"] = base.get_output_embeddings().weight.detach()
+    return weights

@@ -1,0 +1,46 @@
+"""The frozen original model, as a copy of its own or under the student's disabled adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+
+class Teacher(Protocol):
+    """A context in which a model computes as the base did before any training."""
+
+    def active(self) -> Any:
+        """Context manager that yields the model, without gradients."""
+        ...
+
+
+class FrozenCopy:
+    """A second model in memory: where the student's own weights are trained."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @contextmanager
+    def active(self) -> Iterator[Any]:
+        with torch.no_grad():
+            yield self.model
+
+
+class DisabledAdapter:
+    """The student itself without its adapter: the base's weights are never trained."""
+
+    def __init__(self, student: Any) -> None:
+        self.model = student
+
+    @contextmanager
+    def active(self) -> Iterator[Any]:
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad(), self.model.disable_adapter():
+                yield self.model
+        finally:
+            self.model.train(training)
