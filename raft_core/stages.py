@@ -17,6 +17,7 @@ from raft_core.evaluation import config as evaluation_config
 from raft_core.evaluation import report_config
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
+from raft_core.study import config as study_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +86,6 @@ STAGES = {
             report_config.ReportStage,
             "raft_core.evaluation.report",
         ),
+        Stage("study", study_config.VERSION, study_config.StudyStage, "raft_core.study.stage"),
     )
 }

@@ -9,7 +9,8 @@ from typing import Any
 COLOURS = ("#7f7f7f", "#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd")
 
 
-def _axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.5, 4)) -> Any:
+def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.5, 4)) -> Any:
+    """A figure and its axes (one, or an array of rows x columns); `size` is inches an axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -21,7 +22,8 @@ def _axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.5, 4))
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write the figure as PNG and free it."""
     from matplotlib import pyplot
 
     figure.savefig(path, dpi=120)
@@ -30,7 +32,7 @@ def _save(figure: Any, path: Path) -> None:
 
 def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Domain accuracy against retention, both with their intervals; up and right is better."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for row, colour in zip(rows, COLOURS * len(rows), strict=False):
         score = row["scores"]["domain"]
         if score["undecided"] == score["n"]:
@@ -39,8 +41,8 @@ def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> No
         axes.errorbar(
             kept["value"],
             score["accuracy"],
-            xerr=_whiskers(kept["value"], kept),
-            yerr=_whiskers(score["accuracy"], score),
+            xerr=whiskers(kept["value"], kept),
+            yerr=whiskers(score["accuracy"], score),
             fmt="o",
             capsize=3,
             color=colour,
@@ -49,16 +51,17 @@ def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> No
     axes.set(xlabel="retention of general ability", ylabel="domain accuracy", ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
-def _whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
+def whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
+    """The two lengths of an error bar, as `errorbar` takes them."""
     return [[max(0.0, value - bounds["low"])], [max(0.0, bounds["high"] - value)]]
 
 
 def similarity_histogram(rows: Sequence[Mapping[str, Any]], tau: float, path: Path) -> None:
     """Cosines of all rewrites, by the filter's verdict."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for passed, label, colour in ((True, "passed", "#1f77b4"), (False, "rejected", "#d62728")):
         values = [
             row["similarity"]
@@ -69,7 +72,7 @@ def similarity_histogram(rows: Sequence[Mapping[str, Any]], tau: float, path: Pa
     axes.axvline(tau, color="black", linestyle="--", label=f"tau = {tau:g}")
     axes.set(xlabel="cosine of rewrite and reference", ylabel="rows")
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 CURVES = (
@@ -84,7 +87,7 @@ CURVES = (
 
 def training_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Losses, balance and rollouts over the optimizer steps, one line a method."""
-    figure, grid = _axes(columns=3, rows=2, size=(4.2, 3))
+    figure, grid = new_axes(columns=3, rows=2, size=(4.2, 3))
     for axes, (name, title) in zip(grid.flat, CURVES, strict=True):
         for (method, points), colour in zip(curves.items(), COLOURS[1:] * 9, strict=False):
             known = [(p["step"], p[name]) for p in points if name in p]
@@ -100,4 +103,4 @@ def training_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Pat
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    _save(figure, path)
+    save(figure, path)

@@ -136,7 +136,7 @@ def training_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) -> list[str]:
     head = ["method", "lr", *benchmarks, "retention", "drift"]
-    lines = [_line(head), _line(["---"] * 2 + ["---:"] * (len(head) - 2))]
+    lines = [table_line(head), table_line(["---"] * 2 + ["---:"] * (len(head) - 2))]
     for row in rows:
         rate, distance = row["learning_rate"], row["weight_distance"]
         cells = [row["label"], "" if rate is None else f"{rate:.1e}"]
@@ -144,7 +144,7 @@ def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) 
         kept = row["retention"]
         cells.append("" if kept is None else interval(kept["value"], kept))
         cells.append("" if distance is None else f"{distance:.3f}")
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return lines
 
 
@@ -160,5 +160,6 @@ def interval(value: float, bounds: dict[str, float]) -> str:
     return f"{value:.3f} [{bounds['low']:.2f}, {bounds['high']:.2f}]"
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -1,0 +1,207 @@
+"""Figures over several runs, with intervals that respect paraphrases and shared questions.
+
+A run is one trained model (a domain and a seed). Outcomes are 1 (right) or 0 (wrong), one array a
+run; cluster ids are one string a row. All intervals are percentile intervals of one bootstrap on
+two levels (Davison & Hinkley 1997, section 3.8; clusters: Field & Welsh 2007): every resample draws
+runs with replacement and, for each set of questions, its clusters with replacement. Runs that
+answer the same questions share the draw of the clusters, as in the pigeonhole bootstrap of Owen
+(2007): the same questions asked in fifteen runs are not fifteen independent samples of questions.
+
+Array names end in a legend: S resamples, R runs, N rows of a run, Q clusters of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from raft_core.evaluation.metrics import Estimate
+
+Floats = NDArray[np.float64]
+Outcomes = Sequence[ArrayLike]
+Clusters = Sequence[Sequence[str]]
+RESAMPLES = 2000
+SMALLEST_SCORE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Discordant pairs and the exact two-sided p that either side is as likely.
+
+    `a_only` counts rows that only a has right, `b_only` those that only b has.
+    """
+
+    a_only: int
+    b_only: int
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Resamples:
+    """Share of each run in each resample, and how often each resample holds a run's clusters."""
+
+    share_SR: Floats
+    counts: tuple[Floats, ...]
+    members: tuple[NDArray[np.intp], ...]
+
+    def run_means(self, outcomes: Outcomes) -> Floats:
+        """Mean outcome of every run in every resample, SR."""
+        means = np.empty_like(self.share_SR)
+        for run, (counts_SQ, cluster_N) in enumerate(zip(self.counts, self.members, strict=True)):
+            right_Q = np.bincount(cluster_N, weights=np.asarray(outcomes[run], dtype=float))
+            means[:, run] = (counts_SQ @ right_Q) / (counts_SQ @ np.bincount(cluster_N))
+        return means
+
+    def average(self, values_SR: Floats) -> Floats:
+        """Mean over the drawn runs, S."""
+        mean_S: Floats = (self.share_SR * values_SR).sum(axis=1)
+        return mean_S
+
+
+@lru_cache(maxsize=16)
+def _resampled(clusters: tuple[tuple[str, ...], ...], resamples: int, seed: int) -> _Resamples:
+    rng = np.random.default_rng(seed)
+    runs = len(clusters)
+    # Drawn first, so that the benchmarks of the same runs get the same runs from the same seed.
+    share_SR = rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
+    drawn: dict[tuple[str, ...], tuple[Floats, NDArray[np.intp]]] = {}
+    for names in clusters:
+        if names not in drawn:
+            _, cluster_N = np.unique(names, return_inverse=True)
+            size = int(cluster_N.max()) + 1
+            counts_SQ = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
+            drawn[names] = counts_SQ.astype(float), cluster_N
+    counts, members = zip(*(drawn[names] for names in clusters), strict=True)
+    return _Resamples(share_SR, counts, members)
+
+
+def _resample(clusters: Clusters, resamples: int, seed: int, *all_outcomes: Outcomes) -> _Resamples:
+    """The resamples of runs with these clusters.
+
+    Raises:
+        ValueError: there is no run or an empty one, or outcomes and cluster ids differ in number.
+    """
+    sizes = [len(names) for names in clusters]
+    if not sizes or 0 in sizes:
+        raise ValueError("no estimate without runs, or of a run without rows")
+    for outcomes in all_outcomes:
+        if [np.size(each) for each in outcomes] != sizes:
+            raise ValueError("outcomes and cluster ids differ in number")
+    return _resampled(tuple(tuple(names) for names in clusters), resamples, seed)
+
+
+def _estimate(value: float, values_S: Floats) -> Estimate:
+    low, high = np.quantile(values_S, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def _mean(outcomes: Outcomes) -> float:
+    return float(np.mean([np.mean(np.asarray(each, dtype=float)) for each in outcomes]))
+
+
+def mean_score(
+    a: Outcomes, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Mean accuracy (0 to 1) of one method over its runs, every run with the same weight.
+
+    Raises:
+        ValueError: there is no run or an empty one, or outcomes and cluster ids differ in number.
+    """
+    drawn = _resample(clusters, resamples, seed, a)
+    return _estimate(_mean(a), drawn.average(drawn.run_means(a)))
+
+
+def paired_difference(
+    a: Outcomes, b: Outcomes, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Mean accuracy of a minus that of b (-1 to 1) over runs in which both answered the same rows.
+
+    Raises:
+        ValueError: as `mean_score`.
+    """
+    drawn = _resample(clusters, resamples, seed, a, b)
+    differences_SR = drawn.run_means(a) - drawn.run_means(b)
+    return _estimate(_mean(a) - _mean(b), drawn.average(differences_SR))
+
+
+def relative_gain(
+    a: Outcomes, b: Outcomes, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate | None:
+    """Mean accuracy of a / that of b - 1; None where b has nothing right.
+
+    Raises:
+        ValueError: as `mean_score`.
+    """
+    return mean_relative_gain([(a, b, clusters)], resamples, seed)
+
+
+def mean_relative_gain(
+    groups: Sequence[tuple[Outcomes, Outcomes, Clusters]],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate | None:
+    """The relative gain, averaged over groups of runs (students) with the same weight.
+
+    Groups of the same domains, seeds and questions share their resamples.
+
+    Raises:
+        ValueError: as `mean_score`, or there is no group.
+    """
+    if not groups:
+        raise ValueError("no gain of no runs")
+    if any(_mean(b) == 0 for _, b, _ in groups):
+        return None
+    value = float(np.mean([_mean(a) / _mean(b) - 1 for a, b, _ in groups]))
+    gains_S = np.zeros(resamples)
+    for a, b, clusters in groups:
+        drawn = _resample(clusters, resamples, seed, a, b)
+        mean_a_S, mean_b_S = (drawn.average(drawn.run_means(x)) for x in (a, b))
+        gains_S += (mean_a_S / np.maximum(mean_b_S, SMALLEST_SCORE) - 1) / len(groups)
+    return _estimate(value, gains_S)
+
+
+def retention(
+    model: Sequence[Outcomes],
+    base: Sequence[Outcomes],
+    clusters: Sequence[Clusters],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate | None:
+    """Mean over runs and benchmarks of score / base score, as `evaluation.metrics.retention`.
+
+    All three take one list of runs per benchmark; the benchmarks share the draw of the runs. None
+    where a base score is zero, or where there is no benchmark: nothing was there to be retained.
+
+    Raises:
+        ValueError: as `mean_score`.
+    """
+    values: list[float] = []
+    ratios_S = np.zeros(resamples)
+    for after, before, names in zip(model, base, clusters, strict=True):
+        if any(np.mean(np.asarray(each, dtype=float)) == 0 for each in before):
+            return None
+        drawn = _resample(names, resamples, seed, after, before)
+        pairs = zip(after, before, strict=True)
+        values.append(float(np.mean([_mean([m]) / _mean([b]) for m, b in pairs])))
+        floored_SR = np.maximum(drawn.run_means(before), SMALLEST_SCORE)
+        ratios_S += drawn.average(drawn.run_means(after) / floored_SR) / len(model)
+    return _estimate(float(np.mean(values)), ratios_S) if values else None
+
+
+def mcnemar(a: Outcomes, b: Outcomes) -> McNemar:
+    """Exact test of McNemar (1947) on the discordant pairs of all runs: binomial, two-sided.
+
+    It counts rows as independent of each other. Without a discordant pair p is 1.
+    """
+    right_a, right_b = (
+        np.concatenate([np.asarray(x, dtype=bool) for x in each]) for each in (a, b)
+    )
+    a_only, b_only = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    if a_only + b_only == 0:
+        return McNemar(0, 0, 1.0)
+    return McNemar(a_only, b_only, float(binomtest(a_only, a_only + b_only, 0.5).pvalue))

@@ -1,0 +1,154 @@
+"""The bootstrap on two levels and McNemar's test, by hand and against known cases."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from raft_core.evaluation.metrics import Estimate
+from raft_core.study.statistics import (
+    McNemar,
+    mcnemar,
+    mean_relative_gain,
+    mean_score,
+    paired_difference,
+    relative_gain,
+    retention,
+)
+
+
+def names(size: int, run: str = "") -> list[str]:
+    return [f"{run}{n}" for n in range(size)]
+
+
+def width(estimate: Estimate) -> float:
+    return estimate.high - estimate.low
+
+
+def test_mean_score_runs_weigh_the_same_whatever_their_size() -> None:
+    # (3/4 + 1/2) / 2
+    estimate = mean_score([[1, 1, 1, 0], [1, 0]], [names(4, "a"), names(2, "b")])
+    assert estimate.value == pytest.approx(0.625)
+    assert estimate.low < 0.625 < estimate.high
+
+
+def test_mean_score_one_run_of_independent_rows_normal_approximation() -> None:
+    estimate = mean_score([[1, 0] * 200], [names(400)], resamples=20_000)
+    assert width(estimate) == pytest.approx(2 * 1.96 * sqrt(0.25 / 400), rel=0.05)
+
+
+def test_mean_score_paraphrases_of_a_fact_widen_the_interval_as_their_number_says() -> None:
+    outcomes = [x for n in range(100) for x in [n % 2] * 4]
+    facts = [f"fact-{n}" for n in range(100) for _ in range(4)]
+    clustered = mean_score([outcomes], [facts], resamples=20_000)
+    independent = mean_score([outcomes], [names(400)], resamples=20_000)
+    assert width(clustered) == pytest.approx(2 * width(independent), rel=0.05)
+
+
+def test_mean_score_runs_that_differ_without_spread_inside_interval_of_the_runs() -> None:
+    # Both runs are drawn twice with probability 1/4 each.
+    estimate = mean_score([[1, 1], [0, 0]], [names(2, "a"), names(2, "b")])
+    assert estimate == Estimate(0.5, 0.0, 1.0)
+
+
+def test_mean_score_same_questions_again_do_not_narrow_the_interval_other_questions_do() -> None:
+    outcomes = [1, 0] * 50
+    once = mean_score([outcomes], [names(100)], resamples=5000)
+    again = mean_score([outcomes] * 4, [names(100)] * 4, resamples=5000)
+    others = mean_score([outcomes] * 4, [names(100, f"{n}/") for n in range(4)], resamples=5000)
+    assert width(again) == pytest.approx(width(once), rel=0.05)
+    assert width(others) < 0.8 * width(once)
+
+
+def test_paired_difference_by_hand_and_opposite_of_the_other_way() -> None:
+    a, b = [[1, 1, 1, 0], [1, 1]], [[1, 0, 0, 0], [1, 0]]
+    clusters = [names(4, "a"), names(2, "b")]
+    there, back = paired_difference(a, b, clusters), paired_difference(b, a, clusters)
+    assert there.value == pytest.approx(0.5)
+    assert (there.low, there.high) == (pytest.approx(-back.high), pytest.approx(-back.low))
+
+
+def test_paired_difference_identical_methods_zero_without_width() -> None:
+    outcomes = [[1, 0, 1], [0, 0, 1]]
+    assert paired_difference(outcomes, outcomes, [names(3)] * 2) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_paired_difference_pairing_is_narrower_than_two_independent_scores() -> None:
+    rng = np.random.default_rng(0)
+    b = (rng.random(300) < 0.6).astype(int)
+    a = np.where(rng.random(300) < 0.05, 1, b)
+    paired = paired_difference([a], [b], [names(300)])
+    unpaired = width(mean_score([a], [names(300)])) + width(mean_score([b], [names(300)]))
+    assert width(paired) < unpaired / 2
+
+
+def test_paired_difference_same_seed_same_interval() -> None:
+    a, b, clusters = [[1, 1, 0, 1] * 5], [[1, 0, 0, 0] * 5], [names(20)]
+    first = paired_difference(a, b, clusters, seed=3)
+    assert first == paired_difference(a, b, clusters, seed=3)
+    assert first.value == paired_difference(a, b, clusters, seed=4).value
+
+
+def test_relative_gain_by_hand_and_undefined_over_nothing() -> None:
+    gain = relative_gain([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)])
+    assert gain is not None
+    assert gain.value == pytest.approx(0.5)
+    assert relative_gain([[1, 1]], [[0, 0]], [names(2)]) is None
+
+
+def test_mean_relative_gain_students_weigh_the_same() -> None:
+    # 3/2 - 1 and 4/4 - 1
+    groups = [([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)]), ([[1] * 4], [[1] * 4], [names(4)])]
+    gain = mean_relative_gain(groups)
+    assert gain is not None
+    assert gain.value == pytest.approx(0.25)
+
+
+def test_retention_mean_over_benchmarks_and_runs_by_hand() -> None:
+    # first benchmark: runs 1/2 and 1, mean 3/4; second: 1 and 1
+    model = [[[1, 1, 0, 0], [1, 1, 1, 1]], [[1, 0], [1, 0]]]
+    base = [[[1, 1, 1, 1], [1, 1, 1, 1]], [[1, 0], [1, 0]]]
+    clusters = [[names(4)] * 2, [names(2)] * 2]
+    kept = retention(model, base, clusters)
+    assert kept is not None
+    assert kept.value == pytest.approx(0.875)
+    assert kept.low < 0.875 < kept.high
+
+
+def test_retention_base_that_knew_nothing_or_no_benchmark_none() -> None:
+    assert retention([[[1, 1]]], [[[0, 0]]], [[names(2)]]) is None
+    assert retention([], [], []) is None
+
+
+def test_retention_unchanged_model_one_without_width() -> None:
+    outcomes = [[[1, 0, 1], [1, 1, 0]]]
+    kept = retention(outcomes, outcomes, [[names(3)] * 2])
+    assert kept is not None
+    assert (kept.value, kept.high) == (1.0, pytest.approx(1.0))
+
+
+def test_mcnemar_pooled_discordant_pairs_exact_p_by_hand() -> None:
+    # a alone is right on 1 row, b alone on 5: p = 2 (C(6,0) + C(6,1)) / 2^6
+    a, b = [[1, 0, 0, 1], [0, 0, 0, 1]], [[0, 1, 1, 1], [1, 1, 1, 1]]
+    assert mcnemar(a, b) == McNemar(1, 5, pytest.approx(14 / 64))
+
+
+def test_mcnemar_no_discordant_pair_p_one() -> None:
+    assert mcnemar([[1, 0]], [[1, 0]]) == McNemar(0, 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "clusters", "message"),
+    [
+        ([], [], "without runs"),
+        ([[]], [[]], "without rows"),
+        ([[1, 0]], [["a"]], "differ in number"),
+    ],
+)
+def test_mean_score_nothing_to_average_error(
+    outcomes: list[list[int]], clusters: list[list[str]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_score(outcomes, clusters)
