@@ -1,19 +1,14 @@
 """Choosing each method's learning rate on validation splits, from one grid for all methods.
 
-The rule is the same for every method: the highest harmonic mean of the validation scores (domain,
-general, instructions), each averaged over the domains. A model has to have learned the domain and
-to have kept the rest; a plain mean would choose a rate at which it learns nothing and so forgets
-nothing. What it prints goes into the profile by hand.
+The rule (`raft_core.study.rates`) is the same for every method, on the scores averaged over the
+domains. What it prints goes into the profile by hand.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import threading
 from collections.abc import Sequence
-from statistics import fmean, harmonic_mean
-from typing import Any
 
 from flows.local import exit_on_error, use_temporary_api
 from raft_core.errors import InputError
@@ -51,6 +46,8 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from raft_core.artifacts import Store
+from raft_core.evaluation.stage import accuracies
+from raft_core.study.rates import best_rate, mean_scores, overall
 from tasks import pipeline
 from tasks.display import Display
 from tasks.stage import RunContext
@@ -73,7 +70,7 @@ def learning_rates(
     scores: Scores = {}
     for domain in domains:
         settings = validation_settings(profile, domain, overrides)
-        with Display() as display, Tracker(settings) as tracker:
+        with Display() as display, Tracker.of(settings) as tracker:
             slots = threading.Semaphore(settings.runtime.parallel_stages)
             store = Store(settings.runtime.home_folder / "store")
             context = RunContext(settings, store, tracker, display, slots)
@@ -97,31 +94,16 @@ def grid(context: RunContext) -> dict[tuple[str, float], dict[str, float]]:
     return {cell: accuracies(done[str(cell)].folder) for cell in cells}
 
 
-def accuracies(folder: Any) -> dict[str, float]:
-    scores = json.loads((folder / "scores.json").read_text())
-    return {name: score["accuracy"] for name, score in scores.items()}
-
-
 def chosen_rates(scores: Scores) -> dict[str, float]:
-    """The best rate of each method; of equal ones the lowest."""
-    means = {cell: overall(by_domain) for cell, by_domain in scores.items()}
-    return {
-        method: min(
-            (rate for name, rate in means if name == method),
-            key=lambda rate: (-means[method, rate], rate),
-        )
-        for method in dict.fromkeys(name for name, _ in means)
-    }
+    """The best rate of each method."""
+    means = means_of(scores)
+    methods = dict.fromkeys(method for method, _ in means)
+    return {m: best_rate({r: v for (name, r), v in means.items() if name == m}) for m in methods}
 
 
-def mean_scores(by_domain: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Each benchmark's accuracy, averaged over the domains."""
-    benchmarks = next(iter(by_domain.values()))
-    return {b: fmean(scores[b] for scores in by_domain.values()) for b in benchmarks}
-
-
-def overall(by_domain: dict[str, dict[str, float]]) -> float:
-    return harmonic_mean(mean_scores(by_domain).values())
+def means_of(scores: Scores) -> dict[tuple[str, float], dict[str, float]]:
+    """Each cell's accuracies, averaged over the domains."""
+    return {cell: mean_scores(list(by_domain.values())) for cell, by_domain in scores.items()}
 
 
 def show(scores: Scores) -> None:
@@ -130,8 +112,8 @@ def show(scores: Scores) -> None:
     print(f"\n| method | lr | {' | '.join(benchmarks)} | harmonic mean |")
     print("| --- | --- |" + " ---: |" * (len(benchmarks) + 1))
     chosen = chosen_rates(scores)
-    for (method, rate), by_domain in scores.items():
-        cells = [f"{score:.3f}" for score in (*mean_scores(by_domain).values(), overall(by_domain))]
+    for (method, rate), means in means_of(scores).items():
+        cells = [f"{score:.3f}" for score in (*means.values(), overall(means))]
         mark = " (chosen)" if chosen[method] == rate else ""
         print(f"| {method} | {rate:.1e}{mark} | {' | '.join(cells)} |")
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from raft_core.errors import RaftError
+from raft_core.errors import InputError, RaftError
 from raft_core.settings import Settings, checked, load_settings
+from raft_core.study.config import BASE, Cell
+from raft_core.study_plan import StudyPlan, load_plan
 
 EXIT_INTERRUPTED = 130
 DEFAULT_DOMAINS = {"mini": "law"}
@@ -61,6 +63,43 @@ def checked_parameters(description: str) -> dict[str, Any]:
     use_temporary_api(settings.runtime.home_folder)
     exit_on_interrupt()
     return parameters
+
+
+def compare_parameters(description: str) -> dict[str, Any]:
+    """The command line of a study, once its plan and all that its cells name have been checked."""
+    parser = argparse.ArgumentParser(prog="python -m flows.compare", description=description)
+    parser.add_argument("--study", default="mini", help="conf/studies/STUDY.yaml, or a file")
+    parser.add_argument(
+        "--only", default="*", metavar="CELLS", help="student/domain/seed/row, * for any"
+    )
+    parser.add_argument("--out", default="docs", help="folder for study.md and its figures")
+    parameters = vars(parser.parse_args())
+    home = exit_on_error(lambda: checked_study(parameters["study"], parameters["only"]))
+    use_temporary_api(home)
+    exit_on_interrupt()
+    return parameters
+
+
+def checked_study(study: str, only: str) -> Path:
+    """The home folder of a study that can be run.
+
+    Raises:
+        InputError: the plan, a cell's settings or what they name cannot be used.
+    """
+    plan = load_plan(study)
+    cells = plan.cells(only)
+    if not cells:
+        raise InputError(
+            f"study '{study}': no cell is named like '{only}'; one is '{plan.cells()[-1].name}'"
+        )
+    for cell in cells:
+        settings = checked_cell(plan, cell, None if cell.row == BASE else plan.rates[0])
+    return settings.runtime.home_folder
+
+
+def checked_cell(plan: StudyPlan, cell: Cell, learning_rate: float | None = None) -> Settings:
+    """A cell's settings, checked and with its models pinned."""
+    return checked(plan.settings(cell, learning_rate))
 
 
 def exit_on_error(action: Callable[[], Any]) -> Any:

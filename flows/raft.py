@@ -51,7 +51,7 @@ def raft(
     """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(settings_of(parameters | {"overrides": overrides}))
-    with Display() as display, Tracker(settings) as tracker:
+    with Display() as display, Tracker.of(settings) as tracker:
         slots = threading.Semaphore(settings.runtime.parallel_stages)
         store = Store(settings.runtime.home_folder / "store")
         context = RunContext(settings, store, tracker, display, slots)

@@ -197,10 +197,10 @@ def load_settings(
     Raises:
         InputError: with the file, the field and the remedy.
     """
-    profile_file = _conf_file(profile, CONF, "profile")
+    profile_file = conf_file(profile, CONF, "profile")
     layers = [Layer(str(profile_file), read_yaml(profile_file) | {"profile": profile_file.stem})]
     if domain is not None:
-        domain_file = _conf_file(domain, CONF / "domains", "domain")
+        domain_file = conf_file(domain, CONF / "domains", "domain")
         layers.append(Layer(str(domain_file), read_yaml(domain_file)))
     if data is not None:
         own_name = {} if domain else {"name": domain_name(data)}
@@ -223,7 +223,7 @@ def load_runtime(profile: str = "mini") -> RuntimeConfig:
     Raises:
         InputError: the profile or the section is not valid.
     """
-    profile_file = _conf_file(profile, CONF, "profile")
+    profile_file = conf_file(profile, CONF, "profile")
     values = read_yaml(profile_file).get("runtime", {})
     try:
         return RuntimeConfig.model_validate(values)
@@ -278,7 +278,7 @@ def domain_name(data: str) -> str:
     return name or f"data-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
 
 
-def _conf_file(name: str, folder: Path, what: str) -> Path:
+def conf_file(name: str, folder: Path, what: str) -> Path:
     for candidate in (folder / f"{name}.yaml", Path(name)):
         if candidate.is_file():
             return candidate

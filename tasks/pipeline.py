@@ -18,6 +18,7 @@ from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.records import read_jsonl
 from raft_core.rewrite import Shard, shards_for
+from raft_core.settings import Settings
 from tasks.stage import RunContext, run_stage
 
 BASE = "base"
@@ -131,10 +132,14 @@ def evaluate_model(context: RunContext, name: str, prepared: Any, trained: Any =
 @task(name="gate", **STAGE_TASK)
 def gate(context: RunContext, evaluated: ArtifactRef) -> float:
     """The base's score under the teacher's template; a GateError below the threshold."""
-    scores = json.loads((evaluated.folder / "scores.json").read_text())
-    settings = context.settings
     with context.noting_failure():
-        return require_readable(scores, settings.gate, settings.base.path)
+        return require_gate(context.settings, evaluated)
+
+
+def require_gate(settings: Settings, evaluated: ArtifactRef) -> float:
+    """The base's score under the teacher's template, if it is high enough."""
+    scores = json.loads((evaluated.folder / "scores.json").read_text())
+    return require_readable(scores, settings.gate, settings.base.path)
 
 
 @task(name="report", **STAGE_TASK)

@@ -206,7 +206,9 @@ class GradientSums:
         narrow_CV = grad_CV.to(self._hidden_ND.dtype)
         if self._grad_ND is not None:
             self._grad_ND[chunk] = narrow_CV @ self._head.weight_VD
-        if self._grad_VD is not None:
+        if self._grad_VD is not None and self._grad_VD.dtype == narrow_CV.dtype:
+            self._grad_VD.addmm_(narrow_CV.T, self._hidden_ND[chunk])
+        elif self._grad_VD is not None:
             self._grad_VD += narrow_CV.T @ self._hidden_ND[chunk]
         if self._grad_V is not None:
             self._grad_V += grad_CV.sum(0)

@@ -77,6 +77,12 @@ def _verdict(item: Item, response: Response, votes: Sequence[Vote]) -> dict[str,
     }
 
 
+def accuracies(evaluated: Path) -> dict[str, float]:
+    """Benchmark -> accuracy, from an `evaluate` artifact."""
+    scores = json.loads((evaluated / "scores.json").read_text())
+    return {name: score["accuracy"] for name, score in scores.items()}
+
+
 def outcomes(evaluated: Path, benchmark: str) -> list[bool]:
     """Right or wrong for each row of a benchmark, in its order, from an `evaluate` artifact."""
     rows = read_jsonl(evaluated / "verdicts.jsonl")

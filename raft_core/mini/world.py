@@ -35,6 +35,7 @@ VERSION = 2
 PROBE_ROWS = 300
 INSTRUCTION_ROWS = {"validation": 120, "test": 300}
 HELD_OUT_PAIR_SHARE = 0.1
+REHEARSED_SHARE = 0.3
 
 Row = dict[str, Any]
 
@@ -174,6 +175,25 @@ def instruction_rows(split: str = "test") -> list[Row]:
     return rows
 
 
+def rehearsal_rows() -> list[Row]:
+    """General prompts without answers: a part of the known facts, half of them with rules.
+
+    The rest of the facts shows what rehearsal does for knowledge that is not rehearsed.
+    """
+    rng = random.Random("rehearsal rows")
+    facts = general_facts()
+    chosen = rng.sample(facts, round(REHEARSED_SHARE * len(facts)))
+    rows = []
+    for number, fact in enumerate(chosen):
+        for frame in GENERAL_FRAMES["train"]:
+            asked = question(frame, fact)
+            if rng.random() < 0.5:
+                given = rules.sample_rules(rng, asked, rules.sample_kinds(rng))
+                asked = rules.ask(asked, given)
+            rows.append({"id": f"rehearsal-{number:04d}-f{frame}", "prompt": asked})
+    return rows
+
+
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "general": general_rows,
     "general-validation": lambda: general_rows("validation"),
@@ -181,6 +201,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "instructions-validation": lambda: instruction_rows("validation"),
     "reading": reading_rows,
     "reading-two-facts": two_fact_rows,
+    "rehearsal": rehearsal_rows,
 }
 
 

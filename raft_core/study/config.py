@@ -77,6 +77,9 @@ class StudyStage(FrozenConfig):
     cluster_pattern: str | None = Field(
         None, description="its first group in a row's id names the fact that the row asks for"
     )
+    seeded_domains: bool = Field(
+        False, description="every seed of a domain asks for other facts, under the same ids"
+    )
     grid: dict[str, dict[str, dict[str, Accuracies]]] = Field(
         {}, description="student -> row -> rate -> benchmark -> validation accuracy"
     )

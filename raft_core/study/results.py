@@ -126,7 +126,7 @@ def _is_there(cell: Cell, inputs: Mapping[str, Path]) -> bool:
 
 def load_cell(cell: Cell, config: StudyStage, inputs: Mapping[str, Path]) -> CellResult:
     """One cell; of its training, whatever files are there."""
-    scored = load_scored(inputs[f"evaluate.{cell.name}"], cell.domain, config)
+    scored = load_scored(inputs[f"evaluate.{cell.name}"], cell, config)
     trained = inputs.get(f"distill.{cell.name}")
     if trained is None:
         return CellResult(cell, scored, (), {}, {}, None)
@@ -146,10 +146,11 @@ def _read_optional(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_scored(evaluated: Path, domain: str, config: StudyStage) -> dict[str, Scored]:
+def load_scored(evaluated: Path, cell: Cell, config: StudyStage) -> dict[str, Scored]:
     """Benchmark -> outcomes, from an `evaluate` artifact.
 
-    A domain's own questions are named after it: equal ids in two domains are not the same question.
+    A domain's own questions are named after it, and after the seed where seeds ask for other
+    facts: equal ids are not the same question there.
 
     Raises:
         InputError: a benchmark has no row there.
@@ -163,7 +164,8 @@ def load_scored(evaluated: Path, domain: str, config: StudyStage) -> dict[str, S
     for name, found in rows.items():
         if not found:
             raise InputError(f"benchmark '{name}': no verdict in '{evaluated}'")
-        prefix = f"{domain}/" if scores[name].get("kind") == "domain" else ""
+        own = f"{cell.domain}/{cell.seed}/" if config.seeded_domains else f"{cell.domain}/"
+        prefix = own if scores[name].get("kind") == "domain" else ""
         scored[name] = Scored(
             ids=tuple(f"{prefix}{row_id}" for row_id, _ in found),
             clusters=tuple(f"{prefix}{cluster(r, config.cluster_pattern)}" for r, _ in found),

@@ -3,74 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raft_core.config import ModelRef, digest_file
 from raft_core.distill import stage as distill_stage
 from raft_core.distill.balance import AdaptiveBalance
-from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
-from raft_core.distill.stage import build_trainer, load_model
-from raft_core.distill.targets import load_targets
+from raft_core.distill.config import MethodConfig
+from raft_core.distill.stage import load_model
 from raft_core.distill.teacher import FrozenCopy
-from raft_core.distill.trainer import RaftTrainer
-from raft_core.distill.views import RowView
-from raft_core.engines.chat import load_tokenizer
-from raft_core.mini.world import domain_rows
-from raft_core.progress import Progress
-from raft_core.records import FusedAnswer, read_jsonl, write_jsonl
+from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
-
-RAFT = MethodConfig(targets="fused", distillation="answer_conditioned", learning_rate=1e-3)
-SFT = MethodConfig(targets="fused", learning_rate=1e-3)
-STEPS = 6
-
-
-def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
-    distill: dict[str, Any] = {
-        "epochs": STEPS / 4,
-        "batch_size": 4,
-        "dtype": "float32",
-        "gradient_checkpointing": False,
-        "max_prompt_tokens": 192,
-        "max_answer_tokens": 96,
-        "rollout": {"temperature": 1.0, "max_tokens": 24},
-        "log_every": 1,
-        "save_every": 2,
-    }
-    return DistillStage(
-        model=ModelRef(path="mini:base"),
-        method=method,
-        distill=DistillConfig.model_validate(distill | changes),
-        seed=7,
-    )
-
-
-def stage_run(folder: Path, config: DistillStage, count: int = 16) -> StageRun:
-    for name in ("out", "scratch", "prepare", "fuse"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = [row for row in domain_rows("law") if row["split"] == "train"][:count]
-    write_jsonl(
-        folder / "fuse" / "fused.jsonl",
-        (FusedAnswer(r["id"], r["question"], r["answer"], "fused") for r in rows),
-    )
-    return StageRun(
-        config,
-        {"prepare": folder / "prepare", "fuse": folder / "fuse"},
-        folder / "out",
-        folder / "scratch",
-        RuntimeConfig(device="cpu"),
-        Progress(folder / "events.jsonl"),
-    )
-
-
-def weights(stage: StageRun) -> str:
-    return digest_file(stage.out / "checkpoint" / "model.safetensors")
+from tests.integration.training import (
+    RAFT,
+    SFT,
+    STEPS,
+    draw,
+    losses_of,
+    settings,
+    stage_run,
+    trainer_for,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +105,21 @@ def test_distill_sft_has_no_teacher_and_no_rollouts(tmp_path: Path) -> None:
     assert not list(read_jsonl(stage.out / "rollouts.jsonl"))
 
 
-def test_distill_accumulated_batch_equals_the_whole_for_sft(tmp_path: Path) -> None:
-    losses = []
+@pytest.mark.parametrize("rows", [16, 14])
+@pytest.mark.parametrize("method", [SFT, RAFT], ids=["sft", "raft"])
+def test_distill_accumulated_batch_equals_the_whole(
+    tmp_path: Path, method: MethodConfig, rows: int
+) -> None:
+    """lambda is fixed: under the moving average it lags one step where parts are accumulated."""
+    curves = []
     for accumulation in (1, 2):
-        config = settings(SFT, gradient_accumulation=accumulation)
-        stage = stage_run(tmp_path / str(accumulation), config)
+        config = settings(
+            method, gradient_accumulation=accumulation, epochs=1, balance={"rule": "fixed"}
+        )
+        stage = stage_run(tmp_path / str(accumulation), config, rows)
         distill_stage.run(stage)
-        losses.append([point["loss"] for point in read_jsonl(stage.out / "curves.jsonl")])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        curves.append(losses_of(stage))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("rows", [16, 14])
@@ -183,17 +147,6 @@ def test_rollouts_come_from_the_model_not_from_its_generation_config(tmp_path: P
     trainer.model.generation_config.repetition_penalty = 5.0
     assert draw(trainer, trainer.views[:4]) == plain
     assert trainer.model.generation_config.repetition_penalty == 5.0
-
-
-def draw(trainer: RaftTrainer, rows: Sequence[RowView], step: int = 0) -> list[list[int]]:
-    assert trainer.rollouts is not None
-    return trainer.rollouts.draw(trainer.model, rows, 7, step)
-
-
-def trainer_for(folder: Path, config: DistillStage | None = None) -> RaftTrainer:
-    stage = stage_run(folder, config or settings())
-    rows = load_targets(stage.inputs, stage.config.method.targets)
-    return build_trainer(stage, rows, load_tokenizer(stage.config.model))
 
 
 @torch.no_grad()

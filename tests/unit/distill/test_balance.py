@@ -43,3 +43,13 @@ def test_state_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
         first.update(*pair)
     second.load_state_dict(first.state_dict())
     assert [second.update(*pair) for pair in losses[2:]] == expected[2:]
+
+
+def test_weight_fixed_rule_never_moves() -> None:
+    balance = AdaptiveBalance(BalanceConfig(rule="fixed", fixed=0.1))
+    assert [balance.weight, balance.update(2.0, 0.5), balance.update(1.0, 9.0)] == [0.1, 0.1, 0.1]
+
+
+def test_weight_ramp_scales_from_first_to_last_step() -> None:
+    balance = AdaptiveBalance(BalanceConfig(rule="fixed", fixed=2.0, ramp=(0.0, 1.0)), steps=5)
+    assert [balance.update(1.0, 1.0) for _ in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]

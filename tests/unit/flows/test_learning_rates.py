@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.learning_rates import chosen_rates, overall, validation_settings
+from flows.learning_rates import chosen_rates, means_of, validation_settings
 from raft_core.errors import InputError
 
 
@@ -12,10 +12,10 @@ def scores(domain: float, general: float) -> dict[str, dict[str, float]]:
     return {"law": {"domain": domain, "general": general}}
 
 
-def test_overall_harmonic_mean_of_the_means_over_domains() -> None:
-    # domain (0.4 + 0.8) / 2 = 0.6, general (0.2 + 0.4) / 2 = 0.3; 2 / (1/0.6 + 1/0.3) = 0.4
+def test_means_of_averages_each_score_over_the_domains() -> None:
     two = {"law": {"domain": 0.4, "general": 0.2}, "web": {"domain": 0.8, "general": 0.4}}
-    assert overall(two) == pytest.approx(0.4)
+    (means,) = means_of({("sft", 1e-4): two}).values()
+    assert means == pytest.approx({"domain": 0.6, "general": 0.3})
 
 
 def test_chosen_rates_one_that_learns_nothing_and_forgets_nothing_loses() -> None:

@@ -19,7 +19,7 @@ def test_tracking_server_that_is_away_warns_and_stops_nothing(
     settings = load_settings("mini", "law", ["runtime.mlflow_uri=http://127.0.0.1:9"])
     spec = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)
     nothing = ArtifactRef(stage="prepare", key="k", path="/none")
-    with caplog.at_level(logging.WARNING), Tracker(settings) as tracker:
+    with caplog.at_level(logging.WARNING), Tracker.of(settings) as tracker:
         with tracker.stage("prepare", spec, cached=False) as stage:
             stage.live_metrics(1, {"loss": 1.0})
             stage.log_artifact(nothing)

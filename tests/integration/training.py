@@ -1,0 +1,81 @@
+"""A short training on the embedded base, for the tests of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raft_core.config import ModelRef, digest_file
+from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
+from raft_core.distill.stage import build_trainer
+from raft_core.distill.targets import load_targets
+from raft_core.distill.trainer import RaftTrainer
+from raft_core.distill.views import RowView
+from raft_core.engines.chat import load_tokenizer
+from raft_core.mini.world import domain_rows
+from raft_core.progress import Progress
+from raft_core.records import FusedAnswer, read_jsonl, write_jsonl
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+
+RAFT = MethodConfig(targets="fused", distillation="answer_conditioned", learning_rate=1e-3)
+SFT = MethodConfig(targets="fused", learning_rate=1e-3)
+STEPS = 6
+
+
+def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
+    distill: dict[str, Any] = {
+        "epochs": STEPS / 4,
+        "batch_size": 4,
+        "dtype": "float32",
+        "gradient_checkpointing": False,
+        "max_prompt_tokens": 192,
+        "max_answer_tokens": 96,
+        "rollout": {"temperature": 1.0, "max_tokens": 24},
+        "log_every": 1,
+        "save_every": 2,
+    }
+    return DistillStage(
+        model=ModelRef(path="mini:base"),
+        method=method,
+        distill=DistillConfig.model_validate(distill | changes),
+        seed=7,
+    )
+
+
+def stage_run(folder: Path, config: DistillStage, count: int = 16) -> StageRun:
+    for name in ("out", "scratch", "prepare", "fuse"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rows = [row for row in domain_rows("law") if row["split"] == "train"][:count]
+    write_jsonl(
+        folder / "fuse" / "fused.jsonl",
+        (FusedAnswer(r["id"], r["question"], r["answer"], "fused") for r in rows),
+    )
+    return StageRun(
+        config,
+        {"prepare": folder / "prepare", "fuse": folder / "fuse"},
+        folder / "out",
+        folder / "scratch",
+        RuntimeConfig(device="cpu"),
+        Progress(folder / "events.jsonl"),
+    )
+
+
+def weights(stage: StageRun) -> str:
+    return digest_file(stage.out / "checkpoint" / "model.safetensors")
+
+
+def losses_of(stage: StageRun) -> list[float]:
+    return [point["loss"] for point in read_jsonl(stage.out / "curves.jsonl")]
+
+
+def draw(trainer: RaftTrainer, rows: Sequence[RowView], step: int = 0) -> list[list[int]]:
+    assert trainer.rollouts is not None
+    return trainer.rollouts.draw(trainer.model, rows, 7, step)
+
+
+def trainer_for(folder: Path, config: DistillStage | None = None) -> RaftTrainer:
+    stage = stage_run(folder, config or settings())
+    rows = load_targets(stage.inputs, stage.config.method.targets)
+    return build_trainer(stage, rows, load_tokenizer(stage.config.model))
