@@ -53,6 +53,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from raft_core.artifacts import Store
 from tasks import pipeline
 from tasks.display import Display
+from tasks.processes import StageProcesses
 from tasks.stage import RunContext
 from tasks.tracking import Tracker
 
@@ -73,10 +74,11 @@ def learning_rates(
     scores: Scores = {}
     for domain in domains:
         settings = validation_settings(profile, domain, overrides)
-        with Display() as display, Tracker(settings) as tracker:
+        processes = StageProcesses(settings.runtime)
+        with Display() as display, Tracker(settings) as tracker, processes:
             slots = threading.Semaphore(settings.runtime.parallel_stages)
             store = Store(settings.runtime.home_folder / "store")
-            context = RunContext(settings, store, tracker, display, slots)
+            context = RunContext(settings, store, tracker, display, processes, slots)
             for cell, accuracies in grid(context).items():
                 scores.setdefault(cell, {})[domain] = accuracies
     return scores

@@ -24,6 +24,7 @@ from raft_core.artifacts import ArtifactRef, Store
 from raft_core.settings import checked
 from tasks import pipeline, publish
 from tasks.display import Display
+from tasks.processes import StageProcesses
 from tasks.stage import RunContext
 from tasks.tracking import Tracker
 
@@ -51,10 +52,11 @@ def raft(
     """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(settings_of(parameters | {"overrides": overrides}))
-    with Display() as display, Tracker(settings) as tracker:
+    processes = StageProcesses(settings.runtime)
+    with Display() as display, Tracker(settings) as tracker, processes:
         slots = threading.Semaphore(settings.runtime.parallel_stages)
         store = Store(settings.runtime.home_folder / "store")
-        context = RunContext(settings, store, tracker, display, slots)
+        context = RunContext(settings, store, tracker, display, processes, slots)
         artifacts = run_stages(context)
         tracker.log_report(artifacts["report"])
         return publish.results(context, artifacts)
