@@ -15,9 +15,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,15 +26,14 @@ from pydantic import Field
 
 from flows.local import checked_cell as settings_of
 from flows.local import exit_on_error
-from raft_core.artifacts import ArtifactRef, Store
+from raft_core.artifacts import ArtifactRef
 from raft_core.evaluation.stage import accuracies
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell, StudyStage
 from raft_core.study.rates import best_rate, mean_scores
 from raft_core.study_plan import StudyPlan, load_plan, written_beside
 from tasks.cell import Measured, measure
-from tasks.display import Display
-from tasks.stage import RunContext, artifact_of
+from tasks.stage import RunContext, artifact_of, open_context
 from tasks.tracking import Tracker
 
 Grid = dict[str, dict[str, dict[float, dict[str, float]]]]
@@ -58,14 +55,9 @@ def compare(
     plan = load_plan(study)
     wanted = plan.cells(only)
     settings = settings_of(plan, wanted[0])
-    with ExitStack() as stack:
-        display = stack.enter_context(Display())
-        params = plan.model_dump(mode="json")
-        tags = {"raft.study": study}
-        tracker = stack.enter_context(Tracker(settings.runtime, f"study {study}", tags, params))
-        slots = threading.Semaphore(settings.runtime.parallel_stages)
-        store = Store(settings.runtime.home_folder / "store")
-        context = RunContext(settings, store, tracker, display, slots)
+    params = plan.model_dump(mode="json")
+    tracker = Tracker(settings.runtime, f"study {study}", {"raft.study": study}, params)
+    with open_context(settings, tracker) as context:
         grid = validation_grid(context, plan, wanted)
         rates = {s: {r: best_rate(g) for r, g in rows.items()} for s, rows in grid.items()}
         measured = all_cells(context, plan, wanted, rates)

@@ -7,7 +7,6 @@ domains. What it prints goes into the profile by hand.
 from __future__ import annotations
 
 import argparse
-import threading
 from collections.abc import Sequence
 
 from flows.local import exit_on_error, use_temporary_api
@@ -45,12 +44,10 @@ if __name__ == "__main__":
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from raft_core.artifacts import Store
 from raft_core.evaluation.stage import accuracies
 from raft_core.study.rates import best_rate, mean_scores, overall
 from tasks import pipeline
-from tasks.display import Display
-from tasks.stage import RunContext
+from tasks.stage import RunContext, open_context
 from tasks.tracking import Tracker
 
 Scores = dict[tuple[str, float], dict[str, dict[str, float]]]
@@ -70,12 +67,9 @@ def learning_rates(
     scores: Scores = {}
     for domain in domains:
         settings = validation_settings(profile, domain, overrides)
-        with Display() as display, Tracker.of(settings) as tracker:
-            slots = threading.Semaphore(settings.runtime.parallel_stages)
-            store = Store(settings.runtime.home_folder / "store")
-            context = RunContext(settings, store, tracker, display, slots)
-            for cell, accuracies in grid(context).items():
-                scores.setdefault(cell, {})[domain] = accuracies
+        with open_context(settings, Tracker.of(settings)) as context:
+            for cell, accuracy in grid(context).items():
+                scores.setdefault(cell, {})[domain] = accuracy
     return scores
 
 

@@ -11,7 +11,6 @@ if __name__ == "__main__":
 
     PARAMETERS = checked_parameters(__doc__)
 
-import threading
 from typing import Annotated, Any
 
 from prefect import flow
@@ -20,11 +19,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.local import exit_on_error, settings_of
-from raft_core.artifacts import ArtifactRef, Store
+from raft_core.artifacts import ArtifactRef
 from raft_core.settings import checked
 from tasks import pipeline, publish
-from tasks.display import Display
-from tasks.stage import RunContext
+from tasks.stage import RunContext, open_context
 from tasks.tracking import Tracker
 
 MAX_WAITING_TASKS = 64
@@ -51,12 +49,9 @@ def raft(
     """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(settings_of(parameters | {"overrides": overrides}))
-    with Display() as display, Tracker.of(settings) as tracker:
-        slots = threading.Semaphore(settings.runtime.parallel_stages)
-        store = Store(settings.runtime.home_folder / "store")
-        context = RunContext(settings, store, tracker, display, slots)
+    with open_context(settings, Tracker.of(settings)) as context:
         artifacts = run_stages(context)
-        tracker.log_report(artifacts["report"])
+        context.tracker.log_report(artifacts["report"])
         return publish.results(context, artifacts)
 
 

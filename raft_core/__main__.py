@@ -12,14 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import EXIT_BAD_INPUT, InputError, RaftError
+from raft_core.errors import EXIT_BAD_INPUT, EXIT_ORPHANED, InputError, RaftError
 from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig
+from raft_core.runtime import RuntimeConfig, limit_threads
 from raft_core.stage import StageRun
 from raft_core.stages import STAGES
 
 PARENT_POLL_SECONDS = 0.5
-EXIT_ORPHANED = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,13 +73,6 @@ def exit_with_parent() -> None:
         os._exit(EXIT_ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def limit_threads(threads: int) -> None:
-    """Thread pools read these when torch and FAISS load, which has not happened yet."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
+EXIT_ORPHANED = 4
 
 
 class RaftError(Exception):

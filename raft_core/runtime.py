@@ -45,6 +45,11 @@ class RuntimeConfig(FrozenConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads_per_stage: Positive = 1
     parallel_stages: Positive = 1
+    preload: tuple[str, ...] = Field(
+        (),
+        description="modules to import once for all stages, which are then forked; none: every "
+        "stage is a new interpreter. With device `cpu` alone: CUDA does not survive a fork",
+    )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
     vllm: VllmRuntime = VllmRuntime()
@@ -58,6 +63,10 @@ class RuntimeConfig(FrozenConfig):
     def tracking_uri(self) -> str:
         return self.mlflow_uri or f"sqlite:///{self.home_folder / 'mlflow.db'}"
 
+    @property
+    def forks_stages(self) -> bool:
+        return bool(self.preload) and self.device == "cpu"
+
     def torch_device(self) -> str:
         """`cuda` or `cpu`; imports torch."""
         if self.device != "auto":
@@ -65,3 +74,10 @@ class RuntimeConfig(FrozenConfig):
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def limit_threads(threads: int) -> None:
+    """Thread pools read these when torch and FAISS load, which has not happened yet."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,13 +14,13 @@ from typing import Any
 
 from prefect.states import Completed, State
 
-import raft_core
 from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
 from raft_core.config import FrozenConfig
 from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError
 from raft_core.settings import Settings
 from raft_core.stages import STAGES
 from tasks.display import Display
+from tasks.processes import StageProcess, StageProcesses
 from tasks.tracking import StageTracker, Tracker
 
 POLL_SECONDS = 0.1
@@ -42,6 +39,7 @@ class RunContext:
     store: Store
     tracker: Tracker
     display: Display
+    processes: StageProcesses
     slots: threading.Semaphore = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
 
@@ -58,6 +56,16 @@ class RunContext:
             raise
 
 
+@contextmanager
+def open_context(settings: Settings, tracker: Tracker) -> Iterator[RunContext]:
+    """Display, tracking, processes and store of one flow run, open as long as it lasts."""
+    runtime = settings.runtime
+    with Display() as display, tracker, StageProcesses(runtime) as processes:
+        slots = threading.Semaphore(runtime.parallel_stages)
+        store = Store(runtime.home_folder / "store")
+        yield RunContext(settings, store, tracker, display, processes, slots)
+
+
 def run_stage(
     context: RunContext,
     stage: str,
@@ -65,29 +73,38 @@ def run_stage(
     inputs: Mapping[str, ArtifactRef],
     label: str | None = None,
 ) -> State:
-    """The stage's artifact as a Prefect state, named Cached when the store already holds it.
+    """The stage's artifact as a Prefect state, named Cached when the store already holds it."""
+    with context.noting_failure():
+        found, cached = artifact_of(context, stage, config, inputs, label or stage)
+    return Completed(name="Cached" if cached else None, data=found, message=f"{stage} {found.key}")
+
+
+def artifact_of(
+    context: RunContext,
+    stage: str,
+    config: FrozenConfig,
+    inputs: Mapping[str, ArtifactRef],
+    label: str,
+) -> tuple[ArtifactRef, bool]:
+    """The stage's artifact, and whether the store already held it.
 
     The store decides, not Prefect: an artifact that is gone or altered is computed again.
     """
-    label = label or stage
     spec = STAGES[stage].spec(config, inputs, context.settings.runtime)
     with ExitStack() as stack:
-        stack.enter_context(context.noting_failure())
         stack.enter_context(context.store.lock(spec))
         found = context.store.find(spec)
-        tracked = context.tracker.stage(label, spec, cached=found is not None)
-        stack.enter_context(tracked)
+        cached = found is not None
+        tracked = stack.enter_context(context.tracker.stage(label, spec, cached=cached))
         if found is None:
             stack.enter_context(context.slots)
             if context.failures:
                 raise StageError(f"stage '{label}' was not started: another stage failed")
             found = compute(context, spec, label, tracked)
-            state = Completed(data=found, message=f"{stage} {spec.key}")
         else:
             context.display.cached(label)
-            state = Completed(name="Cached", data=found, message=f"{stage} {spec.key}")
         tracked.log_artifact(found)
-    return state
+    return found, cached
 
 
 def compute(context: RunContext, spec: StageSpec, label: str, tracked: StageTracker) -> ArtifactRef:
@@ -102,42 +119,22 @@ def compute(context: RunContext, spec: StageSpec, label: str, tracked: StageTrac
     (work / "events.jsonl").unlink(missing_ok=True)
     (work / "spec.json").write_text(spec.model_dump_json(indent=1))
     watch = Stopwatch()
-    with open(work / "log.txt", "a") as log:
-        process = subprocess.Popen(
-            command(spec, work), stdout=log, stderr=subprocess.STDOUT, env=environment()
-        )
-        try:
-            for event in follow(process, work / "events.jsonl"):
-                handle(event, label, context, tracked)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    if process.returncode != 0:
+    process = context.processes.start(spec, work, work / "log.txt")
+    try:
+        for event in follow(process, work / "events.jsonl"):
+            handle(event, label, context, tracked)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+    if code != 0:
         context.display.failed(label)
-        raise failure(label, process.returncode, work / "log.txt")
+        raise failure(label, code, work / "log.txt")
     context.display.finished(label, watch.seconds)
     return context.store.commit(spec, work, watch.seconds)
 
 
-def command(spec: StageSpec, work: Path) -> list[str]:
-    return [
-        *(sys.executable, "-m", "raft_core", spec.stage),
-        *("--spec", str(work / "spec.json")),
-        *("--out", str(work / "out")),
-        *("--events", str(work / "events.jsonl")),
-        "--exit-with-parent",
-    ]
-
-
-def environment() -> dict[str, str]:
-    """The stage imports the same code, wherever the flow was started from."""
-    root = str(Path(raft_core.__file__).resolve().parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
-
-
-def follow(process: subprocess.Popen[Any], events: Path) -> Iterator[dict[str, Any]]:
+def follow(process: StageProcess, events: Path) -> Iterator[dict[str, Any]]:
     """Events as the process writes them, until it ends."""
     position, partial = 0, ""
     while True:

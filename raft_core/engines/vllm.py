@@ -23,7 +23,7 @@ class VllmGenerator:
     """One loaded model. A seed per request keeps a row's answer independent of its batch."""
 
     def __init__(self, config: VllmConfig, runtime: RuntimeConfig) -> None:
-        _set_environment(runtime)
+        os.environ.update(environment(runtime))
         from transformers import GenerationConfig
         from vllm import LLM
 
@@ -139,9 +139,8 @@ def _completion(output: Any) -> Completion:
     return Completion(output.text.strip(), tuple(output.token_ids), reason)
 
 
-def _set_environment(runtime: RuntimeConfig) -> None:
-    """What vLLM reads from the environment at import; set values are left alone."""
-    on_cpu = runtime.torch_device() == "cpu"
+def environment(runtime: RuntimeConfig) -> dict[str, str]:
+    """What vLLM reads from the environment at import; values that are set already stay."""
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
@@ -149,10 +148,9 @@ def _set_environment(runtime: RuntimeConfig) -> None:
         # Bound threads of two engines would all sit on the first cores.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
-    if on_cpu:
+    if runtime.torch_device() == "cpu":
         defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def _progress_bar(on_done: Callable[[int], None]) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ def small_profile(folder: Path) -> Path:
     """The embedded default with few steps, two methods, and `transformers` in place of vLLM."""
     profile = yaml.safe_load((ROOT / "conf" / "mini.yaml").read_text())
     profile["engine"] |= {"kind": "transformers"}
-    del profile["engine"]["max_model_len"]
+    del profile["engine"]["max_model_len"], profile["fusion_engine"]
     profile["distill"] |= {"epochs": 0.5, "log_every": 1}
     del profile["methods"]["sft_fused"]
     (folder / "small.yaml").write_text(yaml.safe_dump(profile))

@@ -1,0 +1,229 @@
+"""Starting a stage's process: a new interpreter, or a fork of one that imported everything."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+import raft_core
+from raft_core.artifacts import StageSpec
+from raft_core.engines import vllm
+from raft_core.errors import StageError
+from raft_core.runtime import RuntimeConfig
+
+CLOSE_SECONDS = 2.0
+
+
+class StageProcess(Protocol):
+    """What `subprocess.Popen` and a forked stage have in common."""
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+class StageProcesses:
+    """Starts the stages of one flow; as a context manager it leaves no forked stage behind.
+
+    With `runtime.preload` one server forks them all. It starts with the first stage, and anew with
+    the next one after it died. `server` replaces its command.
+    """
+
+    def __init__(self, runtime: RuntimeConfig, server: Sequence[str] | None = None) -> None:
+        self._runtime = runtime
+        self._command = list(server or server_command(runtime))
+        self._server: StageServer | None = None
+        self._closed = False
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> StageProcesses:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._guard:
+            self._closed = True
+            if self._server is not None:
+                self._server.close()
+
+    def start(self, spec: StageSpec, work: Path, log: Path) -> StageProcess:
+        """Run the stage of `work/spec.json`; what it prints is appended to `log`.
+
+        Raises:
+            StageError: the flow has ended.
+        """
+        arguments = stage_arguments(spec, work)
+        if not self._runtime.forks_stages:
+            command = [sys.executable, "-m", "raft_core", *arguments]
+            with open(log, "a") as output:
+                return subprocess.Popen(
+                    command, stdout=output, stderr=subprocess.STDOUT, env=environment()
+                )
+        with self._guard:
+            if self._closed:
+                raise StageError(f"stage '{spec.stage}' was not started: the flow has ended")
+            if self._server is None or self._server.ended:
+                env = environment() | vllm.environment(self._runtime)
+                self._server = StageServer(self._command, env)
+            return self._server.run(arguments, log)
+
+
+class ForkedStage:
+    """A stage that a server runs; `returncode` is as in `subprocess`, `pid` None until it runs."""
+
+    def __init__(self, log: Path, kill: Callable[[], None]) -> None:
+        self.log = log
+        self.pid: int | None = None
+        self.returncode: int | None = None
+        self._kill = kill
+        self._ended = threading.Event()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self) -> int:
+        self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            self._kill()
+
+    def end(self, code: int) -> None:
+        self.returncode = code
+        self._ended.set()
+
+
+class StageServer:
+    """One `raft_core.stage_server` and the stages that it runs."""
+
+    def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
+        self.ended = False
+        self._stages: dict[int, ForkedStage] = {}
+        self._numbers = itertools.count()
+        self._guard, self._sending = threading.Lock(), threading.Lock()
+        started: Future[subprocess.Popen[bytes]] = Future()
+        self._follower = threading.Thread(
+            target=self._follow, args=(command, env, started), daemon=True
+        )
+        self._follower.start()
+        self.process = started.result()
+
+    def run(self, arguments: Sequence[str], log: Path) -> ForkedStage:
+        """A server that has ended ends the stage too: with code 1, and the reason in its log."""
+        number = next(self._numbers)
+        stage = ForkedStage(log, lambda: self._send(id=number, kill=True))
+        with self._guard:
+            if self.ended:
+                _fail(stage, "had ended")
+                return stage
+            self._stages[number] = stage
+        self._send(id=number, run=list(arguments), log=str(log))
+        return stage
+
+    def close(self) -> None:
+        """End the server, which kills its stages."""
+        with self._sending, suppress(BrokenPipeError):
+            _pipe(self.process.stdin).close()
+        try:
+            self.process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self._follower.join()
+
+    def _send(self, **request: Any) -> None:
+        # Whoever finds the pipe broken or closed need do nothing: the stages end with the server.
+        with self._sending, suppress(BrokenPipeError, ValueError):
+            pipe = _pipe(self.process.stdin)
+            pipe.write(json.dumps(request).encode() + b"\n")
+            pipe.flush()
+
+    def _follow(
+        self,
+        command: Sequence[str],
+        env: dict[str, str],
+        started: Future[subprocess.Popen[bytes]],
+    ) -> None:
+        """Start the server and note what it tells until it ends.
+
+        Both in this thread: the kernel ends the server with the thread that started it.
+        """
+        with tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env
+                )
+            except OSError as error:
+                started.set_exception(error)
+                return
+            started.set_result(process)
+            for line in _pipe(process.stdout):
+                self._note(json.loads(line))
+            code = process.wait()
+            errors.seek(0)
+            told = errors.read().decode(errors="replace").strip().splitlines()
+        with self._guard:
+            self.ended = True
+            left = list(self._stages.values())
+            self._stages.clear()
+        for stage in left:
+            _fail(stage, f"ended with code {code}" + (f": {told[-1]}" if told else ""))
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            self._stages[event["id"]].pid = event["pid"]
+        elif event["event"] == "ended":
+            with self._guard:
+                stage = self._stages.pop(event["id"])
+            stage.end(event["returncode"])
+
+
+def _fail(stage: ForkedStage, reason: str) -> None:
+    with suppress(OSError), open(stage.log, "a") as log:
+        log.write(f"error: the process that forks the stages (runtime.preload) {reason}\n")
+    stage.end(StageError.exit_code)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def server_command(runtime: RuntimeConfig) -> list[str]:
+    command = [sys.executable, "-m", "raft_core.stage_server"]
+    command += ["--threads", str(runtime.threads_per_stage)]
+    return command + [f"--import={module}" for module in runtime.preload]
+
+
+def stage_arguments(spec: StageSpec, work: Path) -> list[str]:
+    return [
+        *(spec.stage, "--spec", str(work / "spec.json")),
+        *("--out", str(work / "out")),
+        *("--events", str(work / "events.jsonl")),
+        "--exit-with-parent",
+    ]
+
+
+def environment() -> dict[str, str]:
+    """The stage imports the same code, wherever the flow was started from."""
+    root = str(Path(raft_core.__file__).resolve().parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
