@@ -5,6 +5,8 @@ VENV := .venv
 EXTRA ?= $(firstword $(foreach extra,cpu gpu,$(if $(wildcard $(VENV)/.installed-$(extra)-*),$(extra))) cpu)
 DOMAIN ?=
 PROFILE ?= mini
+STUDY ?= mini
+MODEL ?= base
 PORT ?= 5000
 
 PY := $(VENV)/bin/python
@@ -12,7 +14,7 @@ LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
 
-.PHONY: help run test unit lint ui mini-base learning-rates lock clean
+.PHONY: help run test unit lint ui study bench mini-base learning-rates lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,8 +37,14 @@ lint: $(INSTALLED)  ## style, types, and the direction of imports
 ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:$(PORT), opened on the runs
 	@$(PY) -m tasks.browse --profile $(PROFILE) --port $(PORT)
 
-mini-base: $(INSTALLED)  ## train the embedded base model again (about 45 minutes on two cores)
-	$(PY) -m raft_core.mini.train_base --out raft_core/mini/base
+study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 'llama/law/0/*'"
+	@$(PY) -m flows.compare --study $(STUDY) $(ARGS)
+
+bench: $(INSTALLED)  ## memory and time of the distillation loss, chunked beside dense
+	$(PY) -m benchmarks.objective $(ARGS)
+
+mini-base: $(INSTALLED)  ## train an embedded model again: MODEL=base or peer (about 45 minutes on two cores)
+	$(PY) -m raft_core.mini.train_base --model $(MODEL) --out raft_core/mini/$(MODEL)
 
 learning-rates: $(INSTALLED)  ## choose each method's learning rate on validation splits
 	@$(PY) -m flows.learning_rates --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(ARGS)

@@ -11,6 +11,8 @@ from pydantic import Field
 from raft_core.config import FrozenConfig
 
 Positive = Annotated[int, Field(gt=0)]
+# Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
 class VllmRuntime(FrozenConfig):

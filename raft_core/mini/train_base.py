@@ -31,10 +31,9 @@ from raft_core.mini.model_card import write_card
 from raft_core.mini.scores import score_base, write_scores
 from raft_core.mini.styles import VOICES
 from raft_core.mini.tokenizer import build_tokenizer
+from raft_core.runtime import KEEP_MEMORY
 
 IGNORED = -100
-# Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
 @dataclass(frozen=True)
