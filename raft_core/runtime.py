@@ -19,6 +19,9 @@ class VllmRuntime(FrozenConfig):
     """Memory and parallelism of an in-process vLLM engine."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    beside_training: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="share of the GPU's memory for an engine that draws rollouts in training"
+    )
     cpu_kv_cache_gib: Positive = 1
     tensor_parallel_size: Positive = 1
     max_num_seqs: Positive = 256

@@ -6,6 +6,7 @@ else shares the batch; the two engines draw different samples.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -104,7 +105,9 @@ class VllmRollouts:
         config = VllmConfig.model_validate(
             {"model": model, "dtype": dtype, "max_model_len": max_model_len}
         )
-        self._engine = VllmGenerator(config, runtime)
+        # It logs at every sync that layers without weights have none.
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        self._engine = VllmGenerator(config, beside_training(runtime))
         self._sampling, self._stop_ids = sampling, list(stop_ids)
 
     def sample(
@@ -112,6 +115,12 @@ class VllmRollouts:
     ) -> list[list[int]]:
         self._engine.load_weights(student_weights(student))
         return self._engine.complete_ids(prompts, seeds, self._sampling, self._stop_ids)
+
+
+def beside_training(runtime: RuntimeConfig) -> RuntimeConfig:
+    """The same runtime with an engine that leaves the GPU's memory to the training."""
+    share = {"gpu_memory_utilization": runtime.vllm.beside_training}
+    return runtime.model_copy(update={"vllm": runtime.vllm.model_copy(update=share)})
 
 
 @torch.no_grad()
