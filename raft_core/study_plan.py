@@ -56,7 +56,8 @@ class StudyPlan(FrozenConfig):
 
     title: str
     profile: str
-    students: dict[str, tuple[str, ...]] = Field(description="name -> overrides on the profile")
+    set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
+    students: dict[str, tuple[str, ...]] = Field(description="name -> overrides of its own")
     domains: dict[str, str] = Field(
         description="name -> data file; a {seed} in it makes every seed a domain of its own"
     )
@@ -121,6 +122,7 @@ class StudyPlan(FrozenConfig):
             f"domain.name={cell.domain}",
             f"domain.data.path={self.domains[cell.domain].format(seed=cell.seed)}",
             f"seed={cell.seed}",
+            *self.set,
             *self.students[cell.student],
             *(row.set if row else ()),
         ]

@@ -35,7 +35,6 @@ VERSION = 2
 PROBE_ROWS = 300
 INSTRUCTION_ROWS = {"validation": 120, "test": 300}
 HELD_OUT_PAIR_SHARE = 0.1
-REHEARSED_SHARE = 0.3
 
 Row = dict[str, Any]
 
@@ -175,16 +174,18 @@ def instruction_rows(split: str = "test") -> list[Row]:
     return rows
 
 
-def rehearsal_rows() -> list[Row]:
-    """General prompts without answers: a part of the known facts, half of them with rules.
-
-    The rest of the facts shows what rehearsal does for knowledge that is not rehearsed.
-    """
-    rng = random.Random("rehearsal rows")
+def rehearsed_facts() -> dict[int, Fact]:
+    """The part of the known facts that rehearsal asks for, by their numbers."""
     facts = general_facts()
-    chosen = rng.sample(facts, round(REHEARSED_SHARE * len(facts)))
+    chosen = random.Random("rehearsed").sample(range(len(facts)), round(0.3 * len(facts)))
+    return {number: facts[number] for number in sorted(chosen)}
+
+
+def rehearsal_rows() -> list[Row]:
+    """General prompts without answers, half of them with rules, in frames that the base knows."""
+    rng = random.Random("rehearsal rows")
     rows = []
-    for number, fact in enumerate(chosen):
+    for number, fact in rehearsed_facts().items():
         for frame in GENERAL_FRAMES["train"]:
             asked = question(frame, fact)
             if rng.random() < 0.5:
@@ -192,6 +193,17 @@ def rehearsal_rows() -> list[Row]:
                 asked = rules.ask(asked, given)
             rows.append({"id": f"rehearsal-{number:04d}-f{frame}", "prompt": asked})
     return rows
+
+
+def held_out(rows: Callable[[str], list[Row]], split: str) -> list[Row]:
+    """The rows of a benchmark that ask for no rehearsed fact, so that all methods answer news."""
+    rehearsed = [(fact.name, fact.attribute) for fact in rehearsed_facts().values()]
+
+    def asks_for_news(row: Row) -> bool:
+        asked = row.get("question") or row["prompt"]
+        return not any(name in asked and attribute in asked for name, attribute in rehearsed)
+
+    return [row for row in rows(split) if asks_for_news(row)]
 
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -202,6 +214,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "reading": reading_rows,
     "reading-two-facts": two_fact_rows,
     "rehearsal": rehearsal_rows,
+    "general-held-out": lambda: held_out(general_rows, "test"),
+    "general-held-out-validation": lambda: held_out(general_rows, "validation"),
+    "instructions-held-out": lambda: held_out(instruction_rows, "test"),
+    "instructions-held-out-validation": lambda: held_out(instruction_rows, "validation"),
 }
 
 
