@@ -32,6 +32,7 @@ from raft_core.evaluation.stage import accuracies
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell, StudyStage
 from raft_core.study.rates import best_rate, mean_scores
+from raft_core.study.stage import KINDS
 from raft_core.study_plan import StudyPlan, load_plan, written_beside
 from tasks.cell import Measured, measure
 from tasks.stage import RunContext, artifact_of, open_context
@@ -154,6 +155,7 @@ def write_document(
     )
     inputs = {f"evaluate.{m.cell.name}": m.evaluated for m in measured}
     inputs |= {f"distill.{m.cell.name}": m.trained for m in measured if m.trained is not None}
+    inputs |= {f"training.{m.cell.name}": m.training for m in measured if m.training != m.trained}
     found, _ = artifact_of(context, "study", config, inputs, "study")
     return found
 
@@ -172,7 +174,7 @@ def publish(document: ArtifactRef, folder: Path) -> Path:
     """Copy the document and its figures to where people read them."""
     figures = folder / "study"
     figures.mkdir(parents=True, exist_ok=True)
-    for old in figures.glob("*.png"):
+    for old in (path for kind in KINDS for path in figures.glob(f"{kind}-*.png")):
         old.unlink()
     for file in sorted((document.folder / "figures").iterdir()):
         shutil.copyfile(file, figures / file.name)

@@ -90,10 +90,6 @@ class StudyPlan(FrozenConfig):
         """Whether every seed asks for other facts."""
         return any("{seed}" in data for data in self.domains.values())
 
-    def rated_rows(self) -> list[str]:
-        """Rows whose learning rate is chosen from the grid."""
-        return [name for name, row in self.rows.items() if row.rate_of is None]
-
     def rate_row(self, row: str) -> str:
         """The row that `row` takes its learning rate from."""
         return self.rows[row].rate_of or row

@@ -18,19 +18,25 @@ from raft_core.records import read_jsonl
 from raft_core.rewrite import shards_for
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell
-from tasks.pipeline import STAGE_TASK, require_gate
+from tasks.pipeline import (
+    STAGE_TASK,
+    filter_inputs,
+    require_gate,
+    respond_inputs,
+    target_inputs,
+)
 from tasks.silent import SilentDisplay, SilentTracker
 from tasks.stage import RunContext, artifact_of
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell's artifacts; the base has no training."""
+    """A cell's artifacts; the base has no training. `trained` may be `training`, pruned."""
 
     cell: Cell
-    prepared: ArtifactRef
     evaluated: ArtifactRef
-    trained: ArtifactRef | None
+    training: ArtifactRef | None = None
+    trained: ArtifactRef | None = None
 
 
 class Stages:
@@ -49,34 +55,40 @@ class Stages:
         found, _ = artifact_of(self._context, stage, config, inputs, f"{self._name} {stage}")
         return found
 
-    def answers(self, prepared: ArtifactRef, targets: str) -> dict[str, ArtifactRef]:
-        """What a method learns from, beside the prepared rows."""
-        if targets == "raw":
-            return {}
-        rows = sum(1 for _ in read_jsonl(prepared.folder / "train.jsonl"))
-        inputs = {"prepare": prepared}
-        for shard in shards_for(rows, self.settings.rewrite.rows_per_shard):
-            rewrite = self.run("rewrite", self.settings.rewrite_stage(shard), {"prepare": prepared})
-            inputs[f"rewrite.{shard.index:05d}"] = rewrite
-        filtered = self.run("filter", self.settings.filter_stage(), inputs)
-        if targets == "rewritten":
-            return {"filter": filtered}
-        inputs = {"prepare": prepared, "filter": filtered}
-        return {"fuse": self.run("fuse", self.settings.fuse_stage(), inputs)}
+    def train(self, method: str, prepared: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
+        """The method's training, and the model that it ends with, which may be pruned."""
+        settings, targets = self.settings, self.settings.methods[method].targets
+        filtered = None if targets == "raw" else self.filter(prepared)
+        fused = None
+        if filtered is not None and targets == "fused":
+            inputs = {"prepare": prepared, "filter": filtered}
+            fused = self.run("fuse", settings.fuse_stage(), inputs)
+        inputs = target_inputs(targets, prepared, filtered, fused)
+        training = self.run("distill", settings.distill_stage(method), inputs)
+        prune = settings.prune_stage(method)
+        if prune is None:
+            return training, training
+        return training, self.run("prune", prune, {"distill": training})
 
-    def train(self, method: str, prepared: ArtifactRef) -> ArtifactRef:
-        targets = self.settings.methods[method].targets
-        inputs = {"prepare": prepared} | self.answers(prepared, targets)
-        trained = self.run("distill", self.settings.distill_stage(method), inputs)
-        prune = self.settings.prune_stage(method)
-        return trained if prune is None else self.run("prune", prune, {"distill": trained})
+    def filter(self, prepared: ArtifactRef) -> ArtifactRef:
+        """The domain's rewrites with the filter's verdicts."""
+        rows = sum(1 for _ in read_jsonl(prepared.folder / "train.jsonl"))
+        rewrites = [
+            self.run("rewrite", self.settings.rewrite_stage(shard), {"prepare": prepared})
+            for shard in shards_for(rows, self.settings.rewrite.rows_per_shard)
+        ]
+        inputs = filter_inputs(prepared, rewrites)
+        return self.run("filter", self.settings.filter_stage(), inputs)
 
     def score(self, prepared: ArtifactRef, trained: ArtifactRef | None) -> ArtifactRef:
-        inputs = {"prepare": prepared} | ({} if trained is None else {"distill": trained})
-        has_learned = trained is not None
-        responses = self.run("respond", self.settings.respond_stage(trained=has_learned), inputs)
+        learned = trained is not None
+        responses = self.run(
+            "respond",
+            self.settings.respond_stage(trained=learned),
+            respond_inputs(prepared, trained),
+        )
         inputs = {"prepare": prepared, "respond": responses}
-        return self.run("evaluate", self.settings.evaluate_stage(trained=has_learned), inputs)
+        return self.run("evaluate", self.settings.evaluate_stage(trained=learned), inputs)
 
 
 @task(name="cell", task_run_name="{label}", **STAGE_TASK)
@@ -87,13 +99,15 @@ def measure(context: RunContext, cell: Cell, label: str) -> Measured:
     with context.noting_failure():
         stages = Stages(silent, label)
         prepared = stages.run("prepare", context.settings.prepare_stage(), {})
-        trained = None if cell.row == BASE else stages.train(cell.row, prepared)
+        training, trained = (None, None)
+        if cell.row != BASE:
+            training, trained = stages.train(cell.row, prepared)
         evaluated = stages.score(prepared, trained)
         if cell.row == BASE:
             require_gate(context.settings, evaluated)
     context.display.finished(label, watch.seconds)
     context.tracker.log_cell(label, tags_of(cell), parameters(context), evaluated, trained)
-    return Measured(cell, prepared, evaluated, trained)
+    return Measured(cell, evaluated, training, trained)
 
 
 def tags_of(cell: Cell) -> dict[str, str]:

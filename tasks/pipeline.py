@@ -13,7 +13,7 @@ from prefect.futures import wait
 from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
-from raft_core.distill.config import PruneStage
+from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.records import read_jsonl
@@ -49,9 +49,14 @@ def rewrite(context: RunContext, prepared: ArtifactRef) -> list[Any]:
 def filter_rewrites(
     context: RunContext, prepared: ArtifactRef, rewrites: list[ArtifactRef]
 ) -> State:
-    inputs = {"prepare": prepared}
-    inputs |= {f"rewrite.{number:05d}": shard for number, shard in enumerate(rewrites)}
+    inputs = filter_inputs(prepared, rewrites)
     return run_stage(context, "filter", context.settings.filter_stage(), inputs)
+
+
+def filter_inputs(prepared: ArtifactRef, rewrites: Sequence[ArtifactRef]) -> dict[str, ArtifactRef]:
+    """The shards of the rewrites in their order."""
+    shards = {f"rewrite.{number:05d}": shard for number, shard in enumerate(rewrites)}
+    return {"prepare": prepared} | shards
 
 
 @task(name="fuse", **STAGE_TASK)
@@ -93,15 +98,23 @@ def train(
     context: RunContext, name: str, method: str, refined: Refined, wait_for: Sequence[Any] = ()
 ) -> Any:
     """A method's checkpoint (as a future), pruned where the method wants it."""
-    answers = {
-        "raw": {},
-        "rewritten": {"filter": refined.filtered},
-        "fused": {"fuse": refined.fused},
-    }[context.settings.methods[method].targets]
-    inputs = {"prepare": refined.prepared} | answers
+    targets = context.settings.methods[method].targets
+    inputs = target_inputs(targets, refined.prepared, refined.filtered, refined.fused)
     trained = distill.submit(context, name, method, inputs, wait_for=list(wait_for))
     config = context.settings.prune_stage(method)
     return trained if config is None else prune.submit(context, name, config, trained)
+
+
+def target_inputs(
+    targets: Targets, prepared: ArtifactRef, filtered: Any, fused: Any
+) -> dict[str, Any]:
+    """What a method learns from: artifacts or their futures, and none that it does not need."""
+    answers = {"raw": {}, "rewritten": {"filter": filtered}, "fused": {"fuse": fused}}
+    return {"prepare": prepared} | answers[targets]
+
+
+def respond_inputs(prepared: ArtifactRef, trained: ArtifactRef | None) -> dict[str, ArtifactRef]:
+    return {"prepare": prepared} | ({} if trained is None else {"distill": trained})
 
 
 @task(name="respond", task_run_name="respond {name}", **STAGE_TASK)
@@ -109,7 +122,7 @@ def respond(
     context: RunContext, name: str, prepared: ArtifactRef, trained: ArtifactRef | None = None
 ) -> State:
     """A trained model, or the base, answers the benchmarks."""
-    inputs = {"prepare": prepared} | ({} if trained is None else {"distill": trained})
+    inputs = respond_inputs(prepared, trained)
     config = context.settings.respond_stage(trained=trained is not None)
     return run_stage(context, "respond", config, inputs, f"respond {name}")
 

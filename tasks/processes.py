@@ -70,15 +70,15 @@ class StageProcesses:
             StageError: the flow has ended.
         """
         arguments = stage_arguments(spec, work)
-        if not self._runtime.forks_stages:
-            command = [sys.executable, "-m", "raft_core", *arguments]
-            with open(log, "a") as output:
-                return subprocess.Popen(
-                    command, stdout=output, stderr=subprocess.STDOUT, env=environment(self._runtime)
-                )
         with self._guard:
             if self._closed:
                 raise StageError(f"stage '{spec.stage}' was not started: the flow has ended")
+            if not self._runtime.forks_stages:
+                command, env = [sys.executable, "-m", "raft_core"], environment(self._runtime)
+                with open(log, "a") as output:
+                    return subprocess.Popen(
+                        [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env=env
+                    )
             if self._server is None or self._server.ended:
                 env = environment(self._runtime) | vllm.environment(self._runtime)
                 self._server = StageServer(self._command, env)

@@ -63,7 +63,9 @@ def open_context(settings: Settings, tracker: Tracker) -> Iterator[RunContext]:
     with Display() as display, tracker, StageProcesses(runtime) as processes:
         slots = threading.Semaphore(runtime.parallel_stages)
         store = Store(runtime.home_folder / "store")
-        yield RunContext(settings, store, tracker, display, processes, slots)
+        context = RunContext(settings, store, tracker, display, processes, slots)
+        with context.noting_failure():
+            yield context
 
 
 def run_stage(

@@ -7,6 +7,7 @@ else shares the batch; the two engines draw different samples.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -100,6 +101,8 @@ class VllmRollouts:
         stop_ids: Sequence[int],
         runtime: RuntimeConfig,
     ) -> None:
+        # Weights are handed over in memory: the engine has to run in this very process.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from raft_core.engines.vllm import VllmGenerator
 
         config = VllmConfig.model_validate(
@@ -119,7 +122,7 @@ class VllmRollouts:
 
 def beside_training(runtime: RuntimeConfig) -> RuntimeConfig:
     """The same runtime with an engine that leaves the GPU's memory to the training."""
-    share = {"gpu_memory_utilization": runtime.vllm.beside_training}
+    share = {"gpu_memory_utilization": runtime.vllm.beside_training, "tensor_parallel_size": 1}
     return runtime.model_copy(update={"vllm": runtime.vllm.model_copy(update=share)})
 
 

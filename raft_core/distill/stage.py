@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
     PrinterCallback,
     ProgressCallback,
     TrainerCallback,
@@ -23,8 +19,9 @@ from transformers import (
 
 from raft_core.distill.checkpoints import STATE_FILE, last_complete_checkpoint, load_state
 from raft_core.distill.config import DistillConfig, DistillStage
-from raft_core.distill.output_layer import require_plain_output
+from raft_core.distill.models import generation_config, load_student, load_teacher
 from raft_core.distill.rehearsal import PromptCycle, load_prompts
+from raft_core.distill.results import write_results
 from raft_core.distill.rollout import (
     RolloutSampler,
     RolloutSource,
@@ -32,17 +29,13 @@ from raft_core.distill.rollout import (
     VllmRollouts,
 )
 from raft_core.distill.targets import load_targets
-from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
-from raft_core.distill.weight_distance import relative_distances
 from raft_core.engines.chat import load_tokenizer, stop_token_ids
 from raft_core.errors import InputError
-from raft_core.records import FusedAnswer, Rejection, write_jsonl
+from raft_core.records import FusedAnswer
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
-
-SAMPLES = 32
 
 
 def run(stage: StageRun) -> None:
@@ -58,7 +51,8 @@ def run(stage: StageRun) -> None:
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     trainer.add_callback(curves)
-    checkpoint = last_complete_checkpoint(Path(trainer.args.output_dir))
+    folder, steps = Path(trainer.args.output_dir), trainer.args.max_steps
+    checkpoint = last_complete_checkpoint(folder, before=steps)
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
         trainer.load_state_beside_checkpoint(load_state(checkpoint))
@@ -102,60 +96,6 @@ def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) 
     return VllmRollouts(config.model, distill.dtype, longest, distill.rollout, stop_ids, runtime)
 
 
-def generation_config(config: DistillStage) -> GenerationConfig | None:
-    """The model's own, which may list more stop tokens than its tokenizer knows."""
-    try:
-        return GenerationConfig.from_pretrained(
-            config.model.resolve(), revision=config.model.revision
-        )
-    except OSError:
-        return None
-
-
-def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
-    """The base model as it was before any training, whatever checkpoint a run resumes from.
-
-    Weights that are trained are float32 also where training computes in bfloat16: at the paper's
-    learning rate a step is smaller than the distance of two neighbouring bfloat16 numbers and
-    would be lost. Under an adapter the base's own weights stay as they are.
-    """
-    adapter = config.distill.adapter
-    model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
-    require_plain_output(model.config)
-    if adapter is None:
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    modules = adapter.modules if isinstance(adapter.modules, str) else list(adapter.modules)
-    lora = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=modules,
-        task_type="CAUSAL_LM",
-    )
-    if config.distill.gradient_checkpointing:
-        model.enable_input_require_grads()
-    return get_peft_model(model, lora)
-
-
-def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> Teacher:
-    """The base under the student's disabled adapter, or else a frozen copy."""
-    if config.distill.adapter is not None:
-        return DisabledAdapter(student)
-    return FrozenCopy(load_model(config, runtime, config.distill.dtype))
-
-
-def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(
-        config.model.resolve(),
-        revision=config.model.revision,
-        dtype=dtype,
-        use_safetensors=True,
-    )
-    return model.to(runtime.torch_device())
-
-
 def build_views(
     rows: Iterable[FusedAnswer], tokenizer: Any, config: DistillConfig, turn_end: int
 ) -> list[RowView]:
@@ -183,11 +123,12 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
             f"distill.batch_size={distill.batch_size} cannot be split over "
             f"{world_size()} processes and {distill.gradient_accumulation} accumulation steps"
         )
+    require_fitting(config, per_process)
     drop_last = rows >= distill.batch_size
     of_all = per_process * world_size()
     batches = rows // of_all if drop_last else ceil(rows / of_all)
     steps = max(1, round(distill.epochs * ceil(batches / distill.gradient_accumulation)))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(stage.scratch / "checkpoints"),
         max_steps=steps,
         per_device_train_batch_size=per_process,
@@ -212,6 +153,30 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         report_to=[],
         disable_tqdm=True,
     )
+    arguments._n_gpu = 1  # one device a process: no DataParallel where several are visible
+    return arguments
+
+
+def require_fitting(config: DistillStage, per_process: int) -> None:
+    """Refuse what cannot be done with so many rows of one process in one pass.
+
+    Raises:
+        InputError: with the field and the remedy.
+    """
+    method, distill = config.method, config.distill
+    if world_size() > 1 and (distill.rollout_engine == "vllm" or distill.rollout_uses > 1):
+        raise InputError(
+            "distill.rollout_engine=vllm and distill.rollout_uses above 1 work in one process only"
+        )
+    if method.rehearsal is not None:
+        prompts = method.rehearsal.share * per_process
+        whole = abs(prompts - round(prompts)) < 1e-9 and prompts >= 1
+        if not whole or (method.distillation != "none" and prompts >= per_process):
+            raise InputError(
+                f"rehearsal.share={method.rehearsal.share:g} of the {per_process} rows of one pass "
+                "must be a whole number of at least 1, and leave rows to the domain's own "
+                "distillation; change it or distill.gradient_accumulation"
+            )
 
 
 def world_size() -> int:
@@ -240,51 +205,6 @@ class CurveCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
             own = json.dumps(self._trainer.state_beside_checkpoint())
-            (folder / STATE_FILE).write_text(own)
-
-
-def write_results(
-    stage: StageRun, trainer: RaftTrainer, tokenizer: Any, rows: Sequence[FusedAnswer]
-) -> None:
-    config: DistillStage = stage.config
-    write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
-    drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
-    write_jsonl(
-        stage.out / "rollouts.jsonl",
-        (
-            {"id": view.id, "question": view.question, "rollout": tokenizer.decode(ids)}
-            for view, ids in drawn
-        ),
-    )
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if config.distill.adapter is not None:
-        trained.save_pretrained(stage.out / "adapter")
-        trained = trained.merge_and_unload()
-    save_model(trained, tokenizer, stage.out, config, stage.runtime)
-    write_summary(stage, trainer, rows)
-    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
-
-
-def save_model(
-    trained: Any, tokenizer: Any, out: Path, config: DistillStage, runtime: RuntimeConfig
-) -> None:
-    """The checkpoint in the type of training, and how far its weights have moved."""
-    distances = relative_distances(trained, load_model(config, runtime, "float32"))
-    (out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
-    trained.to(getattr(torch, config.distill.dtype)).save_pretrained(out / "checkpoint")
-    tokenizer.save_pretrained(out / "checkpoint")
-
-
-def write_summary(stage: StageRun, trainer: RaftTrainer, rows: Sequence[FusedAnswer]) -> None:
-    """How much was trained on, and what did not fit its budgets of tokens."""
-    summary = {
-        "steps": trainer.state.global_step,
-        "rows": len(trainer.views),
-        "answers_cut": sum(view.answer_cut for view in trainer.views),
-        "references_cut": sum(view.reference_cut for view in trainer.views),
-        "questions_too_long": len(rows) - len(trainer.views),
-    }
-    (stage.out / "summary.json").write_text(json.dumps(summary, indent=1))
-    kept = {view.id for view in trainer.views}
-    too_long = [Rejection(r.id, "distill", "question_too_long") for r in rows if r.id not in kept]
-    stage.account(len(rows), len(kept), too_long)
+            partial = folder / f"{STATE_FILE}.partial"
+            partial.write_text(own)
+            partial.rename(folder / STATE_FILE)

@@ -29,7 +29,7 @@ from raft_core.distill.losses import (
     teacher_target,
     topk_kl,
 )
-from raft_core.distill.output_layer import replaced_output
+from raft_core.distill.output_layer import replaced_output, require_plain_output
 from raft_core.distill.rehearsal import PromptCycle
 from raft_core.distill.rollout import RolloutSource
 from raft_core.distill.teacher import Teacher
@@ -79,6 +79,7 @@ class RaftTrainer(Trainer):
         if method.rehearsal is not None:
             own = method.rehearsal.balance
             self.balances[REHEARSAL] = AdaptiveBalance(own, self.args.max_steps)
+        self.is_first_pass = True
         self.pending: list[list[float]] = []
         self.window: dict[str, list[float]] = defaultdict(list)
 
@@ -104,11 +105,17 @@ class RaftTrainer(Trainer):
         batch = self.padding.student(groups)
         targets = [None, *self._teacher_targets(groups[1:])]
 
+        computed: list[torch.Tensor] = []
+
         def losses(hidden_BCD: torch.Tensor, head: Head) -> torch.Tensor:
-            return torch.stack(self._losses(batch, targets, hidden_BCD, head, size))
+            computed.append(torch.stack(self._losses(batch, targets, hidden_BCD, head, size)))
+            return computed[-1]
 
         with replaced_output(self._unwrapped, losses):
             values = model(**batch.padded.model_inputs).logits
+        if self.is_first_pass:
+            require_plain_output(values, computed[-1], self._unwrapped)
+            self.is_first_pass = False
         weights = self._weights([group.loss for group in groups[1:]], values)
         return (values * values.new_tensor([1.0, *weights])).sum()
 

@@ -122,14 +122,21 @@ def generate_batch(
 
 @contextmanager
 def without_own_generation_config(model: Any) -> Iterator[None]:
-    """Sample from the model itself: its own file may ask for a repetition penalty, or for top-k."""
+    """Sample from the model itself: its own file may ask for a repetition penalty, or for top-k.
+
+    Under an adapter the base has one too, which generating would replace for good.
+    """
     from transformers import GenerationConfig
 
-    own, model.generation_config = model.generation_config, GenerationConfig()
+    models = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    own = [each.generation_config for each in models]
+    for each in models:
+        each.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        for each, config in zip(models, own, strict=True):
+            each.generation_config = config
 
 
 def _until_stop(ids: list[int], stop_ids: set[int]) -> list[int]:

@@ -59,7 +59,8 @@ PAPER_GAINS = {
 
 
 class StudyStage(FrozenConfig):
-    """Inputs: `evaluate.CELL` of every cell and, where something was trained, `distill.CELL`.
+    """Inputs: `evaluate.CELL` of every cell and, where something was trained, `distill.CELL`; of a
+    pruned model also `training.CELL`, what it was before.
 
     A cell without its `evaluate` input counts as missing. `baseline`, `method` and `pairs` may name
     rows that a partial study lacks; what needs them is then left out.

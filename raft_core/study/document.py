@@ -132,7 +132,7 @@ def cell_count(results: Results) -> str:
 def time_spent(results: Results) -> str:
     if not results.seconds:
         return ""
-    return f" Their training and scoring stages took {results.seconds:.0f} seconds in all."
+    return f" Training and the scoring of answers took {results.seconds:.0f} seconds in all."
 
 
 def undecided_cells(results: Results) -> list[str]:

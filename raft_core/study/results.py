@@ -130,7 +130,9 @@ def load_cell(cell: Cell, config: StudyStage, inputs: Mapping[str, Path]) -> Cel
     trained = inputs.get(f"distill.{cell.name}")
     if trained is None:
         return CellResult(cell, scored, (), {}, {}, None)
-    record, curves = read_record(trained), trained / "curves.jsonl"
+    curves = trained / "curves.jsonl"
+    # A pruned model's own artifact knows only how long the pruning took.
+    record = read_record(inputs.get(f"training.{cell.name}", trained))
     return CellResult(
         cell,
         scored,

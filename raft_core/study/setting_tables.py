@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import harmonic_mean
 
 from raft_core.study import markdown
 from raft_core.study.analysis import RowSummary, StudentAnalysis
 from raft_core.study.config import Accuracies, StudyStage
+from raft_core.study.rates import overall
 from raft_core.study.tables import notes, paired_table, scores_table
 
 
@@ -100,10 +100,10 @@ def rate_cell(rate: float, is_chosen: bool, at_edge: bool) -> str:
 
 def grid_cells(scores: Accuracies, benchmarks: Sequence[str]) -> list[str]:
     known = [scores[name] for name in benchmarks if name in scores]
-    overall = harmonic_mean(known) if len(known) == len(benchmarks) else None
+    by_rule = overall(scores) if len(known) == len(benchmarks) else None
     return [
         *(markdown.plain(scores.get(name)) for name in benchmarks),
-        markdown.plain(overall),
+        markdown.plain(by_rule),
     ]
 
 

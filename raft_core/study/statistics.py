@@ -129,17 +129,6 @@ def paired_difference(
     return _estimate(_mean(a) - _mean(b), drawn.average(differences_SR))
 
 
-def relative_gain(
-    a: Outcomes, b: Outcomes, clusters: Clusters, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate | None:
-    """Mean accuracy of a / that of b - 1; None where b has nothing right.
-
-    Raises:
-        ValueError: as `mean_score`.
-    """
-    return mean_relative_gain([(a, b, clusters)], resamples, seed)
-
-
 def mean_relative_gain(
     groups: Sequence[tuple[Outcomes, Outcomes, Clusters]],
     resamples: int = RESAMPLES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from raft_core.records import read_jsonl
 from tests.integration.flow import ROOT, small_profile
 
 pytestmark = pytest.mark.timeout(900)
@@ -58,6 +60,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def cells_file(folder: Path) -> Path:
+    (found,) = (folder / "home" / "store" / "artifacts" / "study").glob("*/cells.jsonl")
+    return found
+
+
 def artifacts(folder: Path) -> set[str]:
     return {path.parent.name for path in (folder / "home" / "store").rglob("record.json")}
 
@@ -92,7 +99,11 @@ def test_study_single_cell_alone_prints_its_scores(study: Path) -> None:
     done = compare(study, "--only", "llama/law/0/raft")
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = [text for text in done.stdout.splitlines() if text.startswith("llama/law/0/raft")]
-    assert "general 1.000" in line or "general 0." in line
+    scores = dict(re.findall(r"(\w+) (\d\.\d{3})", line))
+    numbers = json.loads((study / "docs" / "study" / "study.json").read_text())
+    (cell,) = [c for c in read_jsonl(cells_file(study)) if c["row"] == "raft"]
+    assert scores == {name: f"{value:.3f}" for name, value in cell["accuracy"].items()}
+    assert numbers["cells"]["measured"] == 5
     assert artifacts(study) == before
 
 

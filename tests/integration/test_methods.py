@@ -14,8 +14,8 @@ from raft_core.config import digest_file
 from raft_core.distill import pruning
 from raft_core.distill import stage as distill_stage
 from raft_core.distill.config import DistillStage, MethodConfig, PruneConfig, PruneStage
+from raft_core.distill.models import load_model
 from raft_core.distill.rollout import VllmRollouts, student_weights
-from raft_core.distill.stage import load_model
 from raft_core.distill.teacher import DisabledAdapter
 from raft_core.engines.base import Sampling
 from raft_core.engines.transformers import generate_batch
@@ -26,6 +26,7 @@ from raft_core.stage import StageRun
 from tests.integration.training import (
     RAFT,
     SFT,
+    draw,
     losses_of,
     settings,
     stage_run,
@@ -106,21 +107,9 @@ def test_lora_first_step_has_the_losses_of_full_fine_tuning(tmp_path: Path) -> N
 def test_lora_cut_off_and_run_again_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Cut(Exception):
-        pass
-
-    def cut(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 3:
-            raise Cut
-
-    whole = run(tmp_path / "whole", settings(adapter=LORA))
-    stage = stage_run(tmp_path / "cut", settings(adapter=LORA))
-    with monkeypatch.context() as patch:
-        patch.setattr(distill_stage.CurveCallback, "on_step_end", cut)
-        with pytest.raises(Cut):
-            distill_stage.run(stage)
-    distill_stage.run(stage)
-    assert weights(stage) == weights(whole)
+    config = settings(adapter=LORA)
+    resumed = cut_and_resumed(tmp_path / "cut", config, monkeypatch)
+    assert weights(resumed) == weights(run(tmp_path / "whole", config))
 
 
 @pytest.mark.timeout(400)
@@ -215,8 +204,71 @@ def test_prune_stage_takes_back_nine_tenths_of_the_change(tmp_path: Path) -> Non
     assert (pruned.out / "summary.json").read_text() == (stage.out / "summary.json").read_text()
 
 
-def test_model_that_caps_its_logits_is_refused() -> None:
-    from transformers import Gemma2Config
+def test_model_that_caps_its_logits_is_refused(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, settings(SFT))
+    plain = trainer.model.forward
 
-    with pytest.raises(InputError, match="final_logit_softcapping"):
-        distill_stage.require_plain_output(Gemma2Config())
+    def capped(*args: Any, **kwargs: Any) -> Any:
+        output = plain(*args, **kwargs)
+        output.logits = torch.tanh(output.logits)
+        return output
+
+    trainer.model.forward = capped
+    with pytest.raises(InputError, match="changes its logits after the output layer"):
+        trainer.train()
+
+
+def test_adapter_on_the_output_layer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"adapter\.modules names the output layer"):
+        trainer_for(tmp_path, settings(adapter=LORA | {"modules": ["q_proj", "lm_head"]}))
+
+
+@pytest.mark.parametrize(
+    ("share", "accumulation"), [(1.0, 1), (0.5, 4), (0.3, 1)], ids=["all", "none", "part"]
+)
+def test_rehearsal_share_that_leaves_no_whole_rows_is_refused(
+    tmp_path: Path, share: float, accumulation: int
+) -> None:
+    method = with_rehearsal(rehearsal=REHEARSAL | {"share": share})
+    with pytest.raises(InputError, match=r"rehearsal\.share"):
+        trainer_for(tmp_path, settings(method, gradient_accumulation=accumulation))
+
+
+def test_lora_checkpoint_keeps_the_models_stop_tokens(tmp_path: Path) -> None:
+    """Rollouts sample without the model's own generation config, and give it back."""
+    trainer = trainer_for(tmp_path, settings(adapter=LORA))
+    before = trainer.model.get_base_model().generation_config.to_dict()
+    draw(trainer, trainer.views[:2])
+    assert trainer.model.get_base_model().generation_config.to_dict() == before
+    assert before["eos_token_id"] is not None
+
+
+@pytest.mark.parametrize("changes", [{"rollout_uses": 2}, {}], ids=["uses", "rehearsal"])
+def test_cut_off_and_run_again_ends_with_the_same_weights(
+    tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(with_rehearsal(), **changes)
+    assert weights(cut_and_resumed(tmp_path / "cut", config, monkeypatch)) == weights(
+        run(tmp_path / "whole", config)
+    )
+
+
+def cut_and_resumed(
+    folder: Path, config: DistillStage, monkeypatch: pytest.MonkeyPatch
+) -> StageRun:
+    """A training that stops after its third step and is started again."""
+
+    class Cut(Exception):
+        pass
+
+    def cut(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 3:
+            raise Cut
+
+    stage = stage_run(folder, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_stage.CurveCallback, "on_step_end", cut)
+        with pytest.raises(Cut):
+            distill_stage.run(stage)
+    distill_stage.run(stage)
+    return stage

@@ -55,10 +55,11 @@ def test_plan_settings_hold_student_domain_seed_method_and_overrides() -> None:
 
 def test_plan_rate_of_takes_another_rows_rate() -> None:
     plan = load_plan("mini")
-    assert plan.rate_row("fapm") == "sft"
-    assert "fapm" not in plan.rated_rows()
-    infos = plan.row_info({"llama": {row: 1e-4 for row in plan.rated_rows()}})
-    assert infos["fapm"].learning_rates == {"llama": 1e-4}
+    assert plan.rate_row("lambda_1") == "raft"
+    assert plan.rate_row("fapm") == "fapm"
+    rates = {row: 1e-4 for row in plan.rows if plan.rate_row(row) == row} | {"raft": 3e-4}
+    infos = plan.row_info({"llama": rates})
+    assert infos["lambda_1"].learning_rates == {"llama": 3e-4}
     assert not infos["base"].trained
 
 
@@ -68,6 +69,9 @@ def test_pruned_method_shares_its_training_with_the_plain_one() -> None:
     assert pruned.distill_stage("fapm") == plain.distill_stage("sft")
     assert pruned.prune_stage("fapm") is not None
     assert plain.prune_stage("sft") is None
+
+
+SFT_ROW = {"label": "SFT", "method": {"targets": "raw"}}
 
 
 def changed(tmp_path: Path, **values: Any) -> str:
@@ -82,7 +86,28 @@ def changed(tmp_path: Path, **values: Any) -> str:
         ({"baseline": "none"}, "rows has no none"),
         ({"rate_domains": ["mars"]}, "domains has no mars"),
         ({"ablations": {"students": ["gpt"], "domains": ["law"]}}, "students has no gpt"),
-        ({"rows": {"base": {"label": "b", "method": {"targets": "raw"}}}}, "rows has no"),
+        (
+            {
+                "rows": {n: SFT_ROW for n in ("base", "r")},
+                "baseline": "r",
+                "method": "r",
+                "pairs": [],
+            },
+            "'base' is the student before any training",
+        ),
+        (
+            {
+                "rows": {
+                    "r": SFT_ROW,
+                    "s": SFT_ROW | {"rate_of": "r"},
+                    "t": SFT_ROW | {"rate_of": "s"},
+                },
+                "baseline": "r",
+                "method": "r",
+                "pairs": [],
+            },
+            "rate_of must name a row with a rate of its own",
+        ),
         ({"rows": {"sft": {"label": "b", "method": {"targets": "cooked"}}}}, "targets"),
         ({"seeds": []}, "seeds"),
         ({"speed": 1}, "speed"),

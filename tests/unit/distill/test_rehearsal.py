@@ -66,5 +66,17 @@ def test_rehearsal_rows_hold_no_test_frame_and_a_part_of_the_facts() -> None:
     asked = {row["prompt"] for row in world.rehearsal_rows()}
     assert not asked & {row["question"] for row in world.general_rows()}
     assert not asked & {row["prompt"] for row in world.instruction_rows()}
-    facts = {row["id"].split("-")[1] for row in world.rehearsal_rows()}
+    facts = {int(row["id"].split("-")[1]) for row in world.rehearsal_rows()}
+    assert facts == set(world.rehearsed_facts())
     assert len(facts) == round(0.3 * len(world.general_facts()))
+
+
+def test_held_out_benchmarks_ask_for_no_rehearsed_fact() -> None:
+    rehearsed = world.rehearsed_facts()
+    general = world.load("general-held-out")
+    assert len(general) == 2 * (len(world.general_facts()) - len(rehearsed))
+    assert not {int(row["id"].split("-")[1]) for row in general} & set(rehearsed)
+    asked = " ".join(row["prompt"] for row in world.load("instructions-held-out"))
+    kept = {f.name for n, f in enumerate(world.general_facts()) if n not in rehearsed}
+    only_rehearsed = {f.name for f in rehearsed.values()} - kept
+    assert not any(name in asked for name in only_rehearsed)

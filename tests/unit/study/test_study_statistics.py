@@ -14,7 +14,6 @@ from raft_core.study.statistics import (
     mean_relative_gain,
     mean_score,
     paired_difference,
-    relative_gain,
     retention,
 )
 
@@ -92,10 +91,10 @@ def test_paired_difference_same_seed_same_interval() -> None:
 
 
 def test_relative_gain_by_hand_and_undefined_over_nothing() -> None:
-    gain = relative_gain([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)])
+    gain = mean_relative_gain([([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)])])
     assert gain is not None
     assert gain.value == pytest.approx(0.5)
-    assert relative_gain([[1, 1]], [[0, 0]], [names(2)]) is None
+    assert mean_relative_gain([([[1, 1]], [[0, 0]], [names(2)])]) is None
 
 
 def test_mean_relative_gain_students_weigh_the_same() -> None:

@@ -1,0 +1,71 @@
+"""The student, its teacher, and the base that both start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from raft_core.distill.config import DistillStage
+from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
+from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
+
+
+def generation_config(config: DistillStage) -> GenerationConfig | None:
+    """The model's own, which may list more stop tokens than its tokenizer knows."""
+    try:
+        return GenerationConfig.from_pretrained(
+            config.model.resolve(), revision=config.model.revision
+        )
+    except OSError:
+        return None
+
+
+def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
+    """The base model as it was before any training, whatever checkpoint a run resumes from.
+
+    Weights that are trained are float32 also where training computes in bfloat16: at the paper's
+    learning rate a step is smaller than the distance of two neighbouring bfloat16 numbers and
+    would be lost. Under an adapter the base's own weights stay as they are.
+    """
+    adapter = config.distill.adapter
+    model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
+    if adapter is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    modules = adapter.modules if isinstance(adapter.modules, str) else list(adapter.modules)
+    lora = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    if config.distill.gradient_checkpointing:
+        model.enable_input_require_grads()
+    student = get_peft_model(model, lora)
+    if hasattr(student.get_output_embeddings(), "base_layer"):
+        raise InputError(
+            "distill.adapter.modules names the output layer, which the losses read without an "
+            "adapter; leave it out"
+        )
+    return student
+
+
+def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> Teacher:
+    """The base under the student's disabled adapter, or else a frozen copy."""
+    if config.distill.adapter is not None:
+        return DisabledAdapter(student)
+    return FrozenCopy(load_model(config, runtime, config.distill.dtype))
+
+
+def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(
+        config.model.resolve(),
+        revision=config.model.revision,
+        dtype=dtype,
+        use_safetensors=True,
+    )
+    return model.to(runtime.torch_device())

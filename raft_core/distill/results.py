@@ -1,0 +1,68 @@
+"""What a finished training leaves: the checkpoint, its curves, samples and counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raft_core.distill.config import DistillStage
+from raft_core.distill.models import load_model
+from raft_core.distill.trainer import RaftTrainer
+from raft_core.distill.weight_distance import relative_distances
+from raft_core.records import FusedAnswer, Rejection, write_jsonl
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+
+SAMPLES = 32
+
+
+def write_results(
+    stage: StageRun, trainer: RaftTrainer, tokenizer: Any, rows: Sequence[FusedAnswer]
+) -> None:
+    config: DistillStage = stage.config
+    write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
+    drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
+    write_jsonl(
+        stage.out / "rollouts.jsonl",
+        (
+            {"id": view.id, "question": view.question, "rollout": tokenizer.decode(ids)}
+            for view, ids in drawn
+        ),
+    )
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if config.distill.adapter is not None:
+        trained.save_pretrained(stage.out / "adapter")
+        trained = trained.merge_and_unload()
+    save_model(trained, tokenizer, stage.out, config, stage.runtime)
+    write_summary(stage, trainer, rows)
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def save_model(
+    trained: Any, tokenizer: Any, out: Path, config: DistillStage, runtime: RuntimeConfig
+) -> None:
+    """The checkpoint in the type of training, and how far its weights have moved."""
+    distances = relative_distances(trained, load_model(config, runtime, "float32"))
+    (out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
+    trained.to(getattr(torch, config.distill.dtype)).save_pretrained(out / "checkpoint")
+    tokenizer.save_pretrained(out / "checkpoint")
+
+
+def write_summary(stage: StageRun, trainer: RaftTrainer, rows: Sequence[FusedAnswer]) -> None:
+    """How much was trained on, and what did not fit its budgets of tokens."""
+    summary = {
+        "steps": trainer.state.global_step,
+        "rows": len(trainer.views),
+        "answers_cut": sum(view.answer_cut for view in trainer.views),
+        "references_cut": sum(view.reference_cut for view in trainer.views),
+        "questions_too_long": len(rows) - len(trainer.views),
+    }
+    (stage.out / "summary.json").write_text(json.dumps(summary, indent=1))
+    kept = {view.id for view in trainer.views}
+    too_long = [Rejection(r.id, "distill", "question_too_long") for r in rows if r.id not in kept]
+    stage.account(len(rows), len(kept), too_long)
