@@ -1,14 +1,16 @@
 """The two losses as functions of hidden states and the output matrix, a chunk of tokens at a time.
 
 A dense loss holds [N, V] logits, their float32 copy, a softmax and its gradient; at V = 128,256
-that is what fills a GPU. Here logits exist for one chunk of tokens only, forward and backward.
-The top-K KL needs no normaliser over V: its gradient is zero outside K, so K numbers a token are
-all that is kept between the passes. Cross-entropy, and the KL with a tail bucket, keep the
-normaliser of each token and compute the chunk's logits again in the backward pass.
+that is what fills a GPU. Here the forward pass holds logits of one chunk of tokens at a time, and
+the backward pass gradients of one block of the vocabulary, so that each block's gradient of the
+output matrix is one product over all tokens and needs no sum beside it. The top-K KL needs no
+normaliser over V: its gradient is zero outside K, so K numbers a token are all that is kept between
+the passes. Cross-entropy, and the KL with a tail bucket, keep the normaliser of each token and
+compute a block's logits again in the backward pass.
 
-Dimensions: N scored tokens of all rows, C tokens of one chunk, D hidden, V vocabulary, K the
-teacher's most probable tokens. Logits are computed in the inputs' type and then taken to float32
-(float64 stays). Every function returns sum_n weights_n * loss_n as a scalar.
+Dimensions: N scored tokens of all rows, C tokens of one chunk, D hidden, V vocabulary, W words of
+one block of it, K the teacher's most probable tokens. Logits are computed in the inputs' type and
+then taken to float32 (float64 stays). Every function returns sum_n weights_n * loss_n as a scalar.
 """
 
 from __future__ import annotations
@@ -36,8 +38,18 @@ class Head:
 
     def chunks(self, tokens: int) -> Iterator[slice]:
         """Slices of the tokens, each small enough for its logits to be held."""
-        size = max(1, CHUNK_ELEMENTS // self.weight_VD.shape[0])
+        size = max(1, CHUNK_ELEMENTS // len(self.weight_VD))
         return (slice(start, start + size) for start in range(0, tokens, size))
+
+    def blocks(self, tokens: int) -> Iterator[slice]:
+        """Slices of the vocabulary, each small enough for all tokens' logits in it to be held."""
+        vocabulary, size = len(self.weight_VD), max(1, CHUNK_ELEMENTS // max(1, tokens))
+        return (slice(start, min(start + size, vocabulary)) for start in range(0, vocabulary, size))
+
+    def block(self, words: slice) -> Head:
+        """The output layer of a part of the vocabulary."""
+        bias_V = None if self.bias_V is None else self.bias_V[words]
+        return Head(self.weight_VD[words], bias_V)
 
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:
@@ -78,13 +90,13 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, labels_N, weights_N, normaliser_N = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
-        sums = GradientSums(ctx, hidden_ND, head)
-        for chunk in head.chunks(len(hidden_ND)):
-            grad_CV = (head.logits(hidden_ND[chunk]) - normaliser_N[chunk, None]).exp_()
-            labels_C1 = labels_N[chunk, None]
-            grad_CV.scatter_add_(-1, labels_C1, -torch.ones_like(labels_C1, dtype=grad_CV.dtype))
-            sums.add(chunk, grad_CV.mul_((weights_N[chunk] * grads[0])[:, None]))
-        return (*sums.results(), None, None)
+        gradients = Gradients(ctx, hidden_ND, head)
+        scale_N1 = (weights_N * grads[0])[:, None]
+        for words in head.blocks(len(hidden_ND)):
+            grad_NW = (head.block(words).logits(hidden_ND) - normaliser_N[:, None]).exp_()
+            add_at(grad_NW, labels_N[:, None], torch.full_like(scale_N1, -1), words)
+            gradients.add(words, grad_NW.mul_(scale_N1))
+        return (*gradients.results(), None, None)
 
 
 class LinearTopKKL(torch.autograd.Function):
@@ -120,12 +132,13 @@ class LinearTopKKL(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, ids_NK, grad_NK = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
-        sums = GradientSums(ctx, hidden_ND, head)
-        for chunk in head.chunks(len(hidden_ND)):
-            grad_CK = grad_NK[chunk] * grads[0]
-            grad_CV = grad_CK.new_zeros(len(grad_CK), len(weight_VD))
-            sums.add(chunk, grad_CV.scatter_(-1, ids_NK[chunk], grad_CK))
-        return (*sums.results(), None, None, None, None)
+        gradients = Gradients(ctx, hidden_ND, head)
+        scaled_NK = grad_NK * grads[0]
+        for words in head.blocks(len(hidden_ND)):
+            grad_NW = scaled_NK.new_zeros(len(hidden_ND), words.stop - words.start)
+            add_at(grad_NW, ids_NK, scaled_NK, words)
+            gradients.add(words, grad_NW)
+        return (*gradients.results(), None, None, None, None)
 
 
 class LinearTailKL(torch.autograd.Function):
@@ -175,48 +188,60 @@ class LinearTailKL(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, ids_NK, q_NK, norm_N, ratio_N, weights_N = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
-        sums = GradientSums(ctx, hidden_ND, head)
-        for chunk in head.chunks(len(hidden_ND)):
-            logits_CV = head.logits(hidden_ND[chunk]) / ctx.temperature
-            p_CV = (logits_CV - norm_N[chunk, None]).exp_()
+        gradients = Gradients(ctx, hidden_ND, head)
+        scale_N1 = (ctx.temperature * weights_N * grads[0])[:, None]
+        for words in head.blocks(len(hidden_ND)):
+            logits_NW = head.block(words).logits(hidden_ND) / ctx.temperature
+            p_NW = (logits_NW - norm_N[:, None]).exp_()
             # d/dz: p - q inside K, p (1 - tail_q / tail_p) outside, where z = logits / T.
-            inside_CK = p_CV.gather(-1, ids_NK[chunk]) - q_NK[chunk]
-            grad_CV = p_CV.mul_((1 - ratio_N[chunk])[:, None]).scatter_(
-                -1, ids_NK[chunk], inside_CK
-            )
-            scale_C = ctx.temperature * weights_N[chunk] * grads[0]
-            sums.add(chunk, grad_CV.mul_(scale_C[:, None]))
-        return (*sums.results(), None, None, None, None, None)
+            p_NK = torch.where(inside(ids_NK, words), p_NW.gather(-1, local(ids_NK, words)), 0)
+            add_at(p_NW, ids_NK, -p_NK, words)
+            grad_NW = p_NW.mul_((1 - ratio_N)[:, None])
+            add_at(grad_NW, ids_NK, p_NK - q_NK, words)
+            gradients.add(words, grad_NW.mul_(scale_N1))
+        return (*gradients.results(), None, None, None, None, None)
 
 
-class GradientSums:
-    """Gradients of the hidden states, the output matrix and its bias, added up over chunks."""
+def inside(ids_NK: torch.Tensor, words: slice) -> torch.Tensor:
+    return (ids_NK >= words.start) & (ids_NK < words.stop)
+
+
+def local(ids_NK: torch.Tensor, words: slice) -> torch.Tensor:
+    """The ids counted from the block's start; what lies outside at its border."""
+    return (ids_NK - words.start).clamp_(0, words.stop - words.start - 1)
+
+
+def add_at(
+    target_NW: torch.Tensor, ids_NK: torch.Tensor, values_NK: torch.Tensor, words: slice
+) -> None:
+    """Add values at the vocabulary ids that lie in the block."""
+    values_NK = torch.where(inside(ids_NK, words), values_NK, 0).to(target_NW.dtype)
+    target_NW.scatter_add_(-1, local(ids_NK, words), values_NK)
+
+
+class Gradients:
+    """Gradients of the hidden states, the output matrix and its bias, block by block."""
 
     def __init__(self, ctx: Any, hidden_ND: torch.Tensor, head: Head) -> None:
         wanted = ctx.needs_input_grad
         self._hidden_ND, self._head = hidden_ND, head
-        self._grad_ND = torch.empty_like(hidden_ND) if wanted[0] else None
-        # Summed over chunks in float32: bfloat16 would lose the small ones.
-        self._grad_VD = torch.zeros_like(widened(head.weight_VD)) if wanted[1] else None
-        with_bias = head.bias_V is not None and wanted[2]
-        self._grad_V = torch.zeros_like(widened(head.weight_VD[:, 0])) if with_bias else None
+        # The hidden states' is summed over blocks in float32: bfloat16 would lose the small ones.
+        self._grad_ND = torch.zeros_like(widened(hidden_ND)) if wanted[0] else None
+        self._grad_VD = torch.empty_like(head.weight_VD) if wanted[1] else None
+        self._grad_V = None
+        if head.bias_V is not None and wanted[2]:
+            self._grad_V = torch.empty_like(head.bias_V)
 
-    def add(self, chunk: slice, grad_CV: torch.Tensor) -> None:
-        """Take in the gradient of one chunk's logits."""
-        narrow_CV = grad_CV.to(self._hidden_ND.dtype)
+    def add(self, words: slice, grad_NW: torch.Tensor) -> None:
+        """Take in the gradient of all tokens' logits in one block."""
+        narrow_NW = grad_NW.to(self._hidden_ND.dtype)
         if self._grad_ND is not None:
-            self._grad_ND[chunk] = narrow_CV @ self._head.weight_VD
-        if self._grad_VD is not None and self._grad_VD.dtype == narrow_CV.dtype:
-            self._grad_VD.addmm_(narrow_CV.T, self._hidden_ND[chunk])
-        elif self._grad_VD is not None:
-            self._grad_VD += narrow_CV.T @ self._hidden_ND[chunk]
+            self._grad_ND += narrow_NW @ self._head.weight_VD[words]
+        if self._grad_VD is not None:
+            torch.matmul(narrow_NW.T, self._hidden_ND, out=self._grad_VD[words])
         if self._grad_V is not None:
-            self._grad_V += grad_CV.sum(0)
+            self._grad_V[words] = grad_NW.sum(0)
 
     def results(self) -> tuple[torch.Tensor | None, ...]:
-        weight_dtype = self._head.weight_VD.dtype
-        return (
-            self._grad_ND,
-            None if self._grad_VD is None else self._grad_VD.to(weight_dtype),
-            None if self._grad_V is None else self._grad_V.to(weight_dtype),
-        )
+        grad_ND = None if self._grad_ND is None else self._grad_ND.to(self._hidden_ND.dtype)
+        return grad_ND, self._grad_VD, self._grad_V
