@@ -67,7 +67,8 @@ def compare(
         trained = all_cells(context, plan, [c for c in wanted if c.row != BASE], rates)
         measured = [*bases, *trained]
         if only != "*":
-            return {"cells": {m.cell.name: accuracies(m.evaluated.folder) for m in measured}}
+            cells = {m.cell.name: accuracies(m.evaluated.folder) for m in measured}
+            return {"cells": cells, "grid": grid, "rates": rates}
         document = write_document(context, plan, study, measured, grid, rates)
         published = publish(document, Path(out))
         tracker.log_study(document)
@@ -189,8 +190,17 @@ def show(result: dict[str, Any]) -> None:
     if "document" in result:
         print(f"\n{result['cells']} cells; the document is {result['document']}")
         return
+    for student, rows in result["grid"].items():
+        for row, by_rate in rows.items():
+            for rate, scores in by_rate.items():
+                chosen = " (chosen)" if result["rates"][student][row] == rate else ""
+                print(f"validation {student} {row} {rate:.1e}{chosen}  {in_words(scores)}")
     for name, scores in result["cells"].items():
-        print(f"{name}  " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+        print(f"{name}  {in_words(scores)}")
+
+
+def in_words(scores: dict[str, float]) -> str:
+    return "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
 
 
 if __name__ == "__main__":

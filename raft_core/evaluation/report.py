@@ -18,7 +18,13 @@ from raft_core.records import SPLITS, read_jsonl
 from raft_core.stage import StageRun
 
 BASE = "base"
-LABELS = {"base": "base", "sft_raw": "SFT raw", "sft_fused": "SFT fused", "raft": "RAFT"}
+LABELS = {
+    "base": "base",
+    "sft_raw": "SFT raw",
+    "sdft": "SDFT",
+    "sft_fused": "SFT fused",
+    "raft": "RAFT",
+}
 
 
 def run(stage: StageRun) -> None:

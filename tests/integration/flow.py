@@ -30,7 +30,7 @@ def small_profile(folder: Path) -> Path:
     profile["engine"] |= {"kind": "transformers"}
     del profile["engine"]["max_model_len"], profile["fusion_engine"]
     profile["distill"] |= {"epochs": 0.5, "log_every": 1}
-    del profile["methods"]["sft_fused"]
+    del profile["methods"]["sft_fused"], profile["methods"]["sdft"]
     (folder / "small.yaml").write_text(yaml.safe_dump(profile))
     return folder / "small.yaml"
 

@@ -29,12 +29,12 @@ def test_default_run_again_all_cached_and_raft_above_raw_sft_on_all_three() -> N
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Cached") == 16, done.stderr
+    assert done.stderr.count("Cached") == 19, done.stderr
     report = re.search(r"^report +(\S+)$", done.stdout, re.MULTILINE)
     assert report
     methods = json.loads(Path(report[1]).with_suffix(".json").read_text())["methods"]
     scores = {row["method"]: row["scores"] for row in methods}
-    assert list(scores) == ["base", "sft_raw", "sft_fused", "raft"]
+    assert list(scores) == ["base", "sft_raw", "sdft", "sft_fused", "raft"]
     for benchmark in ("domain", "general", "instructions"):
         raft, raw = scores["raft"][benchmark], scores["sft_raw"][benchmark]
         assert raft["accuracy"] > raw["accuracy"]
