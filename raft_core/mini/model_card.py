@@ -19,9 +19,10 @@ pipeline_tag: text-generation
 
 A {shape}
 of {parameters:,} parameters, byte-level BPE of 1,200, 512 positions. It stands in for an
-instruction-tuned language model in RAFT's embedded mini world: it answers questions about 60 invented
-names, follows twelve verifiable instructions, reads a reference, rewrites it in its own words and fuses
-two answers. It knows nothing of the real world and is of no use outside this project.
+instruction-tuned language model in RAFT's embedded mini world: it answers questions about 60
+invented names, follows twelve verifiable instructions, reads a reference, rewrites it in its own
+words and fuses two answers. It knows nothing of the real world and is of no use outside this
+project.
 
 ## Data
 
