@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.integration.flow import ROOT
 
 
@@ -21,6 +23,6 @@ def test_objective_chunked_equals_dense_in_a_fraction_of_the_memory() -> None:
     dense, chunked = (
         dict(re.findall(r"(\w+) ([\d.e+-]+)", line)) for line in done.stdout.splitlines()[:2]
     )
-    assert dense["loss"] == chunked["loss"]
-    assert dense["gradient"] == chunked["gradient"]
+    for value in ("loss", "gradient"):
+        assert float(chunked[value]) == pytest.approx(float(dense[value]), rel=1e-4)
     assert float(chunked["extra_mib"]) < 0.2 * float(dense["extra_mib"])
