@@ -23,7 +23,7 @@ from tasks.tracking.client import (
 )
 from tasks.tracking.stage_run import StageTracker
 
-NOTE_LIMIT = 60_000
+NOTE_LIMIT = 7_900  # characters; MLflow cuts a tag at 8,000
 
 
 class Tracker:
@@ -133,7 +133,9 @@ class Tracker:
             self._client.log_artifact(self.run_id, str(study.folder / name))
         self._client.log_artifacts(self.run_id, str(study.folder / "figures"), "study")
         page = (study.folder / "study.md").read_text()
-        self._client.set_tag(self.run_id, "mlflow.note.content", page[:NOTE_LIMIT])
+        if len(page) > NOTE_LIMIT:
+            page = page[:NOTE_LIMIT].rpartition("\n")[0] + "\n\nThe rest is in study.md."
+        self._client.set_tag(self.run_id, "mlflow.note.content", page)
 
     @never_fatal
     def log_report(self, report: ArtifactRef) -> None:
