@@ -77,7 +77,11 @@ def compare(
 
 def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]) -> Grid:
     """Mean validation accuracies of every rate, for the rows that the wanted cells need."""
-    needed = {(cell.student, plan.rate_row(cell.row)) for cell in wanted if cell.row != BASE}
+    needed = {
+        (cell.student, plan.rate_row(cell.row))
+        for cell in wanted
+        if cell.row != BASE and plan.rows[cell.row].learning_rate is None
+    }
     submitted = {}
     for student, row in sorted(needed, key=lambda pair: list(plan.rows).index(pair[1])):
         for rate in plan.rates:
@@ -108,7 +112,7 @@ def all_cells(
 ) -> list[Measured]:
     futures = []
     for cell in wanted:
-        rate = None if cell.row == BASE else rates[cell.student][plan.rate_row(cell.row)]
+        rate = None if cell.row == BASE else plan.rate(cell.row, rates.get(cell.student, {}))
         own = context.for_settings(settings_of(plan, cell, rate))
         futures.append(measure.submit(own, cell, cell.name))
     return finished(context, futures)

@@ -6,7 +6,7 @@ plan knows nothing of how cells are run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,12 +24,15 @@ STUDIES = CONF / "studies"
 
 
 class PlanRow(FrozenConfig):
-    """One row. `method` lacks a learning rate: it is chosen from the grid, or is another row's."""
+    """One row. `method` lacks a learning rate: it is chosen from the grid, or is another row's, or
+    is given.
+    """
 
     label: str
     method: dict[str, Any]
     set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
     rate_of: str | None = Field(None, description="the row whose learning rate this one takes")
+    learning_rate: float | None = Field(None, description="a rate that is not chosen", gt=0)
     groups: tuple[Group, ...] = ("main",)
     sweep: str | None = None
     value: str | None = None
@@ -80,6 +83,9 @@ class StudyPlan(FrozenConfig):
         _require("students", set(self.ablations.students), self.students)
         if BASE in self.rows:
             raise ValueError("rows: 'base' is the student before any training")
+        given = [n for n, r in self.rows.items() if r.rate_of and r.learning_rate]
+        if given:
+            raise ValueError(f"rows {given}: give rate_of or learning_rate, not both")
         chained = [n for n, r in self.rows.items() if r.rate_of and self.rows[r.rate_of].rate_of]
         if chained:
             raise ValueError(f"rows {chained}: rate_of must name a row with a rate of its own")
@@ -93,6 +99,10 @@ class StudyPlan(FrozenConfig):
     def rate_row(self, row: str) -> str:
         """The row that `row` takes its learning rate from."""
         return self.rows[row].rate_of or row
+
+    def rate(self, row: str, chosen: Mapping[str, float]) -> float:
+        """The row's learning rate, where `chosen` has those of the grid."""
+        return self.rows[row].learning_rate or chosen[self.rate_row(row)]
 
     def cells(self, pattern: str = "*") -> list[Cell]:
         """All cells, the base first, or those whose name fits a pattern such as `*/law/0/*`."""
@@ -131,7 +141,11 @@ class StudyPlan(FrozenConfig):
         """The rows as the study's tables show them; `rates` is student -> row -> rate."""
         infos = {BASE: RowInfo(label="base", groups=("main",), trained=False)}
         for name, row in self.rows.items():
-            own = {s: chosen[self.rate_row(name)] for s, chosen in rates.items()}
+            own = {
+                student: self.rate(name, chosen)
+                for student, chosen in rates.items()
+                if row.learning_rate or self.rate_row(name) in chosen
+            }
             infos[name] = RowInfo(
                 label=row.label,
                 groups=row.groups,

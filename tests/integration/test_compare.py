@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 def small_plan(folder: Path) -> Path:
     """One student, one domain, one seed; SFT, pruned SFT and RAFT at two rates."""
     plan = yaml.safe_load((ROOT / "conf" / "studies" / "mini.yaml").read_text())
-    rows = {name: plan["rows"][name] for name in ("sft", "fapm", "raft", "lambda_1")}
+    rows = {name: plan["rows"][name] for name in ("sft", "sft_more", "fapm", "raft", "lambda_1")}
     plan |= {
         "profile": str(small_profile(folder)),
         "students": {"llama": ["domain.limit=150"]},
@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_plan(folder)
     done = compare(folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 cells; the document is" in done.stdout
+    assert "6 cells; the document is" in done.stdout
     return folder
 
 
@@ -77,13 +77,13 @@ def test_study_document_holds_every_table_figure_and_the_remark(study: Path) -> 
         assert f"study/{figure}.png" in page
         assert (study / "docs" / "study" / f"{figure}.png").is_file()
     numbers = json.loads((study / "docs" / "study" / "study.json").read_text())
-    assert numbers["cells"] == {"planned": 5, "measured": 5, "missing": []}
+    assert numbers["cells"] == {"planned": 6, "measured": 6, "missing": []}
 
 
 def test_study_pruned_row_shares_the_training_of_the_plain_one(study: Path) -> None:
     trained = list((study / "home" / "store" / "artifacts" / "distill").iterdir())
-    # sft at two rates, raft at two rates, raft with a fixed lambda
-    assert len(trained) == 5
+    # sft at two rates and at a given one, raft at two rates, raft with a fixed lambda
+    assert len(trained) == 6
 
 
 def test_study_again_computes_nothing_and_writes_the_same(study: Path) -> None:
@@ -103,7 +103,7 @@ def test_study_single_cell_alone_prints_its_scores(study: Path) -> None:
     numbers = json.loads((study / "docs" / "study" / "study.json").read_text())
     (cell,) = [c for c in read_jsonl(cells_file(study)) if c["row"] == "raft"]
     assert scores == {name: f"{value:.3f}" for name, value in cell["accuracy"].items()}
-    assert numbers["cells"]["measured"] == 5
+    assert numbers["cells"]["measured"] == 6
     assert artifacts(study) == before
 
 

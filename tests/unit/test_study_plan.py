@@ -58,8 +58,10 @@ def test_plan_rate_of_takes_another_rows_rate() -> None:
     assert plan.rate_row("lambda_1") == "raft"
     assert plan.rate_row("fapm") == "fapm"
     rates = {row: 1e-4 for row in plan.rows if plan.rate_row(row) == row} | {"raft": 3e-4}
-    infos = plan.row_info({"llama": rates})
-    assert infos["lambda_1"].learning_rates == {"llama": 3e-4}
+    elsewhere = {row: rate for row, rate in rates.items() if row != "on_policy"}
+    infos = plan.row_info({"llama": rates, "qwen3": elsewhere})
+    assert infos["on_policy"].learning_rates == {"llama": 1e-4}
+    assert infos["lambda_1"].learning_rates == {"llama": 3e-4, "qwen3": 3e-4}
     assert not infos["base"].trained
 
 
@@ -72,6 +74,12 @@ def test_pruned_method_shares_its_training_with_the_plain_one() -> None:
 
 
 SFT_ROW = {"label": "SFT", "method": {"targets": "raw"}}
+
+
+def test_plan_rate_given_is_not_looked_up() -> None:
+    plan = load_plan("mini")
+    assert plan.rate("sft_more", {}) == 1.2e-3
+    assert plan.rate("lambda_1", {"raft": 3e-4}) == 3e-4
 
 
 def changed(tmp_path: Path, **values: Any) -> str:
@@ -110,6 +118,15 @@ def changed(tmp_path: Path, **values: Any) -> str:
         ),
         ({"rows": {"sft": {"label": "b", "method": {"targets": "cooked"}}}}, "targets"),
         ({"seeds": []}, "seeds"),
+        (
+            {
+                "rows": {"r": SFT_ROW, "s": SFT_ROW | {"rate_of": "r", "learning_rate": 1e-3}},
+                "baseline": "r",
+                "method": "r",
+                "pairs": [],
+            },
+            "give rate_of or learning_rate, not both",
+        ),
         ({"speed": 1}, "speed"),
     ],
 )
