@@ -22,6 +22,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -99,14 +100,13 @@ class Server:
         # Ctrl-C goes to the stages, as it would without a server; the flow ends the server.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            with selectors.SelectSelector() as selector:
+            # A broken pipe: nobody is left to be answered.
+            with suppress(BrokenPipeError), selectors.SelectSelector() as selector:
                 for source in (self._requests, self._wake):
                     selector.register(source, selectors.EVENT_READ)
                 self._answer(event="ready")
                 while all(self._attend(key.fd) for key, _ in selector.select()):
                     pass
-        except BrokenPipeError:
-            pass  # nobody is left to be answered
         finally:
             self._kill_all()
 

@@ -42,7 +42,7 @@ class RehearsalConfig(FrozenConfig):
 
     The student answers them, and the base reads the very same context: what it would say there is
     to stay. Only prompts are needed (`data` may lack answers). Of a step's rollouts `share` are
-    of such prompts, in place of the domain's, so that a step costs what it costs without.
+    of such prompts, in place of the domain's, so that a step has as many rollouts as without.
     """
 
     data: DataSource
