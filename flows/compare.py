@@ -85,7 +85,7 @@ def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]
     submitted = {}
     for student, row in sorted(needed, key=lambda pair: list(plan.rows).index(pair[1])):
         for rate in plan.rates:
-            for domain in plan.rate_domains:
+            for domain in plan.rate_domains_of(student):
                 cell = Cell(student=student, domain=domain, seed=plan.seeds[0], row=row)
                 own = context.for_settings(settings_of(plan, cell, rate).on_validation())
                 label = f"rate {rate:.1e} {cell.name}"
@@ -96,7 +96,7 @@ def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]
         for rate in plan.rates:
             scores = [
                 accuracies(submitted[student, row, rate, d].result().evaluated.folder)
-                for d in plan.rate_domains
+                for d in plan.rate_domains_of(student)
             ]
             grid.setdefault(student, {}).setdefault(row, {})[rate] = mean_scores(scores)
     return {

@@ -49,6 +49,13 @@ class PlanRow(FrozenConfig):
         return MethodConfig.model_validate(self.method | {"learning_rate": learning_rate})
 
 
+class PlanStudent(FrozenConfig):
+    """A model that is trained, on all of the plan's domains or on some."""
+
+    set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
+    domains: tuple[str, ...] | None = None
+
+
 class Scope(FrozenConfig):
     students: tuple[str, ...]
     domains: tuple[str, ...]
@@ -60,13 +67,15 @@ class StudyPlan(FrozenConfig):
     title: str
     profile: str
     set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
-    students: dict[str, tuple[str, ...]] = Field(description="name -> overrides of its own")
+    students: dict[str, PlanStudent]
     domains: dict[str, str] = Field(
         description="name -> data file; a {seed} in it makes every seed a domain of its own"
     )
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     rates: Annotated[tuple[float, ...], Field(min_length=1)]
-    rate_domains: tuple[str, ...] = Field(description="where rates are chosen, on the first seed")
+    rate_domains: tuple[str, ...] = Field(
+        description="where rates are chosen, on the first seed; a student takes those that it has"
+    )
     rows: dict[str, PlanRow]
     ablations: Scope
     baseline: str
@@ -80,6 +89,10 @@ class StudyPlan(FrozenConfig):
         named |= {self.baseline, self.method, *(row for pair in self.pairs for row in pair)}
         _require("rows", named - {BASE}, self.rows)
         _require("domains", {*self.rate_domains, *self.ablations.domains}, self.domains)
+        for name, student in self.students.items():
+            _require("domains", set(student.domains or ()), self.domains)
+            if not self.rate_domains_of(name):
+                raise ValueError(f"students.{name}: none of its domains is in rate_domains")
         _require("students", set(self.ablations.students), self.students)
         if BASE in self.rows:
             raise ValueError("rows: 'base' is the student before any training")
@@ -95,6 +108,15 @@ class StudyPlan(FrozenConfig):
     def seeded(self) -> bool:
         """Whether every seed asks for other facts."""
         return any("{seed}" in data for data in self.domains.values())
+
+    def domains_of(self, student: str) -> tuple[str, ...]:
+        """The domains that a student is trained on."""
+        return self.students[student].domains or tuple(self.domains)
+
+    def rate_domains_of(self, student: str) -> tuple[str, ...]:
+        """Where a student's learning rates are chosen."""
+        own = self.domains_of(student)
+        return tuple(domain for domain in self.rate_domains if domain in own)
 
     def rate_row(self, row: str) -> str:
         """The row that `row` takes its learning rate from."""
@@ -112,7 +134,7 @@ class StudyPlan(FrozenConfig):
         for row in (BASE, *self.rows):
             for seed in self.seeds:
                 for student in self.students:
-                    for domain in self.domains:
+                    for domain in self.domains_of(student):
                         if self._has(student, domain, row):
                             yield Cell(student=student, domain=domain, seed=seed, row=row)
 
@@ -129,7 +151,7 @@ class StudyPlan(FrozenConfig):
             f"domain.data.path={self.domains[cell.domain].format(seed=cell.seed)}",
             f"seed={cell.seed}",
             *self.set,
-            *self.students[cell.student],
+            *self.students[cell.student].set,
             *(row.set if row else ()),
         ]
         settings = load_settings(self.profile, overrides=overrides)

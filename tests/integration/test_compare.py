@@ -24,7 +24,7 @@ def small_plan(folder: Path) -> Path:
     rows = {name: plan["rows"][name] for name in ("sft", "sft_more", "fapm", "raft", "lambda_1")}
     plan |= {
         "profile": str(small_profile(folder)),
-        "students": {"llama": ["domain.limit=150"]},
+        "students": {"llama": {"set": ["domain.limit=150"]}},
         "domains": {"law": "mini:law@{seed}"},
         "seeds": [0],
         "rates": [1e-4, 1e-3],

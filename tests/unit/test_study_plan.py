@@ -30,10 +30,20 @@ def test_shipped_plan_every_cell_has_settings(name: str) -> None:
 def test_plan_cells_main_rows_everywhere_ablations_where_they_are_meant() -> None:
     plan = load_plan("mini")
     names = [each.name for each in plan.cells()]
-    everywhere = len(plan.students) * len(plan.domains) * len(plan.seeds)
+    everywhere = sum(len(plan.domains_of(student)) for student in plan.students) * len(plan.seeds)
     assert sum(name.endswith("/raft") for name in names) == everywhere
     assert sum(name.endswith("/top_8") for name in names) == len(plan.seeds)
     assert names[0].endswith("/base")
+
+
+def test_plan_student_with_domains_of_its_own_has_no_other_cell() -> None:
+    plan = load_plan("mini")
+    own = plan.students["qwen3"].model_copy(update={"domains": ("law", "web")})
+    narrow = plan.model_copy(update={"students": plan.students | {"qwen3": own}})
+    assert {c.domain for c in narrow.cells("qwen3/*")} == {"law", "web"}
+    assert {c.domain for c in narrow.cells("llama/*")} == set(plan.domains)
+    assert narrow.rate_domains_of("qwen3") == ("law",)
+    assert narrow.rate_domains_of("llama") == plan.rate_domains
 
 
 def test_plan_cells_pattern_chooses() -> None:
@@ -94,6 +104,8 @@ def changed(tmp_path: Path, **values: Any) -> str:
         ({"baseline": "none"}, "rows has no none"),
         ({"rate_domains": ["mars"]}, "domains has no mars"),
         ({"ablations": {"students": ["gpt"], "domains": ["law"]}}, "students has no gpt"),
+        ({"students": {"llama": {"domains": ["tax"]}}}, "domains has no tax"),
+        ({"students": {"llama": {"domains": ["web"]}}}, "none of its domains is in rate_domains"),
         (
             {
                 "rows": {n: SFT_ROW for n in ("base", "r")},
