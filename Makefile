@@ -8,19 +8,46 @@ PROFILE ?= mini
 STUDY ?= mini
 MODEL ?= base
 PORT ?= 5000
+PREFECT_PORT ?= 4200
+MLFLOW_PORT ?= 5000
+VERSION ?=
 
 PY := $(VENV)/bin/python
+STACK = $(PY) -m tasks.stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
+MODELS = $(PY) -m flows.models --profile $(PROFILE) --domain "$(DOMAIN)"
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
 
-.PHONY: help run test unit lint ui study bench mini-base learning-rates lock clean
+.PHONY: help run retrain up down status models promote rollback test unit lint ui study bench mini-base
+.PHONY: learning-rates lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(INSTALLED)  ## the pipeline: DOMAIN=law, DATA=file, LIMIT=rows, PROFILE=mini, EXTRA=cpu, ARGS="--set filter.tau=0.7"
 	@$(PY) -m flows.raft --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+retrain: $(INSTALLED)  ## train on today's rows and promote the model if it holds: DOMAIN=law, ARGS="--force"
+	@$(PY) -m flows.retrain --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+up: $(INSTALLED)  ## Prefect's and MLflow's servers and the workers of this machine, with all deployments
+	@$(STACK) up
+
+down: $(INSTALLED)  ## end what `make up` started
+	@$(STACK) down
+
+status: $(INSTALLED)  ## what of it runs and works
+	@$(STACK) status
+
+models: $(INSTALLED)  ## the versions of a domain's model: DOMAIN=law
+	@$(MODELS) list
+
+promote: $(INSTALLED)  ## make a version the one in use: DOMAIN=law VERSION=2
+	@$(MODELS) promote $(if $(VERSION),--version $(VERSION))
+
+rollback: $(INSTALLED)  ## go back to the version that was in use before: DOMAIN=law
+	@$(MODELS) rollback
 
 test: $(INSTALLED)  ## all tests
 	$(PY) -m pytest

@@ -18,12 +18,11 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
 from flows.local import checked_cell as settings_of
 from flows.local import exit_on_error
@@ -49,11 +48,20 @@ WAITING_CELLS = 12
     persist_result=False,
 )
 def compare(
-    study: Annotated[str, Field(description="name of a file in conf/studies/")] = "mini",
-    only: Annotated[str, Field(description="cells to measure, student/domain/seed/row")] = "*",
-    out: Annotated[str, Field(description="folder for study.md")] = "docs",
+    study: str = "mini",
+    only: str = "*",
+    out: str = "docs",
 ) -> dict[str, Any]:
-    """Rates, cells, document; returns the accuracies of the cells and where the document is."""
+    """Every method on every student, domain and seed of a study, and the document of it.
+
+    Args:
+        study: The plan: the name of a file in conf/studies/, or a path.
+        only: Cells to measure, as student/domain/seed/row; * stands for any.
+        out: Folder for study.md and its figures.
+
+    Returns:
+        The accuracies of the cells, or where the document is.
+    """
     plan = load_plan(study)
     wanted = plan.cells(only)
     settings = settings_of(plan, wanted[0])

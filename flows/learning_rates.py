@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from flows.local import exit_on_error, use_temporary_api
+from flows.local import exit_on_error, exit_on_interrupt, use_temporary_api
 from raft_core.errors import InputError
 from raft_core.settings import Settings, checked, load_settings
 
@@ -40,6 +40,7 @@ if __name__ == "__main__":
             )
         )
     use_temporary_api(SETTINGS.runtime.home_folder)
+    exit_on_interrupt()
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner

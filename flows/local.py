@@ -9,22 +9,28 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from raft_core.errors import InputError, RaftError
 from raft_core.settings import Settings, checked, load_settings
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
+from tasks.tracking import end_interrupted
 
 EXIT_INTERRUPTED = 130
+# Types of the flows' parameters: the server refuses what does not fit when a run is asked for.
+Limit = Annotated[int, Field(gt=0)]
+Override = Annotated[str, Field(pattern=r"^[a-z_0-9.]+ *=")]
 DEFAULT_DOMAINS = {"mini": "law"}
 
 
-def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
-    """The command line as the flow's parameters."""
-    parser = argparse.ArgumentParser(prog="python -m flows.raft", description=description)
+def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
+    """The options that choose profile, domain, data and settings."""
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{flow}", description=description)
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
     parser.add_argument("--domain", help="conf/domains/DOMAIN.yaml, or a file")
     parser.add_argument("--data", help="a .jsonl or .parquet file or a datasets folder")
@@ -39,7 +45,7 @@ def parse(arguments: Sequence[str] | None, description: str) -> dict[str, Any]:
         metavar="SECTION.FIELD=VALUE",
         help="override one setting; may be repeated",
     )
-    return vars(parser.parse_args(arguments))
+    return parser
 
 
 def settings_of(parameters: dict[str, Any]) -> Settings:
@@ -58,11 +64,36 @@ def settings_of(parameters: dict[str, Any]) -> Settings:
 
 def checked_parameters(description: str) -> dict[str, Any]:
     """The command line's parameters, once settings, data and models have been checked."""
-    parameters = parse(None, description)
+    parameters = vars(pipeline_parser("raft", description).parse_args())
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
     use_temporary_api(settings.runtime.home_folder)
     exit_on_interrupt()
     return parameters
+
+
+def retrain_parameters(description: str) -> dict[str, Any]:
+    """The command line of a retraining, checked likewise."""
+    parser = pipeline_parser("retrain", description)
+    parser.add_argument("--method", default="raft", help="one of the profile's methods")
+    parser.add_argument("--force", action="store_true", help="train even where nothing has changed")
+    parameters = vars(parser.parse_args())
+    settings = exit_on_error(
+        lambda: checked(one_method(settings_of(parameters), parameters["method"]))
+    )
+    use_temporary_api(settings.runtime.home_folder)
+    exit_on_interrupt()
+    return parameters
+
+
+def one_method(settings: Settings, method: str) -> Settings:
+    """The settings of a run that trains this method alone.
+
+    Raises:
+        InputError: the profile has no such method.
+    """
+    if method not in settings.methods:
+        raise InputError(f"methods has no '{method}'; it has {', '.join(settings.methods)}")
+    return settings.model_copy(update={"methods": {method: settings.methods[method]}})
 
 
 def compare_parameters(description: str) -> dict[str, Any]:
@@ -112,14 +143,24 @@ def exit_on_error(action: Callable[[], Any]) -> Any:
 
 
 def exit_on_interrupt() -> None:
-    """Ctrl-C ends the run at once: stages end with it, and what they finished is kept."""
+    """Ctrl-C ends the run at once: stages end with it, and what they finished is kept.
+
+    MLflow is told, if it listens; a second Ctrl-C does not wait for that.
+    """
 
     def end(*_: Any) -> None:
-        print(
-            "\ninterrupted; finished stages are kept: the same command goes on from there",
-            file=sys.stderr,
-        )
-        os._exit(EXIT_INTERRUPTED)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+        try:
+            print(
+                "\ninterrupted; finished stages are kept: the same command goes on from there",
+                file=sys.stderr,
+                flush=True,
+            )
+            # The stages that ended with it are no failures to be told.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            end_interrupted()
+        finally:
+            os._exit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, end)
 
@@ -127,8 +168,10 @@ def exit_on_interrupt() -> None:
 def use_temporary_api(home: Path) -> None:
     """Let Prefect start its own API for this process, unless a server is configured."""
     profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
-    configured = "PREFECT_API_URL" in os.environ or (
-        profiles.is_file() and "PREFECT_API_URL" in profiles.read_text()
+    configured = (
+        "PREFECT_API_URL" in os.environ
+        or Path("prefect.toml").is_file()  # `make up` writes it
+        or (profiles.is_file() and "PREFECT_API_URL" in profiles.read_text())
     )
     # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
     defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}

@@ -11,14 +11,13 @@ if __name__ == "__main__":
 
     PARAMETERS = checked_parameters(__doc__)
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
-from flows.local import exit_on_error, settings_of
+from flows.local import Limit, Override, exit_on_error, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.settings import checked
 from tasks import pipeline, publish
@@ -40,13 +39,21 @@ def run_name() -> str:
     persist_result=False,
 )
 def raft(
-    profile: Annotated[str, Field(description="name of a file in conf/")] = "mini",
-    domain: Annotated[str | None, Field(description="name of a file in conf/domains/")] = None,
-    data: Annotated[str | None, Field(description="data file in place of the domain's")] = None,
-    limit: Annotated[int | None, Field(description="use this many rows", gt=0)] = None,
-    overrides: Annotated[list[str], Field(description="settings as section.field=value")] = [],  # noqa: B006 (Prefect reads the default and never changes it)
+    profile: str = "mini",
+    domain: str | None = None,
+    data: str | None = None,
+    limit: Limit | None = None,
+    overrides: list[Override] = [],  # noqa: B006 (Prefect reads the default and never changes it)
 ) -> dict[str, Any]:
-    """Prepare, rewrite, filter, fuse, distill, evaluate, report."""
+    """Refine a domain's answers, train every method on them, and see what was learned and lost.
+
+    Args:
+        profile: Machine and models: the name of a file in conf/, or a path.
+        domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
+        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        limit: Use this many rows, chosen by the hash of their ids.
+        overrides: Settings on top of the files, each as section.field=value.
+    """
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(settings_of(parameters | {"overrides": overrides}))
     with open_context(settings, Tracker.of(settings)) as context:

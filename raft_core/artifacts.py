@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 import uuid
@@ -24,9 +25,11 @@ from pydantic import Field
 
 from raft_core import __version__
 from raft_core.config import FrozenConfig, digest_file
+from raft_core.errors import StageError
 
 RECORD = "record.json"
 KEY_DIGITS = 24
+PLAIN = re.compile(r"[\w-]+")
 
 
 class ArtifactRef(FrozenConfig):
@@ -57,14 +60,8 @@ class StageSpec(FrozenConfig):
     @property
     def key(self) -> str:
         """sha256 over stage, version, identity and the keys of the inputs, as hex."""
-        parts = {
-            "stage": self.stage,
-            "version": self.version,
-            "identity": self.identity,
-            "inputs": {name: ref.key for name, ref in self.inputs.items()},
-        }
-        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_DIGITS]
+        inputs = {name: ref.key for name, ref in self.inputs.items()}
+        return stage_key(self.stage, self.version, self.identity, inputs)
 
 
 class Record(FrozenConfig):
@@ -81,6 +78,21 @@ class Record(FrozenConfig):
     created: str
     made_by: dict[str, str] = Field(description="versions of RAFT and of Python")
 
+    def is_of(self, stage: str, key: str) -> bool:
+        """Whether it is this key's, and what it says of its making gives the key."""
+        try:
+            made = stage_key(self.stage, self.version, self.identity, self.inputs)
+        except ValueError:  # JSON from elsewhere may hold NaN, which no key is made of
+            return False
+        return (self.stage, self.key, made) == (stage, key, key)
+
+
+def stage_key(stage: str, version: int, identity: dict[str, Any], inputs: dict[str, str]) -> str:
+    """The key of what a stage makes; `inputs` maps their names to their keys."""
+    parts = {"stage": stage, "version": version, "identity": identity, "inputs": inputs}
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_DIGITS]
+
 
 class Store:
     """Artifacts, locks and work folders below one root on a local file system."""
@@ -90,23 +102,38 @@ class Store:
 
     def find(self, spec: StageSpec) -> ArtifactRef | None:
         """The artifact of this key, if it is complete and its files are what was recorded."""
-        folder = self._folder(spec)
-        record = read_record(folder)
-        if record is None or record.key != spec.key:
-            return None
-        for name, digest in record.files.items():
-            path = folder / name
-            if not path.is_file() or digest_file(path) != digest:
-                return None
-        return ArtifactRef(stage=spec.stage, key=spec.key, path=str(folder))
+        return self._find(spec.stage, spec.key)
+
+    def fetch(self, stage: str, key: str) -> ArtifactRef:
+        """The artifact of this stage and key, whichever machine made it, as a folder of this one.
+
+        Raises:
+            StageError: it is nowhere, or no longer what was recorded.
+        """
+        if not (PLAIN.fullmatch(stage) and PLAIN.fullmatch(key)):
+            raise StageError(f"no artifact is named {stage!r}/{key!r}")
+        with self._hold(stage, key):
+            found = self._find(stage, key)
+        if found is None:
+            raise StageError(
+                f"artifact {stage}/{key} is missing or damaged in {self}; run its stage again, or "
+                "any flow that uses it on the machine that has it, with the same store"
+            )
+        return found
+
+    def localised(self, spec: StageSpec) -> StageSpec:
+        """The same stage, and so the same key, with its inputs fetched: their paths hold here.
+
+        Raises:
+            StageError: an input cannot be fetched.
+        """
+        here = {name: self.fetch(ref.stage, ref.key) for name, ref in spec.inputs.items()}
+        return spec.model_copy(update={"inputs": here})
 
     @contextmanager
     def lock(self, spec: StageSpec) -> Iterator[None]:
         """Hold the key against other processes; the kernel frees it when the holder dies."""
-        path = self.root / "locks" / f"{spec.stage}-{spec.key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with self._hold(spec.stage, spec.key):
             yield
 
     def work_folder(self, spec: StageSpec) -> Path:
@@ -131,33 +158,74 @@ class Store:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             made_by={"raft": __version__, "python": platform.python_version()},
         )
-        target = self._folder(spec)
+        write_record(out, record)
+        made = self._place(out, record)
+        shutil.rmtree(work)
+        return made
+
+    def __str__(self) -> str:
+        return f"'{self.root}'"
+
+    def _find(self, stage: str, key: str) -> ArtifactRef | None:
+        folder = self._folder(stage, key)
+        record = read_record(folder)
+        if record is None or record.key != key or not is_intact(folder, record):
+            return None
+        return ArtifactRef(stage=stage, key=key, path=str(folder))
+
+    @contextmanager
+    def _hold(self, stage: str, key: str) -> Iterator[None]:
+        path = self.root / "locks" / f"{stage}-{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _place(self, folder: Path, record: Record) -> ArtifactRef:
+        """Move a complete folder to its key's place, in one step."""
+        target = self._folder(record.stage, record.key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             damaged = self.root / "work" / f"damaged-{uuid.uuid4().hex}"
             target.rename(damaged)
             shutil.rmtree(damaged)
-        _write_durably(out / RECORD, record.model_dump_json(indent=1))
-        out.rename(target)
-        shutil.rmtree(work)
-        return ArtifactRef(stage=spec.stage, key=spec.key, path=str(target))
+        folder.rename(target)
+        return ArtifactRef(stage=record.stage, key=record.key, path=str(target))
 
-    def _folder(self, spec: StageSpec) -> Path:
-        return self.root / "artifacts" / spec.stage / spec.key
+    def _folder(self, stage: str, key: str) -> Path:
+        return self.root / "artifacts" / stage / key
 
 
 def read_record(folder: Path) -> Record | None:
     """The record of an artifact folder, or None where there is no readable one."""
     try:
-        return Record.model_validate_json((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        return parse_record((folder / RECORD).read_bytes())
+    except OSError:
         return None
 
 
-def _write_durably(path: Path, text: str) -> None:
+def parse_record(text: bytes) -> Record | None:
+    """The record of this JSON, or None where it is none."""
+    try:
+        return Record.model_validate_json(text)
+    except ValueError:
+        return None
+
+
+def is_intact(folder: Path, record: Record) -> bool:
+    """Whether the folder holds every recorded file with its recorded digest."""
+    return all(
+        (folder / name).is_file() and digest_file(folder / name) == digest
+        for name, digest in record.files.items()
+    )
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write `record.json` durably and in one step; it makes the folder an artifact."""
+    path = folder / RECORD
     partial = path.with_suffix(".partial")
     with open(partial, "w") as handle:
-        handle.write(text)
+        handle.write(record.model_dump_json(indent=1))
         handle.flush()
         os.fsync(handle.fileno())
     partial.rename(path)

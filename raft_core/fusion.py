@@ -37,6 +37,7 @@ from raft_core.records import (
     read_records,
     write_jsonl,
 )
+from raft_core.shards import WHOLE, Shard
 from raft_core.stage import StageRun
 
 VERSION = 1
@@ -94,6 +95,12 @@ class FuseConfig(FrozenConfig):
 class FuseStage(FrozenConfig):
     generator: GeneratorConfig
     fuse: FuseConfig
+    shard: Shard = WHOLE
+
+    def identity(self) -> dict[str, Any]:
+        """All rows as one shard are all rows."""
+        whole = {"generator": self.generator, "fuse": self.fuse}
+        return whole if self.shard.is_whole else whole | {"shard": self.shard}
 
 
 @dataclass(slots=True)
@@ -111,11 +118,12 @@ class FusionRow:
 
 
 def run(stage: StageRun) -> None:
-    """Writes fused.jsonl (one target per training row), lineage.jsonl and rejected.jsonl."""
+    """Writes fused.jsonl (one target per row of the shard), lineage.jsonl and rejected.jsonl."""
     config: FuseStage = stage.config
     examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
     filtered = read_records(stage.inputs["filter"] / "filtered.jsonl", FilteredRewrite)
-    rows = [FusionRow(e, f) for e, f in zip(examples, filtered, strict=True)]
+    paired = list(zip(examples, filtered, strict=True))
+    rows = [FusionRow(example, rewrite) for example, rewrite in config.shard.rows(paired)]
     passed = [row for row in rows if row.rewrite.passed]
     stage.progress.start("fuse", len(passed))
     if passed:
@@ -132,7 +140,7 @@ def run(stage: StageRun) -> None:
 
 def fuse_in_rounds(rows: Sequence[FusionRow], config: FuseStage, stage: StageRun) -> None:
     """Add a judged candidate to every open row, round after round."""
-    generator = open_generator(config.generator, stage.runtime)
+    generator = open_generator(config.generator, stage)
     scorers = {
         f"{judge.kind}_{position}": open_scorer(judge, generator, config.generator, stage)
         for position, judge in enumerate(config.fuse.judges, 1)
@@ -228,7 +236,7 @@ def open_scorer(
 
         return cosine
     same = judge.generator == generator_config
-    grader = generator if same else open_generator(judge.generator, stage.runtime)
+    grader = generator if same else open_generator(judge.generator, stage)
     return _llm_scorer(judge, grader)
 
 

@@ -24,7 +24,7 @@ from raft_core.engines.base import (
 from raft_core.matching import mentions, normal
 from raft_core.prompts import JudgePrompt, PromptRef
 from raft_core.records import Verdict, Vote
-from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
 
 VERDICTS: dict[str, Verdict] = {
     "correct": "correct",
@@ -81,13 +81,13 @@ Panel = Annotated[tuple[JudgeConfig, ...], Field(min_length=1)]
 
 
 def judge_answers(
-    answers: Sequence[JudgedAnswer], panel: Panel, runtime: RuntimeConfig
+    answers: Sequence[JudgedAnswer], panel: Panel, stage: StageRun
 ) -> list[list[Vote]]:
     """The votes of every judge on every answer, in the order of both."""
     by_judge = []
     for position, judge in enumerate(panel, 1):
         if isinstance(judge, LlmJudge):
-            generator = open_generator(judge.generator, runtime)
+            generator = open_generator(judge.generator, stage)
             by_judge.append(llm_votes(answers, judge, generator, f"llm_{position}"))
             generator.close()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from typing import Any
 class Progress:
     """Appends one JSON object a line to `events`, or shows tqdm bars when there is no such file.
 
-    Kinds of events: `progress` (what, done, total), `metrics` (step, values), `note` (text).
+    Kinds of events: `progress` (what, done, total), `metrics` (step, values), `note` (text), and
+    `generation` (what the stage asked of its models so far: requests, cached, generated).
     """
 
     def __init__(self, events: str | Path | None = None) -> None:
         self._file = open(events, "a", buffering=1) if events else None  # noqa: SIM115
         self._bar: Any = None
         self._what, self._done, self._total = "", 0, 0
+        self._generation: Counter[str] = Counter()
 
     def start(self, what: str, total: int) -> None:
         self._what, self._done, self._total = what, 0, total
@@ -37,6 +40,11 @@ class Progress:
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._emit(kind="metrics", step=step, values=values)
+
+    def generation(self, requests: int = 0, cached: int = 0, generated: int = 0) -> None:
+        """Add to the stage's counts: requests, how many were found, how many were generated."""
+        self._generation.update(requests=requests, cached=cached, generated=generated)
+        self._emit(kind="generation", **self._generation)
 
     def note(self, text: str) -> None:
         if self._file is None:

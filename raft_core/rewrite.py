@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import GeneratorConfig, open_generator
 from raft_core.engines.base import GenerationRequest, Sampling, request_seed
 from raft_core.prompts import PromptRef, RewritePrompt
 from raft_core.records import Example, Rewrite, read_records, write_jsonl
+from raft_core.shards import Shard
 from raft_core.stage import StageRun
 
 VERSION = 1
@@ -20,20 +21,9 @@ VERSION = 1
 class RewriteConfig(FrozenConfig):
     prompt: RewritePrompt = PromptRef(name="rewrite.v1")
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=1024)
-    rows_per_shard: Annotated[int, Field(gt=0)] = 1024
-
-
-class Shard(FrozenConfig):
-    """Rows `index`, `index + of`, ... of the training split."""
-
-    index: Annotated[int, Field(ge=0)] = 0
-    of: Annotated[int, Field(gt=0)] = 1
-
-    @model_validator(mode="after")
-    def _index_in_range(self) -> Shard:
-        if self.index >= self.of:
-            raise ValueError(f"shard {self.index} of {self.of} does not exist")
-        return self
+    rows_per_shard: Annotated[int, Field(gt=0)] = Field(
+        1024, description="rows of one shard, of rewriting and of fusing"
+    )
 
 
 class RewriteStage(FrozenConfig):
@@ -43,17 +33,11 @@ class RewriteStage(FrozenConfig):
     shard: Shard
 
 
-def shards_for(rows: int, rows_per_shard: int) -> list[Shard]:
-    """The shards that cover `rows` rows."""
-    count = max(1, -(-rows // rows_per_shard))
-    return [Shard(index=i, of=count) for i in range(count)]
-
-
 def run(stage: StageRun) -> None:
     """Writes rewrites.jsonl, one row per example of the shard; the filter judges them."""
     config: RewriteStage = stage.config
     examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
-    mine = examples[config.shard.index :: config.shard.of]
+    mine = config.shard.rows(examples)
     rewrites = rewrite_answers(mine, config, stage)
     write_jsonl(stage.out / "rewrites.jsonl", rewrites)
     stage.account(len(mine), len(rewrites), [])
@@ -71,7 +55,7 @@ def rewrite_answers(
         )
         for e in examples
     ]
-    generator = open_generator(config.generator, stage.runtime)
+    generator = open_generator(config.generator, stage)
     stage.progress.start("rewrite", len(requests))
     completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
     return [

@@ -38,15 +38,26 @@ class EndpointRuntime(FrozenConfig):
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 4
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.05, description="of one batch of requests; above it the stage stops with the error"
+        0.05,
+        description="of one batch of requests, those that the cache answers included; above it "
+        "the stage stops with the error",
     )
 
 
 class RuntimeConfig(FrozenConfig):
     """One machine's way to run the stages."""
 
-    home: str = Field(".raft", description="store, MLflow database and Prefect's own state")
-    mlflow_uri: str | None = Field(None, description="default: SQLite below home")
+    home: str = Field(
+        ".raft", description="store, completions, MLflow database and Prefect's own state"
+    )
+    store: str | None = Field(
+        None,
+        description="where artifacts are kept: a folder, or an fsspec URL such as "
+        "s3://bucket/prefix that machines share; default: below home",
+    )
+    mlflow_uri: str | None = Field(
+        None, description="default: the environment's MLFLOW_TRACKING_URI, or SQLite below home"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads_per_stage: Positive = 1
     parallel_stages: Positive = 1
@@ -54,6 +65,20 @@ class RuntimeConfig(FrozenConfig):
         (),
         description="modules to import once for all stages, which are then forked; none: every "
         "stage is a new interpreter. With device `cpu` alone: CUDA does not survive a fork",
+    )
+    task_runner: Literal["threads", "ray"] = Field(
+        "threads", description="where shards of rewriting and fusing run: here, or on a Ray cluster"
+    )
+    ray_address: str | None = Field(
+        None, description="the cluster, such as ray://head:10001; default: one of this machine"
+    )
+    pools: dict[str, str] = Field(
+        {"distill": "raft-gpu"},
+        description="stage -> the Prefect work pool that runs it, where it has a worker online; "
+        "all else runs where the flow runs",
+    )
+    cache_generations: bool = Field(
+        True, description="look completions up in home/generations.sqlite before generating them"
     )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
@@ -65,8 +90,19 @@ class RuntimeConfig(FrozenConfig):
         return Path(os.environ.get("RAFT_HOME", self.home)).expanduser().resolve()
 
     @property
+    def store_address(self) -> str:
+        """The store's folder or URL; RAFT_STORE, if set, wins over the field."""
+        default = self.store or str(self.home_folder / "store")
+        return os.environ.get("RAFT_STORE") or default
+
+    @property
     def tracking_uri(self) -> str:
-        return self.mlflow_uri or f"sqlite:///{self.home_folder / 'mlflow.db'}"
+        given = self.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        return given or f"sqlite:///{self.home_folder / 'mlflow.db'}"
+
+    @property
+    def completions_file(self) -> Path:
+        return self.home_folder / "generations.sqlite"
 
     @property
     def forks_stages(self) -> bool:

@@ -35,8 +35,10 @@ from raft_core.prepare import (
     load_examples,
     require_splits,
 )
-from raft_core.rewrite import RewriteConfig, RewriteStage, Shard
+from raft_core.promotion import PromoteStage, PromotionConfig
+from raft_core.rewrite import RewriteConfig, RewriteStage
 from raft_core.runtime import RuntimeConfig
+from raft_core.shards import WHOLE, Shard
 from raft_core.similarity import FilterConfig, FilterStage
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -66,6 +68,7 @@ class Settings(FrozenConfig):
     )
     evaluate: EvaluateConfig
     gate: GateConfig = GateConfig()
+    promotion: PromotionConfig = PromotionConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
@@ -131,8 +134,9 @@ class Settings(FrozenConfig):
     def filter_stage(self) -> FilterStage:
         return FilterStage(filter=self.filter, encoder=self.encoder)
 
-    def fuse_stage(self) -> FuseStage:
-        return FuseStage(generator=self.fusion_engine or self.engine, fuse=self.fuse)
+    def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
+        generator = self.fusion_engine or self.engine
+        return FuseStage(generator=generator, fuse=self.fuse, shard=shard)
 
     def distill_stage(self, method: str) -> DistillStage:
         """Its training; what is done to the trained weights is a stage of its own."""
@@ -157,6 +161,9 @@ class Settings(FrozenConfig):
 
     def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
+
+    def promote_stage(self) -> PromoteStage:
+        return PromoteStage(promotion=self.promotion, retained=self.evaluate.retained)
 
     def _benchmarks(self, trained: bool) -> dict[str, Any]:
         """The benchmarks that a model answers; the gate reads what the teacher will read."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from raft_core import fusion, prepare, rewrite, similarity
+from raft_core import fusion, gather, prepare, promotion, rewrite, similarity
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.config import FrozenConfig, fingerprint
 from raft_core.distill import config as distill_config
@@ -56,6 +56,7 @@ STAGES = {
         Stage("rewrite", rewrite.VERSION, rewrite.RewriteStage, "raft_core.rewrite"),
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
+        Stage("gather", gather.VERSION, gather.GatherStage, "raft_core.gather"),
         Stage(
             "distill",
             distill_config.VERSION,
@@ -86,6 +87,7 @@ STAGES = {
             report_config.ReportStage,
             "raft_core.evaluation.report",
         ),
+        Stage("promote", promotion.VERSION, promotion.PromoteStage, "raft_core.promotion"),
         Stage("study", study_config.VERSION, study_config.StudyStage, "raft_core.study.stage"),
     )
 }

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_runtime
-from tasks.tracking import UI_PORT, experiment_id
+from tasks.tracking import UI_PORT, experiment_id, masked
 
 POLL_SECONDS = 0.3
 
@@ -41,11 +41,11 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
     """
     uri = runtime.tracking_uri
     if uri.startswith("http"):
-        print(f"runs: {uri} (the profile's own tracking server)")
+        print(f"runs: {masked(uri)} (the profile's own tracking server)")
         return 0
     experiment = experiment_id(uri)
     if experiment is None:
-        raise InputError(f"no runs yet in {uri}; `make run` makes the first")
+        raise InputError(f"no runs yet in {masked(uri)}; `make run` makes the first")
     require_free(port)
     log = runtime.home_folder / "mlflow-server.log"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -15,8 +15,8 @@ from prefect import task
 from raft_core.artifacts import ArtifactRef, Stopwatch
 from raft_core.config import FrozenConfig
 from raft_core.records import read_jsonl
-from raft_core.rewrite import shards_for
 from raft_core.settings import Settings
+from raft_core.shards import shards_for
 from raft_core.study.config import BASE, Cell
 from tasks.pipeline import (
     STAGE_TASK,

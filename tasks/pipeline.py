@@ -13,12 +13,15 @@ from prefect.futures import wait
 from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
+from raft_core.config import FrozenConfig
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.report_config import ReportStage
+from raft_core.gather import SHARD, GatherStage
 from raft_core.records import read_jsonl
-from raft_core.rewrite import Shard, shards_for
 from raft_core.settings import Settings
+from raft_core.shards import Shard, shards_for
+from raft_core.stages import STAGES
 from tasks.stage import RunContext, run_stage
 
 BASE = "base"
@@ -31,18 +34,43 @@ def prepare(context: RunContext) -> State:
     return run_stage(context, "prepare", context.settings.prepare_stage(), {})
 
 
-@task(name="rewrite", task_run_name="rewrite {shard.index} of {shard.of}", **STAGE_TASK)
-def rewrite_shard(context: RunContext, prepared: ArtifactRef, shard: Shard) -> State:
-    label = "rewrite" if shard.of == 1 else f"rewrite {shard.index + 1}/{shard.of}"
+@task(name="rewrite", task_run_name="{label}", **STAGE_TASK)
+def rewrite_shard(context: RunContext, prepared: ArtifactRef, shard: Shard, label: str) -> State:
     config = context.settings.rewrite_stage(shard)
     return run_stage(context, "rewrite", config, {"prepare": prepared}, label)
 
 
 def rewrite(context: RunContext, prepared: ArtifactRef) -> list[Any]:
-    """All shards of the training rows, as futures."""
+    """All shards of the training rows, as artifacts or futures."""
+    shards = labelled_shards(context, prepared, "rewrite")
+    if context.runtime.task_runner == "ray":
+        configs = [context.settings.rewrite_stage(shard) for shard in shards.values()]
+        return on_cluster(context, "rewrite", configs, {"prepare": prepared}, list(shards))
+    return [rewrite_shard.submit(context, prepared, s, label) for label, s in shards.items()]
+
+
+def labelled_shards(context: RunContext, prepared: ArtifactRef, stage: str) -> dict[str, Shard]:
+    """The shards of the training rows by what people call them."""
     rows = sum(1 for _ in read_jsonl(prepared.folder / "train.jsonl"))
     shards = shards_for(rows, context.settings.rewrite.rows_per_shard)
-    return [rewrite_shard.submit(context, prepared, shard) for shard in shards]
+    return {
+        stage if shard.is_whole else f"{stage} {shard.index + 1}/{shard.of}": shard
+        for shard in shards
+    }
+
+
+def on_cluster(
+    context: RunContext,
+    stage: str,
+    configs: Sequence[FrozenConfig],
+    inputs: dict[str, ArtifactRef],
+    labels: Sequence[str],
+) -> list[ArtifactRef]:
+    """Shards that a Ray cluster makes."""
+    from tasks.cluster import on_ray
+
+    specs = [STAGES[stage].spec(config, inputs, context.runtime) for config in configs]
+    return on_ray(context, specs, labels)
 
 
 @task(name="filter", **STAGE_TASK)
@@ -59,10 +87,34 @@ def filter_inputs(prepared: ArtifactRef, rewrites: Sequence[ArtifactRef]) -> dic
     return {"prepare": prepared} | shards
 
 
-@task(name="fuse", **STAGE_TASK)
-def fuse(context: RunContext, prepared: ArtifactRef, filtered: ArtifactRef) -> State:
+@task(name="fuse", task_run_name="{label}", **STAGE_TASK)
+def fuse_shard(
+    context: RunContext, prepared: ArtifactRef, filtered: ArtifactRef, shard: Shard, label: str
+) -> State:
     inputs = {"prepare": prepared, "filter": filtered}
-    return run_stage(context, "fuse", context.settings.fuse_stage(), inputs)
+    return run_stage(context, "fuse", context.settings.fuse_stage(shard), inputs, label)
+
+
+def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> Any:
+    """The fused answers of all training rows (as a future)."""
+    shards = labelled_shards(context, prepared, "fuse")
+    if context.runtime.task_runner == "ray":
+        configs = [context.settings.fuse_stage(shard) for shard in shards.values()]
+        inputs = {"prepare": prepared, "filter": filtered.result()}
+        parts: list[Any] = on_cluster(context, "fuse", configs, inputs, list(shards))
+    else:
+        parts = [
+            fuse_shard.submit(context, prepared, filtered, shard, label)
+            for label, shard in shards.items()
+        ]
+    return parts[0] if len(parts) == 1 else gather.submit(context, prepared, parts)
+
+
+@task(name="gather", **STAGE_TASK)
+def gather(context: RunContext, prepared: ArtifactRef, parts: list[ArtifactRef]) -> State:
+    """The shards of the fusion as one artifact."""
+    shards = {f"{SHARD}{number:05d}": part for number, part in enumerate(parts)}
+    return run_stage(context, "gather", GatherStage(), {"prepare": prepared} | shards)
 
 
 @task(name="distill", task_run_name="distill {name}", **STAGE_TASK)
@@ -91,7 +143,7 @@ def refine(context: RunContext) -> Refined:
     prepared = prepare.submit(context).result()
     rewrites = rewrite(context, prepared)
     filtered = filter_rewrites.submit(context, prepared, rewrites)
-    return Refined(prepared, filtered, fuse.submit(context, prepared, filtered))
+    return Refined(prepared, filtered, fuse(context, prepared, filtered))
 
 
 def train(
@@ -166,6 +218,12 @@ def report(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
         tau=settings.filter.tau,
     )
     return run_stage(context, "report", config, inputs)
+
+
+@task(name="promote", **STAGE_TASK)
+def promote(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
+    """Whether the challenger may replace the champion."""
+    return run_stage(context, "promote", context.settings.promote_stage(), inputs)
 
 
 def finished(context: RunContext, submitted: dict[str, Any]) -> dict[str, ArtifactRef]:

@@ -20,6 +20,7 @@ from raft_core.evaluation.report import (
     training_lines,
 )
 from tasks.stage import RunContext
+from tasks.tracking import masked
 
 
 def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         "checkpoints": checkpoints,
         "report": str(artifacts["report"].folder / "report.md"),
         "mlflow_run": context.tracker.run_id,
-        "mlflow_uri": context.settings.runtime.tracking_uri,
+        "mlflow_uri": masked(context.settings.runtime.tracking_uri),
     }
 
 
@@ -96,5 +97,6 @@ def show(summary: dict[str, Any]) -> None:
     for stage, path in summary["rejected"].items():
         print(f"rejected {stage:<12} {path}")
     print(f"report                {summary['report']}")
-    print(f"MLflow run            {summary['mlflow_run']} in {summary['mlflow_uri']}")
+    run = summary["mlflow_run"] or "(kept until the server answers)"
+    print(f"MLflow run            {run} in {summary['mlflow_uri']}")
     print("browse it with        make ui")

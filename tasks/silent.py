@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from raft_core.artifacts import StageSpec
 from tasks.display import Display
-from tasks.tracking import StageTracker, Tracker
+from tasks.tracking import Tracker
 
 
 class SilentDisplay(Display):
@@ -24,7 +23,4 @@ class SilentTracker(Tracker):
     """Its stages have no run of their own."""
 
     def __init__(self) -> None:
-        self._client, self.experiment_id, self.run_id = None, "", ""
-
-    def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
-        return StageTracker(self, None, label, spec, cached)
+        self._outbox, self._run = None, ""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ from prefect.states import Completed, State
 from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
 from raft_core.config import FrozenConfig
 from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError
+from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
+from raft_core.shared_store import open_store
 from raft_core.stages import STAGES
 from tasks.display import Display
+from tasks.generations import Generations
+from tasks.pools import pool_for, run_in_pool
 from tasks.processes import StageProcess, StageProcesses
 from tasks.tracking import StageTracker, Tracker
 
@@ -27,25 +31,23 @@ POLL_SECONDS = 0.1
 LOG_TAIL = 15
 
 
-@dataclass(frozen=True)
-class RunContext:
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
     """What all stages of one flow run share.
 
     `slots` bounds how many processes run at once. `failures` holds the errors of failed stages,
-    the first one first: once there is one, no further process starts.
+    the first one first: once there is one, no further process starts. `generations` counts what
+    the stages asked of their models.
     """
 
-    settings: Settings
+    runtime: RuntimeConfig
     store: Store
     tracker: Tracker
     display: Display
     processes: StageProcesses
     slots: threading.Semaphore = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
-
-    def for_settings(self, settings: Settings) -> RunContext:
-        """The same run, slots and failures under other settings."""
-        return replace(self, settings=settings)
+    generations: Generations = field(default_factory=Generations)
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -56,14 +58,42 @@ class RunContext:
             raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunContext(StageContext):
+    """A flow run of the pipeline: its settings say what its stages do."""
+
+    settings: Settings
+
+    def for_settings(self, settings: Settings) -> RunContext:
+        """The same run, slots and failures under other settings."""
+        return replace(self, settings=settings)
+
+
 @contextmanager
 def open_context(settings: Settings, tracker: Tracker) -> Iterator[RunContext]:
     """Display, tracking, processes and store of one flow run, open as long as it lasts."""
-    runtime = settings.runtime
+    with open_stages(settings.runtime, tracker) as stages:
+        shared = {f.name: getattr(stages, f.name) for f in fields(stages)}
+        yield RunContext(settings=settings, **shared)
+
+
+@contextmanager
+def open_stages(runtime: RuntimeConfig, tracker: Tracker) -> Iterator[StageContext]:
+    """The same for stages whose specifications are made already.
+
+    Raises:
+        InputError: the store cannot be reached; nothing has been started then.
+    """
+    store = open_store(runtime)
     with Display() as display, tracker, StageProcesses(runtime) as processes:
-        slots = threading.Semaphore(runtime.parallel_stages)
-        store = Store(runtime.home_folder / "store")
-        context = RunContext(settings, store, tracker, display, processes, slots)
+        context = StageContext(
+            runtime=runtime,
+            store=store,
+            tracker=tracker,
+            display=display,
+            processes=processes,
+            slots=threading.Semaphore(runtime.parallel_stages),
+        )
         with context.noting_failure():
             yield context
 
@@ -88,28 +118,63 @@ def artifact_of(
     inputs: Mapping[str, ArtifactRef],
     label: str,
 ) -> tuple[ArtifactRef, bool]:
-    """The stage's artifact, and whether the store already held it.
+    """The stage's artifact, and whether the store already held it."""
+    spec = STAGES[stage].spec(config, inputs, context.settings.runtime)
+    return artifact_for(context, spec, label)
+
+
+def artifact_for(context: StageContext, spec: StageSpec, label: str) -> tuple[ArtifactRef, bool]:
+    """The artifact of a specification: found in the store, or made here or in a work pool.
 
     The store decides, not Prefect: an artifact that is gone or altered is computed again.
     """
-    spec = STAGES[stage].spec(config, inputs, context.settings.runtime)
     with ExitStack() as stack:
         stack.enter_context(context.store.lock(spec))
         found = context.store.find(spec)
-        cached = found is not None
-        tracked = stack.enter_context(context.tracker.stage(label, spec, cached=cached))
+        pool = pool_for(spec.stage, context.runtime) if found is None else None
+        if pool is None:
+            return here(context, spec, label, found), found is not None
+    # Without the lock, which is the pool's to take.
+    return elsewhere(context, spec, label, pool), False
+
+
+def here(
+    context: StageContext, spec: StageSpec, label: str, found: ArtifactRef | None
+) -> ArtifactRef:
+    """The artifact that was found, or that a process of this machine makes."""
+    with context.tracker.stage(label, spec, cached=found is not None) as tracked:
         if found is None:
-            stack.enter_context(context.slots)
-            if context.failures:
-                raise StageError(f"stage '{label}' was not started: another stage failed")
-            found = compute(context, spec, label, tracked)
+            with context.slots:
+                require_no_failure(context, label)
+                found = compute(context, spec, label, tracked)
         else:
             context.display.cached(label)
         tracked.log_artifact(found)
-    return found, cached
+    return found
 
 
-def compute(context: RunContext, spec: StageSpec, label: str, tracked: StageTracker) -> ArtifactRef:
+def elsewhere(context: StageContext, spec: StageSpec, label: str, pool: str) -> ArtifactRef:
+    """The artifact that a worker of another pool makes, through the shared store."""
+    require_no_failure(context, label)
+    context.display.note(f"{label}: in work pool {pool}")
+    watch = Stopwatch()
+    try:
+        run_in_pool(pool, spec, label, context.tracker.run_id)
+    except StageError:
+        context.display.failed(label)
+        raise
+    context.display.finished(label, watch.seconds)
+    return context.store.fetch(spec.stage, spec.key)
+
+
+def require_no_failure(context: StageContext, label: str) -> None:
+    if context.failures:
+        raise StageError(f"stage '{label}' was not started: another stage failed")
+
+
+def compute(
+    context: StageContext, spec: StageSpec, label: str, tracked: StageTracker
+) -> ArtifactRef:
     """Run the stage's process to its end and commit its folder.
 
     Raises:
@@ -124,7 +189,7 @@ def compute(context: RunContext, spec: StageSpec, label: str, tracked: StageTrac
     process = context.processes.start(spec, work, work / "log.txt")
     try:
         for event in follow(process, work / "events.jsonl"):
-            handle(event, label, context, tracked)
+            handle(event, label, spec, context, tracked)
     finally:
         if process.poll() is None:
             process.kill()
@@ -153,11 +218,20 @@ def follow(process: StageProcess, events: Path) -> Iterator[dict[str, Any]]:
         time.sleep(POLL_SECONDS)
 
 
-def handle(event: dict[str, Any], label: str, context: RunContext, tracked: StageTracker) -> None:
+def handle(
+    event: dict[str, Any],
+    label: str,
+    spec: StageSpec,
+    context: StageContext,
+    tracked: StageTracker,
+) -> None:
     if event["kind"] == "progress":
         context.display.progress(label, event["done"], event["total"])
     elif event["kind"] == "metrics":
         tracked.live_metrics(event["step"], event["values"])
+    elif event["kind"] == "generation":
+        context.generations.note(spec, event)
+        tracked.live_metrics(0, {f"generation.{k}": n for k, n in event.items() if k != "kind"})
     elif event["kind"] == "note":
         context.display.note(event["text"])
 

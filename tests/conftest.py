@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Before torch is imported: two threads that wait for each other crawl when anything else runs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A store that the developer shares with others is no place for tests.
+os.environ.pop("RAFT_STORE", None)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one generated, or writes into the home of a finished run."""
+    monkeypatch.setenv("RAFT_HOME", str(tmp_path / "raft-home"))

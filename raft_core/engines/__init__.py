@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from raft_core.engines.base import Embedder, EmbedderConfig, Generator, GeneratorConfig
+from raft_core.engines.base import Embedder, EmbedderConfig, Engine, Generator, GeneratorConfig
+from raft_core.engines.cached import CachedGenerator
 from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
 
 
-def open_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> Generator:
+def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
+    """The configured engine behind the cache; it is loaded when the cache lacks an answer."""
+    return CachedGenerator(config, lambda: open_engine(config, stage.runtime), stage)
+
+
+def open_engine(config: GeneratorConfig, runtime: RuntimeConfig) -> Engine:
     """Load the configured engine."""
     if config.kind == "vllm":
         from raft_core.engines.vllm import VllmGenerator

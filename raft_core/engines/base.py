@@ -13,6 +13,7 @@ from pydantic import Field
 from raft_core.config import FrozenConfig, ModelRef
 
 FinishReason = Literal["stop", "length", "too_long", "error"]
+OnCompletion = Callable[[int, "Completion"], None]
 
 
 class Sampling(FrozenConfig):
@@ -47,8 +48,31 @@ class Completion:
     error: str = ""
 
 
+class Engine(Protocol):
+    """A loaded model; the order of completions is the order of requests."""
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        on_completion: OnCompletion | None = None,
+    ) -> list[Completion]:
+        """Complete every request. `choices` restricts each answer to one of these strings.
+
+        `on_completion` is called in this thread with a request's position and its completion as
+        soon as that is there, once for every request.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
 class Generator(Protocol):
-    """Answers many prompts; the order of completions is the order of requests."""
+    """What a stage asks: an engine behind the cache of completions (`cached.py`)."""
 
     def generate(
         self,
@@ -58,11 +82,11 @@ class Generator(Protocol):
         choices: Sequence[str] | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Complete every request. `choices` restricts each answer to one of these strings."""
+        """As an engine's; `on_done` is told how many more requests have their completion."""
         ...
 
     def close(self) -> None:
-        """Free the model's memory."""
+        """Free the model's memory, if it was loaded."""
         ...
 
 
@@ -129,18 +153,24 @@ def complete_fitting(
     prompts: Sequence[list[int]],
     limit: int,
     complete: Callable[[list[int]], Sequence[Completion]],
+    on_completion: OnCompletion | None = None,
 ) -> list[Completion]:
     """Completions of all prompts, where `complete` takes the indices of those that fit.
 
-    A prompt fits when it leaves room for at least one token below `limit`.
+    A prompt fits when it leaves room for at least one token below `limit`. `on_completion` is told
+    of those that do not; `complete` tells of the others itself.
     """
     fitting = [i for i, ids in enumerate(prompts) if len(ids) < limit]
-    completed = dict(zip(fitting, complete(fitting), strict=True))
-    return [
-        completed.get(i)
-        or Completion("", (), "too_long", f"{len(ids)} prompt tokens, the model takes {limit}")
+    completions = {
+        i: Completion("", (), "too_long", f"{len(ids)} prompt tokens, the model takes {limit}")
         for i, ids in enumerate(prompts)
-    ]
+        if len(ids) >= limit
+    }
+    if on_completion:
+        for i, completion in completions.items():
+            on_completion(i, completion)
+    completions |= zip(fitting, complete(fitting), strict=True)
+    return [completions[i] for i in range(len(prompts))]
 
 
 def answer_text(text: str) -> str:

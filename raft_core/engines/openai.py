@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from raft_core.engines.base import (
     Completion,
     FinishReason,
     GenerationRequest,
+    OnCompletion,
     OpenAIConfig,
     Sampling,
     failed,
@@ -36,7 +37,7 @@ class OpenAIGenerator:
                 f"endpoint '{config.endpoint}': the environment variable "
                 f"{endpoint.api_key_env} is not set"
             )
-        self._config, self._endpoint, self._name = config, endpoint, config.endpoint
+        self._config, self._endpoint = config, endpoint
         self._client = OpenAI(
             base_url=endpoint.base_url,
             api_key=api_key,
@@ -50,32 +51,31 @@ class OpenAIGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
-        def answer(request: GenerationRequest) -> Completion:
-            completion = self._answer(request, sampling, choices)
-            if on_done:
-                on_done(1)
-            return completion
-
+        completions: dict[int, Completion] = {}
         with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
-            completions = list(pool.map(answer, requests))
-        self._require_answers(completions)
-        return completions
+            positions = {
+                pool.submit(self._answer, request, sampling, choices): position
+                for position, request in enumerate(requests)
+            }
+            try:
+                for answered in as_completed(positions):
+                    position = positions[answered]
+                    completions[position] = answered.result()
+                    if on_completion:
+                        on_completion(position, completions[position])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        in_order = [completions[position] for position in range(len(requests))]
+        self._require_connection(in_order)
+        return in_order
 
-    def _require_answers(self, completions: Sequence[Completion]) -> None:
-        """A few failed requests cost their rows; an endpoint that is away costs the stage.
-
-        Raises:
-            EngineError: more than `max_failed_share` of the requests failed.
-        """
-        errors = [c.error for c in completions if c.finish_reason == "error"]
-        if len(errors) > self._endpoint.max_failed_share * len(completions):
-            raise EngineError(
-                f"endpoint '{self._name}', model '{self._config.model}': {len(errors)} of "
-                f"{len(completions)} requests failed, the first with {errors[0]}. Nothing was "
-                "kept; mend the endpoint and run again, or raise its max_failed_share"
-            )
+    def _require_connection(self, completions: Sequence[Completion]) -> None:
+        """An endpoint that is away costs the stage, however few requests the cache left for it."""
+        unreached = [c for c in completions if c.error.startswith("APIConnectionError:")]
+        if self._endpoint.max_failed_share < 1 and len(unreached) == len(completions):
+            require_answers(completions, self._config, 0.0)
 
     def close(self) -> None:
         self._client.close()
@@ -108,3 +108,20 @@ class OpenAIGenerator:
         token_ids = getattr(choice, "token_ids", None) or ()
         reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
         return Completion((choice.message.content or "").strip(), tuple(token_ids), reason)
+
+
+def require_answers(
+    completions: Sequence[Completion], config: OpenAIConfig, max_failed_share: float
+) -> None:
+    """A few failed requests cost their rows, many cost the stage.
+
+    Raises:
+        EngineError: more than this share of the requests failed.
+    """
+    errors = [c.error for c in completions if c.finish_reason == "error"]
+    if len(errors) > max_failed_share * len(completions):
+        raise EngineError(
+            f"endpoint '{config.endpoint}', model '{config.model}': {len(errors)} of "
+            f"{len(completions)} requests failed, the first with {errors[0]}. Mend the endpoint "
+            "and run again, or raise its max_failed_share"
+        )

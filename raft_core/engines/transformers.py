@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
+    OnCompletion,
     Sampling,
     TransformersConfig,
     complete_fitting,
@@ -42,7 +43,7 @@ class TransformersGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         if choices:
             raise InputError("the transformers engine has no structured output; use kind: vllm")
@@ -64,14 +65,14 @@ class TransformersGenerator:
                     stop_ids=stop_token_ids(self._tokenizer, self._model.generation_config),
                     pad_id=self._tokenizer.pad_token_id,
                 )
-                completions |= {
-                    i: self._completion(ids) for i, ids in zip(batch, token_ids, strict=True)
-                }
-                if on_done:
-                    on_done(len(batch))
+                for i, ids in zip(batch, token_ids, strict=True):
+                    completions[i] = self._completion(ids)
+                    if on_completion:
+                        on_completion(i, completions[i])
             return [completions[i] for i in rows]
 
-        return complete_fitting(encoded, self._model.config.max_position_embeddings, complete)
+        limit = self._model.config.max_position_embeddings
+        return complete_fitting(encoded, limit, complete, on_completion)
 
     def close(self) -> None:
         del self._model

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raft_core.engines.base import (
     Completion,
     FinishReason,
     GenerationRequest,
+    OnCompletion,
     Sampling,
     VllmConfig,
     complete_fitting,
@@ -61,7 +61,7 @@ class VllmGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         prompts = [
             encode_prompt(self._tokenizer, request.prompt, self._enable_thinking)
@@ -71,14 +71,31 @@ class VllmGenerator:
         def complete(rows: list[int]) -> list[Completion]:
             if not rows:
                 return []
-            outputs = self._llm.generate(
+            names = self._llm.enqueue(
                 [{"prompt_token_ids": prompts[i]} for i in rows],
                 [self._params(sampling, requests[i].seed, choices) for i in rows],
-                use_tqdm=_progress_bar(on_done) if on_done else False,
+                use_tqdm=False,
             )
-            return [_completion(output.outputs[0]) for output in outputs]
+            # Outputs go by a request's number, without the suffix that the engine gave it.
+            row_of = {name.partition("-")[0]: i for name, i in zip(names, rows, strict=True)}
+            completions: dict[int, Completion] = {}
+            for output in self._finished():
+                i = row_of[output.request_id]
+                completions[i] = _completion(output.outputs[0])
+                if on_completion:
+                    on_completion(i, completions[i])
+            return [completions[i] for i in rows]
 
-        return complete_fitting(prompts, self._llm.model_config.max_model_len, complete)
+        limit = self._llm.model_config.max_model_len
+        return complete_fitting(prompts, limit, complete, on_completion)
+
+    def _finished(self) -> Iterator[Any]:
+        """The outputs of all enqueued requests, each as soon as it is there.
+
+        `LLM.generate` runs the same loop, and tells of no output before the last one is there.
+        """
+        while self._llm.llm_engine.has_unfinished_requests():
+            yield from self._llm.llm_engine.step()
 
     def complete_ids(
         self,
@@ -151,18 +168,3 @@ def environment(runtime: RuntimeConfig) -> dict[str, str]:
     if runtime.torch_device() == "cpu":
         defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
-
-
-def _progress_bar(on_done: Callable[[int], None]) -> Callable[..., Any]:
-    """A tqdm that draws nowhere and passes its updates on."""
-    from tqdm import tqdm
-
-    class Forwarding(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **(kwargs | {"file": io.StringIO()}))
-
-        def update(self, n: float | None = 1) -> bool | None:
-            on_done(int(n or 0))
-            return super().update(n)
-
-    return Forwarding

@@ -27,7 +27,7 @@ def run(stage: StageRun) -> None:
         GenerationRequest(item.prompt, request_seed(config.sampling.seed, name, item.id))
         for name, item in asked
     ]
-    generator = open_generator(generator_config, stage.runtime)
+    generator = open_generator(generator_config, stage)
     stage.progress.start("respond", len(requests))
     completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
     write_jsonl(

@@ -46,7 +46,7 @@ def _votes(
 ) -> list[list[Vote]]:
     if benchmark.kind == "instructions":
         return instruction_votes(items, responses)
-    return panel_votes(items, responses, config.panel, stage.runtime)
+    return panel_votes(items, responses, config.panel, stage)
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:

@@ -1,29 +1,30 @@
-"""What all runs share: calls that never take a flow down, metrics and parameters in batches."""
+"""What all runs share: logging that never takes a flow down, metrics and parameters in batches."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-EXPERIMENT = "raft"
+from tasks.tracking.journal import METRICS_A_CALL, Journal, now
+from tasks.tracking.masking import masked
+from tasks.tracking.outbox import logger
+from tasks.tracking.server import EXPERIMENT
+
 UI_PORT = 5000
-METRICS_A_CALL = 900
-logger = logging.getLogger("raft.tracking")
+PARAM_LIMIT = 500  # characters
 
 
 def never_fatal(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a failing call to MLflow into one warning."""
+    """Turn a failure to read or to keep what is to be logged into one warning."""
 
     @wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
-        except Exception as error:  # whatever a tracking server does must not stop training
-            logger.warning("MLflow: %s failed: %s", method.__name__, error)
+        except Exception as error:  # a full disk, or a file that is gone, must not stop training
+            logger.warning("MLflow: %s failed: %s", method.__name__, masked(str(error)))
             return None
 
     return guarded
@@ -45,34 +46,27 @@ def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in entry.items() if isinstance(v, int | float) and k != "step"}
 
 
-def log_metrics(client: Any, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+def log_metrics(journal: Journal, run: str, values: Mapping[str, float], step: int = 0) -> None:
+    log_curves(journal, run, [{**values, "step": step}])
 
 
-def log_curves(client: Any, run_id: str, points: Iterable[Mapping[str, Any]]) -> None:
+def log_curves(journal: Journal, run: str, points: Iterable[Mapping[str, Any]]) -> None:
     """A whole training's points, in as few calls as may be."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
+    time = now()
     metrics = [
-        Metric(name, value, now, int(point["step"]))
+        (name, value, time, int(point["step"]))
         for point in points
         for name, value in numbers(point).items()
     ]
     for start in range(0, len(metrics), METRICS_A_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
+        journal.add("log_metrics", run, points=metrics[start : start + METRICS_A_CALL])
 
 
-def log_params(client: Any, run_id: str, config: Mapping[str, Any]) -> None:
+def log_params(journal: Journal, run: str, config: Mapping[str, Any]) -> None:
     """Nested settings as flat parameters, cut to the length that MLflow takes."""
-    from mlflow.entities import Param
-
-    flat = [Param(name, str(value)[:500]) for name, value in flatten(config)]
-    for start in range(0, len(flat), 100):
-        client.log_batch(run_id, params=flat[start : start + 100])
+    # Masked before it is cut: a password without its end would not be seen as one.
+    params = {name: masked(str(value))[:PARAM_LIMIT] for name, value in flatten(config)}
+    journal.add("log_params", run, params=params)
 
 
 def flatten(value: Any, name: str = "") -> Iterable[tuple[str, Any]]:

@@ -13,15 +13,10 @@ from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
-from tasks.tracking.client import (
-    EXPERIMENT,
-    UI_PORT,
-    log_curves,
-    log_metrics,
-    log_params,
-    never_fatal,
-)
-from tasks.tracking.stage_run import StageTracker
+from tasks.tracking.client import UI_PORT, log_curves, log_metrics, log_params, never_fatal
+from tasks.tracking.masking import without_userinfo
+from tasks.tracking.outbox import INTERRUPT_SECONDS, Outbox, open_outbox
+from tasks.tracking.stage_run import StageTracker, status_after
 
 NOTE_LIMIT = 7_900  # characters; MLflow cuts a tag at 8,000
 
@@ -36,12 +31,12 @@ class Tracker:
         tags: Mapping[str, str],
         params: Mapping[str, Any],
     ) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        # The outbox tries again: a client that does so too would only make each attempt longer.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         self._runtime, self._name, self._tags, self._params = runtime, name, tags, params
-        self._client: Any = None
-        self.experiment_id = ""
-        self.run_id = ""
+        self._outbox: Outbox | None = None
+        self._run = ""
 
     def __enter__(self) -> Tracker:
         self._start()
@@ -53,35 +48,30 @@ class Tracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end("FINISHED" if error is None else "FAILED")
+        self._end(status_after(error))
 
     @never_fatal
     def _start(self) -> None:
-        from mlflow import MlflowClient
-
-        runtime = self._runtime
-        runtime.home_folder.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(runtime.tracking_uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            location = None
-            if runtime.tracking_uri.startswith("sqlite:"):
-                location = (runtime.home_folder / "mlartifacts").as_uri()
-            self.experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
-        else:
-            self.experiment_id = experiment.experiment_id
-        run = client.create_run(
-            self.experiment_id,
-            run_name=f"{self._name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-            tags=dict(self._tags),
-        )
-        self._client, self.run_id = client, run.info.run_id
-        log_params(client, self.run_id, self._params)
+        self._outbox = open_outbox(self._runtime)
+        name = f"{self._name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        self._run = self._outbox.journal.start_run(name, self._tags)
+        log_params(self._outbox.journal, self._run, self._params)
 
     @never_fatal
     def _end(self, status: str) -> None:
-        if self._client is not None:
-            self._client.set_terminated(self.run_id, status)
+        if self._outbox is not None:
+            self._outbox.journal.end_open_runs(status)
+            self._outbox.close(INTERRUPT_SECONDS if status == "KILLED" else None)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id on the tracking server; empty as long as that is away."""
+        return "" if self._outbox is None else self._outbox.server_id(self._run)
+
+    @property
+    def experiment_id(self) -> str:
+        """Empty as long as the tracking server is away."""
+        return "" if self._outbox is None else self._outbox.experiment_id(self._run)
 
     @property
     def url(self) -> str:
@@ -89,11 +79,12 @@ class Tracker:
         uri = self._runtime.tracking_uri
         server = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
         path = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        return f"{server}/{path}" if self.run_id else ""
+        return f"{without_userinfo(server)}/{path}" if self.run_id else ""
 
     def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
         """The child run of one stage, to be entered."""
-        return StageTracker(self, self._client, label, spec, cached)
+        journal = None if self._outbox is None else self._outbox.journal
+        return StageTracker(self._run, journal, label, spec, cached)
 
     @classmethod
     def of(cls, settings: Settings) -> Tracker:
@@ -112,44 +103,70 @@ class Tracker:
         trained: ArtifactRef | None,
     ) -> None:
         """A study's cell as a child run: settings, scores, and the training's curves."""
-        if self._client is None:
+        if self._outbox is None:
             return
-        parent = {"mlflow.parentRunId": self.run_id, "raft.stage": "cell"}
-        run = self._client.create_run(self.experiment_id, run_name=name, tags=parent | dict(tags))
-        run_id = run.info.run_id
-        log_params(self._client, run_id, params)
+        journal = self._outbox.journal
+        run = journal.start_run(name, {"raft.stage": "cell", **tags}, parent=self._run)
+        log_params(journal, run, params)
         scores = json.loads((evaluated.folder / "scores.json").read_text())
-        log_metrics(self._client, run_id, {n: s["accuracy"] for n, s in scores.items()})
+        log_metrics(journal, run, {n: s["accuracy"] for n, s in scores.items()})
         if trained is not None:
-            log_curves(self._client, run_id, read_jsonl(trained.folder / "curves.jsonl"))
-        self._client.set_terminated(run_id, "FINISHED")
+            log_curves(journal, run, read_jsonl(trained.folder / "curves.jsonl"))
+        journal.end_run(run, "FINISHED")
 
     @never_fatal
     def log_study(self, study: ArtifactRef) -> None:
         """The study's document, numbers and figures on the parent run."""
-        if self._client is None:
+        if self._outbox is None:
             return
+        journal = self._outbox.journal
         for name in ("study.md", "study.json", "cells.jsonl"):
-            self._client.log_artifact(self.run_id, str(study.folder / name))
-        self._client.log_artifacts(self.run_id, str(study.folder / "figures"), "study")
+            journal.add("log_file", self._run, path=str(study.folder / name))
+        journal.add("log_folder", self._run, path=str(study.folder / "figures"), name="study")
         page = (study.folder / "study.md").read_text()
         if len(page) > NOTE_LIMIT:
             page = page[:NOTE_LIMIT].rpartition("\n")[0] + "\n\nThe rest is in study.md."
-        self._client.set_tag(self.run_id, "mlflow.note.content", page)
+        journal.add("set_tag", self._run, name="mlflow.note.content", value=page)
+
+    @never_fatal
+    def log_decision(self, decision: ArtifactRef, tags: Mapping[str, str]) -> None:
+        """Why a retrained model was promoted or not, on the parent run."""
+        if self._outbox is None:
+            return
+        journal = self._outbox.journal
+        for name in ("decision.md", "decision.json"):
+            journal.add("log_file", self._run, path=str(decision.folder / name))
+        page = (decision.folder / "decision.md").read_text()
+        for name, value in {"mlflow.note.content": page, **tags}.items():
+            journal.add("set_tag", self._run, name=name, value=value)
 
     @never_fatal
     def log_report(self, report: ArtifactRef) -> None:
         """The comparison on the parent run: table, plots, and a metric per method and score."""
-        if self._client is None:
+        if self._outbox is None:
             return
+        journal = self._outbox.journal
         for path in sorted(report.folder.iterdir()):
             if path.suffix in {".png", ".md", ".json"} and path.name != "record.json":
-                self._client.log_artifact(self.run_id, str(path))
+                journal.add("log_file", self._run, path=str(path))
         page = (report.folder / "report.md").read_text()
-        self._client.set_tag(self.run_id, "mlflow.note.content", page)
+        journal.add("set_tag", self._run, name="mlflow.note.content", value=page)
         content = json.loads((report.folder / "report.json").read_text())
         for row in content["methods"]:
             values = {f"{row['method']}.{k}": s["accuracy"] for k, s in row["scores"].items()}
             if row["retention"]:
                 values[f"{row['method']}.retention"] = row["retention"]["value"]
-            log_metrics(self._client, self.run_id, values)
+            log_metrics(journal, self._run, values)
+
+
+class JoinedTracker(Tracker):
+    """A part of a flow run that another process has begun, and ends."""
+
+    def __init__(self, runtime: RuntimeConfig, run_id: str) -> None:
+        super().__init__(runtime, "", {}, {})
+        self._run_id = run_id
+
+    @never_fatal
+    def _start(self) -> None:
+        self._outbox = open_outbox(self._runtime)
+        self._run = self._outbox.journal.join_run(self._run_id)

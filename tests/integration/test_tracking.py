@@ -96,6 +96,18 @@ def test_training_run_has_its_parameters_and_a_checkpoint_that_loads(
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 900_000
 
 
+def test_runs_that_generate_have_the_counts_of_their_requests(runs: dict[str, Any]) -> None:
+    for name in ("rewrite", "fuse", "respond base", "respond raft"):
+        metrics = runs[name].data.metrics
+        assert metrics["generation.requests"] > 0
+        assert (
+            metrics["generation.cached"] + metrics["generation.generated"]
+            == metrics["generation.requests"]
+        )
+    rewrite = runs["rewrite"].data.metrics
+    assert rewrite["generation.generated"] == rewrite["rows.in"]
+
+
 def test_filter_run_has_every_rewrite_with_its_cosine(
     client: MlflowClient, runs: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -8,23 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef, StageSpec, Store, read_record
-
-
-def spec(**changes: Any) -> StageSpec:
-    fields: dict[str, Any] = {"stage": "prepare", "version": 1, "config": {}, "identity": {"a": 1}}
-    return StageSpec(**(fields | changes))
-
-
-def committed(store: Store, wanted: StageSpec, text: str = "row") -> ArtifactRef:
-    work = store.work_folder(wanted)
-    (work / "out" / "sub").mkdir()
-    (work / "out" / "sub" / "rows.jsonl").write_text(text)
-    return store.commit(wanted, work, 1.5)
+from raft_core.artifacts import ArtifactRef, Store, read_record
+from raft_core.errors import StageError
+from tests.artifacts import committed, rows, spec
 
 
 @pytest.fixture
@@ -122,3 +111,29 @@ def test_lock_of_a_killed_holder_is_free(store: Store) -> None:
     started = time.monotonic()
     with store.lock(spec()):
         assert time.monotonic() - started < 5
+
+
+def test_fetch_by_stage_and_key_is_the_artifact(store: Store) -> None:
+    made = committed(store, spec())
+    assert store.fetch("prepare", spec().key) == made
+
+
+def test_fetch_of_what_is_nowhere_says_where_it_looked(store: Store) -> None:
+    with pytest.raises(StageError, match=rf"prepare/{spec().key} is missing .*'{store.root}'"):
+        store.fetch("prepare", spec().key)
+
+
+@pytest.mark.parametrize(("stage", "key"), [("..", "k"), ("prepare", "../k"), ("", "k")])
+def test_fetch_of_a_path_in_place_of_a_name_is_refused(store: Store, stage: str, key: str) -> None:
+    with pytest.raises(StageError, match="no artifact is named"):
+        store.fetch(stage, key)
+    assert not list(store.root.iterdir())
+
+
+def test_localised_inputs_of_another_place_are_found_here_under_one_key(store: Store) -> None:
+    made = committed(store, spec())
+    elsewhere = made.model_copy(update={"path": "/elsewhere"})
+    wanted = spec(stage="filter", inputs={"prepare": elsewhere})
+    here = store.localised(wanted)
+    assert rows(here.inputs["prepare"]) == "row"
+    assert here.key == wanted.key

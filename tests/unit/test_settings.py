@@ -123,7 +123,8 @@ def test_unknown_names_error_lists_the_known() -> None:
 def test_import_settings_loads_neither_torch_nor_vllm_nor_transformers() -> None:
     code = (
         "import sys, raft_core.settings; "
-        "print([m for m in ('torch', 'vllm', 'transformers', 'prefect') if m in sys.modules])"
+        "heavy = ('torch', 'vllm', 'transformers', 'prefect', 'fsspec', 's3fs'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     root = str(CONF.parent)
     done = subprocess.run(
@@ -159,6 +160,7 @@ def keys(settings: Settings) -> dict[str, str]:
         "runtime.parallel_stages=1",
         "runtime.device=auto",
         "runtime.home=/elsewhere",
+        "runtime.store=s3://bucket/prefix",
         "runtime.embed_batch_size=3",
         "runtime.vllm.max_num_seqs=2",
         "runtime.vllm.cpu_kv_cache_gib=2",

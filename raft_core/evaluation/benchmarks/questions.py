@@ -12,7 +12,7 @@ from raft_core.engines.base import answer_text
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.judging import JudgedAnswer, Panel, judge_answers
 from raft_core.records import Example, Split, Vote, read_records
-from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
 
 VERSION: Final = 1
 
@@ -56,11 +56,11 @@ class QuestionsBenchmark(FrozenConfig):
 
 
 def panel_votes(
-    items: Sequence[Item], responses: Sequence[Response], panel: Panel, runtime: RuntimeConfig
+    items: Sequence[Item], responses: Sequence[Response], panel: Panel, stage: StageRun
 ) -> list[list[Vote]]:
     """The panel's votes on each response, thinking blocks left out."""
     answers = [
         JudgedAnswer(i.id, i.question, i.reference, answer_text(r.response), i.expected)
         for i, r in zip(items, responses, strict=True)
     ]
-    return judge_answers(answers, panel, runtime)
+    return judge_answers(answers, panel, stage)

@@ -23,8 +23,10 @@ def test_complete_fitting_long_prompt_kept_in_place_with_its_reason() -> None:
         asked.extend(rows)
         return [Completion(f"answer {i}", (1,), "stop") for i in rows]
 
-    done = complete_fitting([[1], [1] * 8, [1] * 7], 8, complete)
+    told: list[int] = []
+    done = complete_fitting([[1], [1] * 8, [1] * 7], 8, complete, lambda i, _: told.append(i))
     assert asked == [0, 2]
+    assert told == [1]
     assert [c.text for c in done] == ["answer 0", "", "answer 2"]
     assert (done[1].finish_reason, done[1].error) == (
         "too_long",

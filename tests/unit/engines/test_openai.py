@@ -6,14 +6,18 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raft_core.engines.base import GenerationRequest, OpenAIConfig, Sampling
+from raft_core.engines import open_generator
+from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
 from raft_core.engines.openai import OpenAIGenerator
 from raft_core.errors import EngineError, InputError
+from raft_core.progress import Progress
 from raft_core.runtime import EndpointRuntime, RuntimeConfig
+from raft_core.stage import StageRun
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -74,6 +78,13 @@ def ask(runtime: RuntimeConfig, *prompts: str, **options: Any) -> list[Any]:
     return generator.generate(requests, Sampling(max_tokens=9), **options)
 
 
+def ask_cached(runtime: RuntimeConfig, folder: Path, *prompts: str) -> list[Completion]:
+    """As a stage asks: behind the cache of the test's home."""
+    stage = StageRun(None, {}, folder, folder, runtime, Progress(folder / "events.jsonl"))
+    requests = [GenerationRequest(prompt) for prompt in prompts]
+    return open_generator(CONFIG, stage).generate(requests, Sampling(max_tokens=9))
+
+
 def test_endpoint_answers_come_in_the_order_of_requests_with_token_ids(
     runtime: RuntimeConfig,
 ) -> None:
@@ -102,9 +113,44 @@ def test_endpoint_lasting_fault_costs_its_request_alone(runtime: RuntimeConfig) 
     assert (mute.finish_reason, mute.error) == ("error", "the endpoint returned no choice")
 
 
-def test_endpoint_that_fails_too_often_is_an_error_not_a_result(runtime: RuntimeConfig) -> None:
+def test_endpoint_tells_of_every_completion_with_its_position(runtime: RuntimeConfig) -> None:
+    told: dict[int, str] = {}
+
+    def note(position: int, completion: Completion) -> None:
+        told[position] = completion.text
+
+    ask(runtime, *[f"q{i}" for i in range(20)], on_completion=note)
+    assert told == {i: f"re: q{i}" for i in range(20)}
+
+
+def test_endpoint_that_fails_too_often_is_an_error_not_a_result(
+    runtime: RuntimeConfig, tmp_path: Path
+) -> None:
     with pytest.raises(EngineError, match=r"'here', model 'some-model': 1 of 2 .*500"):
-        ask(runtime, "q", "fail")
+        ask_cached(runtime, tmp_path, "q", "fail")
+
+
+def test_endpoint_failures_are_a_share_of_all_requests_found_ones_too(
+    runtime: RuntimeConfig, tmp_path: Path
+) -> None:
+    questions = [f"q{i}" for i in range(20)]
+    ask_cached(runtime, tmp_path, *questions)
+    # 1 of 21 is below 5 %, though it is the only one that the endpoint is asked
+    *found, bad = ask_cached(runtime, tmp_path, *questions, "fail")
+    assert {c.finish_reason for c in found} == {"stop"}
+    assert bad.finish_reason == "error"
+    assert sum(body["messages"][0]["content"] in questions for body in Endpoint.seen) == 20
+
+
+def test_endpoint_that_is_away_is_an_error_however_many_answers_were_found(
+    runtime: RuntimeConfig, tmp_path: Path
+) -> None:
+    questions = [f"q{i}" for i in range(40)]
+    ask_cached(runtime, tmp_path, *questions)
+    gone = EndpointRuntime(base_url="http://127.0.0.1:9/v1", max_retries=0)
+    away = runtime.model_copy(update={"endpoints": {"here": gone}})
+    with pytest.raises(EngineError, match=r"1 of 1 requests failed.*Connection"):
+        ask_cached(away, tmp_path, *questions, "new")
 
 
 def test_endpoint_that_is_away_is_an_error_not_a_result() -> None:

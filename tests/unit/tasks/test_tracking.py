@@ -1,33 +1,118 @@
-"""Tracking without a server, and what becomes of nested settings."""
+"""Tracking without a server, what it never logs, and what becomes of nested settings."""
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef
+from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_settings
-from raft_core.stages import STAGES
+from tasks.silent import SilentTracker
 from tasks.tracking import Tracker, flatten, numbers
+
+SPEC = StageSpec(stage="distill", version=1, config={"top_k": 4}, identity={})
+AWAY = "http://ann:secret@127.0.0.1:9"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAFT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def lines(home: Path) -> list[dict[str, object]]:
+    """What waits in the only journal."""
+    (journal,) = (home / "outbox").glob("*.jsonl")
+    return [json.loads(line) for line in journal.read_text().splitlines()]
 
 
 def test_tracking_server_that_is_away_warns_and_stops_nothing(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    settings = load_settings("mini", "law", ["runtime.mlflow_uri=http://127.0.0.1:9"])
-    spec = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)
-    nothing = ArtifactRef(stage="prepare", key="k", path="/none")
-    with caplog.at_level(logging.WARNING), Tracker.of(settings) as tracker:
-        with tracker.stage("prepare", spec, cached=False) as stage:
+    nothing = ArtifactRef(stage="distill", key="k", path="/none")
+    caplog.set_level(logging.WARNING)
+    with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+        with tracker.stage("distill raft", SPEC, cached=False) as stage:
             stage.live_metrics(1, {"loss": 1.0})
             stage.log_artifact(nothing)
+        assert tracker.run_id == tracker.experiment_id == tracker.url == ""
         tracker.log_report(nothing)
-    assert [r.message.split(" failed")[0] for r in caplog.records if "MLflow" in r.message] == [
-        "MLflow: _start"
-    ]
-    assert tracker.url == ""
+    told = [r.message for r in caplog.records if r.name == "raft.tracking"]
+    for beginning in (" is away", ": log_artifact failed", ": log_report failed", ": the next run"):
+        assert sum(m.startswith(f"MLflow{beginning}") for m in told) == 1, told
+    calls = [line["call"] for line in lines(home) if "call" in line]
+    assert calls == [
+        "start_run", "log_params", "start_run", "log_params", "log_metrics", "set_tag",
+        "end_run", "end_run",
+    ]  # fmt: skip
+
+
+def test_tracking_never_shows_a_password(
+    home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
+    # So long that the cut to MLflow's limit would take the `@`, by which a password is known.
+    endless = f"http://ann:{'secret' * 100}@host"
+    settings = load_settings("mini", "law", [f"runtime.mlflow_uri={AWAY}"])
+    spec = SPEC.model_copy(update={"config": {"url": endless}})
+    caplog.set_level(logging.DEBUG)
+    with Tracker.of(settings) as tracker, tracker.stage("x", spec, cached=True):
+        pass
+    params = [line["params"] for line in lines(home) if line.get("call") == "log_params"]
+    assert params[0]["runtime.mlflow_uri"] == "http://***@127.0.0.1:9"
+    assert params[1] == {"url": "http://***@host"}
+    told = (caplog.text, *(path.read_text() for path in (home / "outbox").glob("*.jsonl")))
+    assert not any(secret in text for text in told for secret in ("secret", "hidden", "bob"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "FINISHED"),
+        (ValueError(), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
+)
+def test_run_ends_with_the_status_of_its_error(
+    home: Path, error: BaseException | None, status: str
+) -> None:
+    def run() -> None:
+        with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+            tracker.stage("distill raft", SPEC, cached=False).__enter__()
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(type(error)):
+            run()
+    ended = [line["status"] for line in lines(home) if line.get("call") == "end_run"]
+    assert ended == [status, status]
+
+
+def test_home_that_cannot_be_written_is_one_warning(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (home / "outbox").write_text("a file where a folder should be")
+    with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+        with tracker.stage("distill raft", SPEC, cached=False) as stage:
+            stage.live_metrics(1, {"loss": 1.0})
+        assert tracker.url == ""
+    assert [r.message.split(" failed")[0] for r in caplog.records] == ["MLflow: _start"]
+
+
+def test_silent_tracker_logs_nothing(home: Path) -> None:
+    tracker = SilentTracker()
+    with tracker.stage("distill raft", SPEC, cached=False) as stage:
+        stage.live_metrics(1, {"loss": 1.0})
+    assert tracker.run_id == ""
+    assert not (home / "outbox").exists()
 
 
 def test_flatten_nested_settings_dotted_names() -> None:

@@ -1,0 +1,63 @@
+"""A domain's models in the registry: list them, go back to the one before, or promote by hand.
+
+`python -m flows.models rollback --domain law`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from flows.local import exit_on_error
+from raft_core.errors import InputError
+from raft_core.settings import load_runtime
+from tasks.tracking import Registry
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.models", description=__doc__)
+    parser.add_argument("action", choices=["list", "promote", "rollback"])
+    parser.add_argument("--domain", required=True, help="the domain's name")
+    parser.add_argument("--version", help="the version to promote")
+    parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
+    options = parser.parse_args()
+    exit_on_error(lambda: act(options))
+    return 0
+
+
+def act(options: argparse.Namespace) -> None:
+    """Do it, and print what the registry then says.
+
+    Raises:
+        InputError: there is no such version, or none to go back to.
+        StageError: the registry cannot be asked.
+    """
+    registry = Registry(load_runtime(options.profile).tracking_uri, options.domain)
+    if options.action == "rollback":
+        left, champion = registry.roll_back()
+        print(f"{registry.name}: version {champion.number} in place of version {left.number}\n")
+    elif options.action == "promote":
+        known = {version.number: version for version in registry.versions()}
+        if options.version not in known:
+            raise InputError(
+                f"{registry.name} has no version '{options.version}'; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+        registry.decide(known[options.version], promote=True)
+        print(f"{registry.name}: version {options.version} is promoted\n")
+    print("\n".join(listed(registry)))
+
+
+def listed(registry: Registry) -> list[str]:
+    """A line per version, the newest first."""
+    champion = registry.champion()
+    lines = []
+    for version in registry.versions():
+        used = "champion" if champion and champion.number == version.number else ""
+        decision = version.decision or "undecided"
+        lines.append(f"version {version.number:<4} {decision:<10} {used}".rstrip())
+    return lines or [f"{registry.name} has no version yet"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Scheduled retraining: train on today's rows, compare with the model in use, promote or not.
+
+`python -m flows.retrain --domain law` does it on this machine.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from flows.local import retrain_parameters
+
+    PARAMETERS = retrain_parameters(__doc__)
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.local import Limit, Override, exit_on_error, one_method, settings_of
+from raft_core.artifacts import ArtifactRef
+from raft_core.lineage import lineage
+from raft_core.settings import checked
+from tasks import pipeline, promotion
+from tasks.stage import RunContext, open_context
+from tasks.tracking import Registry, Tracker, Version
+
+MAX_WAITING_TASKS = 64
+
+
+def run_name() -> str:
+    """The flow run's name, by its domain."""
+    return f"retrain {settings_of(flow_run.parameters).domain.name}"
+
+
+@flow(
+    name="retrain",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_WAITING_TASKS),
+    persist_result=False,
+)
+def retrain(
+    profile: str = "mini",
+    domain: str | None = None,
+    data: str | None = None,
+    limit: Limit | None = None,
+    method: str = "raft",
+    force: bool = False,
+    overrides: list[Override] = [],  # noqa: B006 (Prefect reads the default and never changes it)
+) -> State[Any]:
+    """End early where nothing changed; else train a challenger, and promote it or say why not.
+
+    Args:
+        profile: Machine and models: the name of a file in conf/, or a path.
+        domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
+        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        limit: Use this many rows, chosen by the hash of their ids.
+        method: The one of the profile's methods that is trained.
+        force: Train even where neither data nor models nor settings have changed.
+        overrides: Settings on top of the files, each as section.field=value.
+    """
+    parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
+    settings = checked(one_method(settings_of(parameters | {"overrides": overrides}), method))
+    registry = Registry(settings.runtime.tracking_uri, settings.domain.name)
+    made_of = lineage(settings)
+    latest = next(iter(registry.versions()), None)
+    if latest is not None and latest.decision and latest.lineage == made_of and not force:
+        return promotion.unchanged(settings, latest)
+    with open_context(settings, Tracker.of(settings)) as context:
+        champion = champion_of(context, registry)
+        artifacts = run_stages(context, method, champion)
+        version = registry.register(
+            artifacts["trained"],
+            context.tracker.experiment_id,
+            context.tracker.run_id,
+            {role: artifacts[role] for role in ("prepared", "trained")},
+            made_of,
+        )
+        decision = json.loads((artifacts["decision"].folder / "decision.json").read_text())
+        version = registry.decide(version, promote=decision["promote"])
+        replaced = champion.version if champion else None
+        return promotion.decided(context, version, replaced, artifacts["decision"])
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version in use, with the rows that it was accepted on."""
+
+    version: Version
+    prepared: ArtifactRef
+    trained: ArtifactRef
+
+
+def champion_of(context: RunContext, registry: Registry) -> Champion | None:
+    """The champion with its artifacts.
+
+    Raises:
+        StageError: the store has lost them.
+    """
+    version = registry.champion()
+    if version is None:
+        return None
+    prepared, trained = (
+        context.store.fetch(*version.artifact(role)) for role in ("prepared", "trained")
+    )
+    return Champion(version, prepared, trained)
+
+
+def run_stages(
+    context: RunContext, method: str, champion: Champion | None
+) -> dict[str, ArtifactRef]:
+    """Refine, train and compare; what the store holds of earlier runs is not done again."""
+    refined = pipeline.refine(context)
+    today = refined.prepared
+    base = pipeline.evaluate_model(context, pipeline.BASE, today)
+    readable = pipeline.gate.submit(context, base)
+    trained = pipeline.train(context, "challenger", method, refined, wait_for=[readable])
+    compared = {
+        "base.today": base,
+        "challenger.today": pipeline.evaluate_model(context, "challenger", today, trained),
+    }
+    if champion is not None:
+        known, accepted = champion.trained, champion.prepared
+        compared |= {
+            "champion.today": pipeline.evaluate_model(context, "champion", today, known),
+            "champion.accepted": pipeline.evaluate_model(
+                context, "champion, accepted rows", accepted, known
+            ),
+            "challenger.accepted": pipeline.evaluate_model(
+                context, "challenger, accepted rows", accepted, trained
+            ),
+        }
+    decision = pipeline.promote.submit(context, {"prepare": today, **compared})
+    made = compared | {"prepared": today, "trained": trained, "decision": decision}
+    return pipeline.finished(context, made)
+
+
+if __name__ == "__main__":
+    promotion.show(exit_on_error(lambda: retrain(**PARAMETERS)))

@@ -1,0 +1,38 @@
+"""What a trained model was made from, as digests: data, base, settings and code.
+
+Two runs with equal lineage would make the same model, so the second one need not be made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from raft_core.config import fingerprint
+from raft_core.settings import Settings
+from raft_core.stages import STAGES
+
+NOT_SETTINGS = {"profile", "runtime", "domain", "engine"}
+DIGITS = 16
+
+
+def lineage(settings: Settings) -> dict[str, str]:
+    """Digests by name: `dataset`, `base_model`, `config`, `code`.
+
+    `code` stands for the versions of all stages, which change when their results do.
+    """
+    fields = set(type(settings).model_fields) - NOT_SETTINGS
+    config = {name: fingerprint(getattr(settings, name), name) for name in fields}
+    engine = settings.engine.model_dump(exclude={"model"})
+    return {
+        "dataset": _digest(fingerprint(settings.domain, "domain")),
+        "base_model": _digest(fingerprint(settings.base, "engine.model")),
+        "config": _digest(config | {"engine": engine}),
+        "code": _digest({name: stage.version for name, stage in STAGES.items()}),
+    }
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]

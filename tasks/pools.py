@@ -1,0 +1,81 @@
+"""A stage in another work pool: as a run of that pool's deployment, `stage/POOL`.
+
+Only keys travel; what the stage reads and makes lies in the store that both machines use.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from raft_core.artifacts import StageSpec
+from raft_core.errors import StageError
+from raft_core.runtime import RuntimeConfig
+
+POLL_SECONDS = 2.0
+FLOW = "stage"
+
+
+def pool_for(stage: str, runtime: RuntimeConfig) -> str | None:
+    """The work pool that runs this stage: the runtime's, where a worker of it is online."""
+    pool = runtime.pools.get(stage)
+    return pool if pool is not None and has_worker(pool) else None
+
+
+def has_worker(pool: str) -> bool:
+    with _client() as client:
+        try:
+            workers = client.read_workers_for_work_pool(pool)
+            client.read_deployment_by_name(f"{FLOW}/{pool}")
+        except ObjectNotFound:
+            return False
+    return any(worker.status == WorkerStatus.ONLINE for worker in workers)
+
+
+def run_in_pool(pool: str, spec: StageSpec, label: str, mlflow_run: str) -> None:
+    """Run the stage in the pool and wait for its end; a run that ends early takes it along.
+
+    Raises:
+        StageError: it did not complete.
+    """
+    run = run_deployment(
+        f"{FLOW}/{pool}",
+        parameters={"spec": spec.model_dump(mode="json"), "label": label, "mlflow_run": mlflow_run},
+        flow_run_name=label,
+        timeout=0,
+    )
+    try:
+        ended = wait_for(run.id)
+    except BaseException:
+        _cancel(run.id)
+        raise
+    state = ended.state
+    if state is None or not state.is_completed():
+        told = "" if state is None else f" is {state.name}: {state.message}"
+        raise StageError(f"stage '{label}' in pool {pool}{told} (flow run {ended.name})")
+
+
+def wait_for(run_id: UUID) -> FlowRun:
+    with _client() as client:
+        while True:
+            run = client.read_flow_run(run_id)
+            if run.state is not None and run.state.is_final():
+                return run
+            time.sleep(POLL_SECONDS)
+
+
+def _cancel(run_id: UUID) -> None:
+    with _client() as client:
+        client.set_flow_run_state(run_id, Cancelling(message="the flow that asked for it ended"))
+
+
+def _client() -> SyncPrefectClient:
+    client: Any = get_client(sync_client=True)
+    return client

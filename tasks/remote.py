@@ -1,0 +1,27 @@
+"""A stage for a flow that runs elsewhere: in another pool's worker, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raft_core.artifacts import StageSpec
+from raft_core.runtime import RuntimeConfig
+from tasks.stage import artifact_for, open_stages
+from tasks.tracking import JoinedTracker, Tracker
+
+# One stage alone: nothing to fork it from, and nowhere to send it on to.
+ALONE: dict[str, Any] = {"pools": {}, "preload": (), "task_runner": "threads"}
+
+
+def make(spec: dict[str, Any], label: str, mlflow_run: str) -> dict[str, str]:
+    """Make the artifact of a specification, or find it; returns its stage and key.
+
+    What it reads and makes lies in the store that both machines use. It is logged below the flow's
+    MLflow run; where that is not known, because the server was away, in a run of its own.
+    """
+    wanted = StageSpec.model_validate(spec)
+    runtime = RuntimeConfig.model_validate(wanted.runtime | ALONE)
+    tracker = JoinedTracker(runtime, mlflow_run) if mlflow_run else Tracker(runtime, label, {}, {})
+    with open_stages(runtime, tracker) as context:
+        made, _ = artifact_for(context, context.store.localised(wanted), label)
+    return {"stage": made.stage, "key": made.key}

@@ -1,0 +1,115 @@
+"""`make up`, `make down`, `make status`: servers and workers of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from raft_core.errors import RaftError
+from raft_core.runtime import RuntimeConfig
+from tasks.stack.config import ROOT, StackConfig
+from tasks.stack.databases import open_databases
+from tasks.stack.lifecycle import Processes, require_free
+from tasks.stack.orchestration import online_workers, set_up
+from tasks.stack.services import Service, servers, workers
+
+CLIENT_FILE = ROOT / "prefect.toml"
+PORTS = {"prefect-server": "PREFECT_PORT", "mlflow-server": "MLFLOW_PORT"}
+CORES_A_FLOW = 2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.stack", description=__doc__)
+    parser.add_argument("action", choices=sorted(ACTIONS))
+    parser.add_argument("--prefect-port", type=int, default=4200)
+    parser.add_argument("--mlflow-port", type=int, default=5000)
+    cores = os.cpu_count() or 1
+    parser.add_argument("--flows", type=int, default=max(1, cores // CORES_A_FLOW))
+    parser.add_argument("--gpus", type=int, default=max(1, count_gpus()))
+    parser.add_argument("--client-file", type=Path, default=CLIENT_FILE)
+    options = parser.parse_args()
+    config = StackConfig(
+        client_file=options.client_file,
+        home=RuntimeConfig().home_folder,
+        prefect_port=options.prefect_port,
+        mlflow_port=options.mlflow_port,
+        database_url=os.environ.get("DATABASE_URL") or None,
+        flows=options.flows,
+        gpus=options.gpus,
+    )
+    try:
+        return ACTIONS[options.action](config)
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def up(config: StackConfig) -> int:
+    """Start what is not running, set the Prefect server up, and wait until all of it works."""
+    processes, environment = Processes(config), config.environment()
+    databases = open_databases(config)
+    for server in servers(config, databases):
+        if processes.find(server.name) is None:
+            require_free(server, PORTS[server.name])
+            processes.start(server, environment)
+    for server in servers(config, databases):
+        processes.wait_until(server, server.answers)
+        print(f"  {server.name:<16} {server.page}")
+    set_up(config, environment)
+    for worker in workers():
+        if processes.find(worker.name) is None:
+            processes.start(worker, environment)
+    for worker in workers():
+        processes.wait_until(worker, lambda pool=worker.pool: online_workers(config)[pool] > 0)
+        print(f"  {worker.name:<16} pool {worker.pool}")
+    config.client_file.write_text(
+        "# Written by `make up`, removed by `make down`: what is called here asks it.\n"
+        f'[api]\nurl = "{config.api_url}"\n'
+    )
+    print(f"\nstate and logs  {config.folder}")
+    print("run             .venv/bin/prefect deployment run raft/full --watch")
+    return 0
+
+
+def down(config: StackConfig) -> int:
+    """End everything that `up` started, workers first."""
+    processes = Processes(config)
+    for name in reversed(processes.names()):
+        outcome = "ended" if processes.end(name) else "was not running"
+        print(f"  {name:<16} {outcome}")
+    config.client_file.unlink(missing_ok=True)
+    return 0
+
+
+def status(config: StackConfig) -> int:
+    """What runs and whether it works; 1 where something does not."""
+    processes, well = Processes(config), True
+    found = servers(config, open_databases(config))
+    answering = {server.name: server.answers() for server in found}
+    online = online_workers(config) if answering["prefect-server"] else {}
+    for service in (*found, *workers()):
+        works = answering.get(service.name, online.get(service.pool, 0) > 0)
+        process = processes.find(service.name)
+        print(f"  {service.name:<16} {_state(service, process is not None, works)}")
+        well = well and works
+    return 0 if well else 1
+
+
+def _state(service: Service, running: bool, works: bool) -> str:
+    where = service.page or f"pool {service.pool}"
+    if works:
+        return f"works   {where}"
+    return f"silent  {where}" if running else "down"
+
+
+def count_gpus() -> int:
+    """GPUs as the driver lists them, without loading torch."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+ACTIONS = {"up": up, "down": down, "status": status}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Where the servers listen, where their state lies, and what the workers may run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+import raft_core
+from raft_core.config import FrozenConfig
+
+ROOT = Path(raft_core.__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
+CPU_POOL, GPU_POOL = "raft-cpu", "raft-gpu"
+# A server or network that is away for some minutes delays a run and does not end it.
+CLIENT_RETRIES = 8
+
+
+class StackConfig(FrozenConfig):
+    """One machine's servers and workers; all listen on loopback alone."""
+
+    home: Path = Field(description="what RAFT_HOME names: store, MLflow's runs, the servers' state")
+    client_file: Path = Field(
+        ROOT / "prefect.toml", description="tells commands that are called beside it of the server"
+    )
+    prefect_port: int = Field(4200, gt=0, lt=65536)
+    mlflow_port: int = Field(5000, gt=0, lt=65536)
+    database_url: SecretStr | None = Field(
+        None, description="a PostgreSQL server; SQLite files below home where absent"
+    )
+    flows: int = Field(gt=0, description="flow runs at once in the pool raft-cpu")
+    gpus: int = Field(gt=0, description="stages at once in the pool raft-gpu")
+
+    @property
+    def folder(self) -> Path:
+        """Logs and state of the servers."""
+        return self.home / "server"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.prefect_port}/api"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.mlflow_port}"
+
+    def environment(self) -> dict[str, str]:
+        """What servers and workers, and so the flow runs, find in their environment."""
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return os.environ | {
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_CLIENT_MAX_RETRIES": str(CLIENT_RETRIES),
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "DO_NOT_TRACK": "1",
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "RAFT_HOME": str(self.home),
+            "RAFT_ROOT": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(paths),
+        }

@@ -1,0 +1,138 @@
+"""Starting, finding and ending the processes of the setup."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from raft_core.errors import InputError, StageError
+from tasks.stack.config import ROOT, StackConfig
+from tasks.stack.services import Service
+
+START_SECONDS = 180.0
+END_SECONDS, CHILD_SECONDS = 25.0, 5.0
+POLL_SECONDS = 0.5
+LOG_TAIL = 12
+
+
+class Processes:
+    """The processes that were started, by service, remembered between calls in one file.
+
+    A process is known by its number and the time it started at, because numbers are used again.
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        self._config = config
+        self._file = config.folder / "processes.json"
+
+    def log(self, service: str) -> Path:
+        return self._config.folder / f"{service}.log"
+
+    def find(self, service: str) -> psutil.Process | None:
+        """The running process of a service."""
+        known = self._known().get(service)
+        if known is None:
+            return None
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(known["pid"]))
+            same = abs(process.create_time() - known["started"]) < 1
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    def names(self) -> list[str]:
+        """All services that were started and not ended, in the order in which they were."""
+        return list(self._known())
+
+    def start(self, service: Service, environment: Mapping[str, str]) -> None:
+        """Start it apart from this terminal; what it prints goes to its log."""
+        self._config.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.log(service.name), "ab") as log:
+            process = subprocess.Popen(
+                service.command,
+                cwd=ROOT,
+                env={**environment, **service.secrets},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = psutil.Process(process.pid).create_time()
+        self._remember(self._known() | {service.name: {"pid": process.pid, "started": started}})
+
+    def end(self, service: str) -> bool:
+        """End it and all that it started; False where it was not running."""
+        process = self.find(service)
+        if process is not None:
+            children = process.children(recursive=True)
+            for each, patience in (([process], END_SECONDS), (children, CHILD_SECONDS)):
+                end_processes(each, patience)
+        self._remember({name: p for name, p in self._known().items() if name != service})
+        return process is not None
+
+    def wait_until(self, service: Service, works: Callable[[], bool]) -> None:
+        """Return once it works.
+
+        Raises:
+            StageError: it ended, or does not work after three minutes.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not works():
+            if self.find(service.name) is None:
+                raise StageError(f"{service.name} ended at once:\n{self._tail(service.name)}")
+            if time.monotonic() > deadline:
+                log = self.log(service.name)
+                raise StageError(f"{service.name} does not answer; its log is {log}")
+            time.sleep(POLL_SECONDS)
+
+    def _tail(self, service: str) -> str:
+        lines = self.log(service).read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL:])
+
+    def _known(self) -> dict[str, dict[str, float]]:
+        try:
+            known: dict[str, dict[str, float]] = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return known
+
+    def _remember(self, known: Mapping[str, Mapping[str, float]]) -> None:
+        partial = self._file.with_suffix(".partial")
+        partial.write_text(json.dumps(known))
+        partial.rename(self._file)
+
+
+def end_processes(processes: Sequence[psutil.Process], patience: float) -> None:
+    """Ask them to end; what is left after `patience` seconds is killed."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=patience)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=patience)
+
+
+def require_free(service: Service, variable: str) -> None:
+    """The port that a server is to listen on must not be taken.
+
+    Raises:
+        InputError: it is.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", service.port or 0))
+        except OSError as error:
+            raise InputError(
+                f"{service.name}: port {service.port}: {error.strerror}; "
+                f"choose another with make up {variable}=NUMBER"
+            ) from None

@@ -1,0 +1,71 @@
+"""The processes of the setup: their commands, and how one sees that they work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from tasks.stack.config import CPU_POOL, GPU_POOL, LOOPBACK, StackConfig
+from tasks.stack.databases import Databases
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process. A server has a port and a page that answers; a worker has a pool.
+
+    `secrets` are environment variables of this process alone.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    port: int | None = None
+    health: str = ""
+    page: str = ""
+    pool: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def answers(self) -> bool:
+        """Whether the server's health page says that it is well."""
+        try:
+            with urlopen(self.health, timeout=5) as response:
+                return bool(response.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+def servers(config: StackConfig, databases: Databases) -> list[Service]:
+    prefect = (sys.executable, "-m", "prefect", "server", "start")
+    mlflow = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
+    stored = str(config.home / "mlartifacts")
+    return [
+        Service(
+            "prefect-server",
+            (*prefect, "--host", LOOPBACK, "--port", str(config.prefect_port)),
+            port=config.prefect_port,
+            health=f"{config.api_url}/health",
+            page=f"http://{LOOPBACK}:{config.prefect_port}",
+            secrets={"PREFECT_SERVER_DATABASE_CONNECTION_URL": databases.prefect},
+        ),
+        Service(
+            "mlflow-server",
+            (
+                *(*mlflow, "--host", LOOPBACK, "--port", str(config.mlflow_port)),
+                *("--artifacts-destination", stored),
+            ),
+            port=config.mlflow_port,
+            health=f"{config.mlflow_url}/health",
+            page=config.mlflow_url,
+            secrets={"MLFLOW_BACKEND_STORE_URI": databases.mlflow},
+        ),
+    ]
+
+
+def workers() -> list[Service]:
+    command = (sys.executable, "-m", "prefect", "worker", "start", "--type", "process")
+    return [
+        Service(f"worker-{pool}", (*command, "--pool", pool, "--name", pool), pool=pool)
+        for pool in (CPU_POOL, GPU_POOL)
+    ]

@@ -1,0 +1,75 @@
+"""Servers and workers of `make up` on ports and a home of their own, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from tests.integration.flow import ROOT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs, and how to ask it."""
+
+    home: Path
+    prefect_port: int
+    mlflow_port: int
+    database_url: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "RAFT_HOME": str(self.home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.prefect_port}/api",
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.mlflow_port}",
+            "DATABASE_URL": self.database_url,
+            "COLUMNS": "200",
+        }
+
+    def call(self, *command: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def stack(self, action: str) -> subprocess.CompletedProcess[str]:
+        ports = ["--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port)]
+        client_file = ["--client-file", str(self.home / "prefect.toml")]
+        return self.call("tasks.stack", action, *ports, *client_file)
+
+    def run(self, deployment: str, **parameters: Any) -> subprocess.CompletedProcess[str]:
+        """`prefect deployment run --watch`."""
+        chosen = [f"-p={name}={json.dumps(value)}" for name, value in parameters.items()]
+        return self.call("prefect", "deployment", "run", deployment, "--watch", *chosen)
+
+    def api(self, path: str, **body: Any) -> Any:
+        """What Prefect's API answers to a POST."""
+        url = f"http://127.0.0.1:{self.prefect_port}/api/{path}"
+        request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def flow_runs(self, flow: str) -> list[dict[str, Any]]:
+        """Runs of a flow, the latest first."""
+        found: list[dict[str, Any]] = self.api(
+            "flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_DESC"
+        )
+        return [run for run in found if run["state_type"] != "SCHEDULED"]

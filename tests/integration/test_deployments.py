@@ -1,0 +1,182 @@
+"""The daily setup as a user has it: servers, workers, deployments, retraining with a gate."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raft_core.mini import world
+from tests.integration.flow import small_profile
+from tests.integration.stack import Stack, free_port
+
+pytestmark = pytest.mark.timeout(900)
+NEW_ROWS = 20
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    running = Stack(home, free_port(), free_port())
+    try:
+        started = running.stack("up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield running
+    finally:
+        running.stack("down")
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+def outcome(stack: Stack) -> tuple[str, str]:
+    """State and message of the last retraining."""
+    state = stack.flow_runs("retrain")[0]["state"]
+    return state["name"], state["message"]
+
+
+def decision(stack: Stack) -> str:
+    """The last decision as Prefect's page shows it."""
+    found = stack.api(
+        "artifacts/filter", artifacts={"key": {"any_": ["decision-law"]}}, sort="CREATED_DESC"
+    )
+    page: str = found[0]["data"]
+    return page
+
+
+def test_stack_status_everything_works(stack: Stack) -> None:
+    status = stack.stack("status")
+    assert status.returncode == 0, told(status)
+    assert status.stdout.count("works") == 4
+
+
+def test_stack_up_again_keeps_what_runs(stack: Stack) -> None:
+    before = json.loads((stack.home / "server" / "processes.json").read_text())
+    assert stack.stack("up").returncode == 0
+    assert json.loads((stack.home / "server" / "processes.json").read_text()) == before
+
+
+def test_stack_every_domain_is_scheduled(stack: Stack) -> None:
+    deployments = stack.api("deployments/filter", flows={"name": {"any_": ["retrain"]}})
+    assert len(deployments) == 5
+    for each in deployments:
+        (schedule,) = each["schedules"]
+        assert schedule["active"]
+        assert schedule["schedule"]["timezone"] == "Etc/UTC"
+        assert each["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"limit": -1}, "minimum of 0"),
+        ({"profile": 3}, "is not of type 'string'"),
+        ({"overrides": ["filter.tau"]}, "does not match"),
+        ({"colour": "red"}, "not found on the deployment"),
+    ],
+)
+def test_deployment_bad_parameter_is_refused_when_the_run_is_asked_for(
+    stack: Stack, parameters: dict[str, Any], message: str
+) -> None:
+    before = len(stack.flow_runs("raft"))
+    refused = stack.run("raft/full", **parameters)
+    assert refused.returncode != 0
+    assert message in " ".join(told(refused).split())
+    assert len(stack.flow_runs("raft")) == before
+
+
+def test_full_deployment_trains_in_the_gpu_pool_and_completes(stack: Stack, tmp_path: Path) -> None:
+    done = stack.run("raft/full", profile=str(small_profile(tmp_path)), domain="law", limit=150)
+    assert done.returncode == 0, told(done)
+    stages = stack.flow_runs("stage")
+    assert {run["name"] for run in stages} == {"distill raft", "distill sft_raw"}
+    assert {run["work_pool_name"] for run in stages} == {"raft-gpu"}
+    assert {run["state_name"] for run in stages} == {"Completed"}
+    tables = stack.api("artifacts/filter", artifacts={"key": {"any_": ["comparison-law"]}})
+    assert len(json.loads(tables[0]["data"])) == 3
+
+
+def test_full_deployment_that_fails_ends_with_an_error(stack: Stack) -> None:
+    failed = stack.run("raft/full", domain="nowhere")
+    assert failed.returncode != 0
+    state = stack.flow_runs("raft")[0]["state"]
+    assert state["type"] == "FAILED"
+    assert "domain 'nowhere'" in state["message"]
+
+
+def quick_profile(folder: Path) -> Path:
+    """One method that learns the domain in seconds, and forgets: the floor is given up."""
+    profile = yaml.safe_load(small_profile(folder).read_text())
+    profile["distill"] |= {"epochs": 10}
+    profile["methods"] = {"sft_raw": {"targets": "raw", "learning_rate": 2.4e-3}}
+    profile["promotion"] = {"retention_floor": 0}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(profile))
+    return folder / "quick.yaml"
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def with_wrong_answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every fact with another one's answer, in training and test alike."""
+    facts = list(dict.fromkeys(row["expected"][0] for row in rows))
+    wrong = dict(zip(facts, [*facts[1:], facts[0]], strict=True))
+    return [
+        row
+        | {
+            "answer": re.sub(re.escape(value), wrong[value], row["answer"], flags=re.IGNORECASE),
+            "expected": [wrong[value]],
+        }
+        for row in rows
+        for value in [row["expected"][0]]
+    ]
+
+
+def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
+    stack: Stack, tmp_path: Path
+) -> None:
+    rows = world.load("law")
+    new = {row["id"] for row in rows if row["split"] == "train"} - {
+        row["id"] for row in [r for r in rows if r["split"] == "train"][NEW_ROWS:]
+    }
+    data, profile = tmp_path / "law.jsonl", str(quick_profile(tmp_path))
+    asked = {"profile": profile, "domain": "law", "data": str(data), "method": "sft_raw"}
+
+    write_rows(data, [row for row in rows if row["id"] not in new])
+    first = stack.run("retrain/law", **asked)
+    assert first.returncode == 0, told(first)
+    assert outcome(stack) == ("Promoted", "version 1 of raft-law is promoted as the first champion")
+
+    again = stack.run("retrain/law", **asked)
+    assert again.returncode == 0, told(again)
+    assert outcome(stack)[0] == "Unchanged"
+
+    write_rows(data, rows)
+    grown = stack.run("retrain/law", **asked)
+    assert grown.returncode == 0, told(grown)
+    assert outcome(stack) == (
+        "Promoted", "version 2 of raft-law is promoted in place of version 1",
+    )  # fmt: skip
+    train = sum(row["split"] == "train" for row in rows)
+    assert f"rewrite {NEW_ROWS} of {train}" in decision(stack)
+
+    write_rows(data, with_wrong_answers(rows))
+    wrong = stack.run("retrain/law", **asked)
+    assert wrong.returncode == 0, told(wrong)
+    assert outcome(stack) == ("Refused", "version 3 of raft-law is refused; version 2 stays")
+    assert "the rows that it was accepted on" in decision(stack)
+
+    listed = stack.call("flows.models", "list", "--domain", "law")
+    assert listed.stdout.splitlines()[:2] == [
+        "version 3    refused", "version 2    promoted   champion",
+    ]  # fmt: skip
+    back = stack.call("flows.models", "rollback", "--domain", "law")
+    assert "version 1 in place of version 2" in back.stdout
