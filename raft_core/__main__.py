@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from raft_core.artifacts import StageSpec
 from raft_core.errors import EXIT_BAD_INPUT, EXIT_ORPHANED, InputError, RaftError
+from raft_core.launcher import is_launched, launch, rank
 from raft_core.progress import Progress
 from raft_core.runtime import RuntimeConfig, limit_threads
 from raft_core.stage import StageRun
@@ -23,11 +24,17 @@ PARENT_POLL_SECONDS = 0.5
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
     if options.exit_with_parent:
         exit_with_parent()
     try:
-        run_stage(options.stage, options.spec, options.out, options.events)
+        spec = read_spec(options.spec)
+        runtime = RuntimeConfig.model_validate(spec.runtime)
+        if STAGES[options.stage].trains and runtime.training.processes > 1 and not is_launched():
+            limit_threads(runtime.threads_per_stage)
+            return launch(runtime.training.processes, given)
+        run_stage(options.stage, spec, runtime, options.out, options.events)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -37,12 +44,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run_stage(name: str, spec_file: Path, out: Path, events: Path | None) -> None:
+def read_spec(file: Path) -> StageSpec:
     try:
-        spec = StageSpec.model_validate_json(spec_file.read_text(encoding="utf-8"))
+        return StageSpec.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"spec '{spec_file}': {error.strerror}") from None
-    runtime = RuntimeConfig.model_validate(spec.runtime)
+        raise InputError(f"spec '{file}': {error.strerror}") from None
+
+
+def run_stage(
+    name: str, spec: StageSpec, runtime: RuntimeConfig, out: Path, events: Path | None
+) -> None:
+    """Of several processes the first one alone tells of progress."""
     limit_threads(runtime.threads_per_stage)
     stage = STAGES[name]
     scratch = out.with_name(f"{out.name}.scratch")
@@ -55,7 +67,7 @@ def run_stage(name: str, spec_file: Path, out: Path, events: Path | None) -> Non
             out=out,
             scratch=scratch,
             runtime=runtime,
-            progress=Progress(events),
+            progress=Progress(events if rank() == 0 else None),
         )
     )
 

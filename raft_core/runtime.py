@@ -44,6 +44,17 @@ class EndpointRuntime(FrozenConfig):
     )
 
 
+class TrainingRuntime(FrozenConfig):
+    """How one machine trains: so many processes, one a device."""
+
+    processes: Positive = 1
+    shard: bool = Field(
+        True,
+        description="several processes split weights, gradients and optimizer state (FSDP); "
+        "otherwise each holds all of them",
+    )
+
+
 class RuntimeConfig(FrozenConfig):
     """One machine's way to run the stages."""
 
@@ -83,6 +94,7 @@ class RuntimeConfig(FrozenConfig):
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
     vllm: VllmRuntime = VllmRuntime()
+    training: TrainingRuntime = TrainingRuntime()
     endpoints: dict[str, EndpointRuntime] = {}
 
     @property

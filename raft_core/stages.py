@@ -22,12 +22,16 @@ from raft_core.study import config as study_config
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`version` changes when the code's results do, and so forks every key."""
+    """`version` changes when the code's results do, and so forks every key.
+
+    A stage that `trains` runs in as many processes as `runtime.training` says.
+    """
 
     name: str
     version: int
     config: type[FrozenConfig]
     module: str
+    trains: bool = False
 
     def load(self) -> Callable[[StageRun], None]:
         run: Callable[[StageRun], None] = import_module(self.module).run
@@ -62,6 +66,7 @@ STAGES = {
             distill_config.VERSION,
             distill_config.DistillStage,
             "raft_core.distill.stage",
+            trains=True,
         ),
         Stage(
             "prune",

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from raft_core.distill.config import DistillStage
+from raft_core.distill.sharding import sharded, shards
 from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
@@ -58,7 +59,8 @@ def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> 
     """The base under the student's disabled adapter, or else a frozen copy."""
     if config.distill.adapter is not None:
         return DisabledAdapter(student)
-    return FrozenCopy(load_model(config, runtime, config.distill.dtype))
+    model = load_model(config, runtime, config.distill.dtype)
+    return FrozenCopy(sharded(model) if shards(runtime) else model)
 
 
 def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from raft_core.distill.config import DistillStage
-from raft_core.distill.models import load_model
+from raft_core.distill.models import load_model, load_student
+from raft_core.distill.sharding import shards
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.weight_distance import relative_distances
 from raft_core.records import FusedAnswer, Rejection, write_jsonl
@@ -21,8 +22,29 @@ from raft_core.stage import StageRun
 SAMPLES = 32
 
 
+def whole_student(trainer: RaftTrainer, config: DistillStage, runtime: RuntimeConfig) -> Any:
+    """The trained student in one piece on the main process; None on all others.
+
+    Every process has to call this. A student that was sharded comes back on the CPU: one device may
+    not hold it whole.
+    """
+    main = trainer.accelerator.is_main_process
+    if not shards(runtime):
+        return trainer.accelerator.unwrap_model(trainer.model) if main else None
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    if not main:
+        return None
+    student = load_student(config, runtime.model_copy(update={"device": "cpu"}))
+    student.load_state_dict(weights)
+    return student
+
+
 def write_results(
-    stage: StageRun, trainer: RaftTrainer, tokenizer: Any, rows: Sequence[FusedAnswer]
+    stage: StageRun,
+    trainer: RaftTrainer,
+    trained: Any,
+    tokenizer: Any,
+    rows: Sequence[FusedAnswer],
 ) -> None:
     config: DistillStage = stage.config
     write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
@@ -34,7 +56,6 @@ def write_results(
             for view, ids in drawn
         ),
     )
-    trained = trainer.accelerator.unwrap_model(trainer.model)
     if config.distill.adapter is not None:
         trained.save_pretrained(stage.out / "adapter")
         trained = trained.merge_and_unload()

@@ -67,10 +67,13 @@ class RolloutSource:
 
 
 class TransformersRollouts:
-    """`transformers.generate` on the student itself."""
+    """`transformers.generate` on the student itself, which may be sharded over the processes."""
 
-    def __init__(self, sampling: Sampling, stop_ids: Sequence[int], pad_id: int) -> None:
+    def __init__(
+        self, sampling: Sampling, stop_ids: Sequence[int], pad_id: int, *, sharded: bool = False
+    ) -> None:
         self._sampling, self._stop_ids, self._pad_id = sampling, list(stop_ids), pad_id
+        self._sharded = sharded
 
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
@@ -84,6 +87,7 @@ class TransformersRollouts:
                 self._sampling,
                 stop_ids=self._stop_ids,
                 pad_id=self._pad_id,
+                in_step=self._sharded,
             )
         finally:
             student.train()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
@@ -21,7 +20,7 @@ from raft_core.distill.checkpoints import STATE_FILE, last_complete_checkpoint, 
 from raft_core.distill.config import DistillConfig, DistillStage
 from raft_core.distill.models import generation_config, load_student, load_teacher
 from raft_core.distill.rehearsal import PromptCycle, load_prompts
-from raft_core.distill.results import write_results
+from raft_core.distill.results import whole_student, write_results
 from raft_core.distill.rollout import (
     RolloutSampler,
     RolloutSource,
@@ -32,7 +31,9 @@ from raft_core.distill.targets import load_targets
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
 from raft_core.engines.chat import load_tokenizer, stop_token_ids
+from raft_core.distill.sharding import fsdp_arguments, shards
 from raft_core.errors import InputError
+from raft_core.launcher import world_size
 from raft_core.records import FusedAnswer
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
@@ -57,8 +58,9 @@ def run(stage: StageRun) -> None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
         trainer.load_state_beside_checkpoint(load_state(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.accelerator.is_main_process:
-        write_results(stage, trainer, tokenizer, rows)
+    trained = whole_student(trainer, config, stage.runtime)
+    if trained is not None:
+        write_results(stage, trainer, trained, tokenizer, rows)
 
 
 def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) -> RaftTrainer:
@@ -91,7 +93,9 @@ def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) 
     distill = config.distill
     stop_ids = stop_token_ids(tokenizer, generation_config(config))
     if distill.rollout_engine == "transformers":
-        return TransformersRollouts(distill.rollout, stop_ids, tokenizer.pad_token_id)
+        return TransformersRollouts(
+            distill.rollout, stop_ids, tokenizer.pad_token_id, sharded=shards(runtime)
+        )
     longest = distill.max_prompt_tokens + distill.rollout.max_tokens
     return VllmRollouts(config.model, distill.dtype, longest, distill.rollout, stop_ids, runtime)
 
@@ -133,7 +137,7 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         max_steps=steps,
         per_device_train_batch_size=per_process,
         gradient_accumulation_steps=distill.gradient_accumulation,
-        gradient_checkpointing=distill.gradient_checkpointing,
+        gradient_checkpointing=distill.gradient_checkpointing and not shards(runtime),
         learning_rate=config.method.learning_rate,
         lr_scheduler_type=distill.scheduler,
         warmup_steps=round(distill.warmup_fraction * steps),
@@ -152,6 +156,7 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         save_total_limit=2,
         report_to=[],
         disable_tqdm=True,
+        **fsdp_arguments(config, runtime),
     )
     arguments._n_gpu = 1  # one device a process: no DataParallel where several are visible
     return arguments
@@ -177,10 +182,6 @@ def require_fitting(config: DistillStage, per_process: int) -> None:
                 "must be a whole number of at least 1, and leave rows to the domain's own "
                 "distillation; change it or distill.gradient_accumulation"
             )
-
-
-def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class CurveCallback(TrainerCallback):

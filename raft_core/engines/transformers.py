@@ -92,8 +92,12 @@ def generate_batch(
     *,
     stop_ids: Sequence[int],
     pad_id: int,
+    in_step: bool = False,
 ) -> list[list[int]]:
-    """Token ids that the model appends to each prompt, up to and including a stop token."""
+    """Token ids that the model appends to each prompt, up to and including a stop token.
+
+    `in_step` keeps all processes at it until the last one is done: each holds a part of the model.
+    """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -117,6 +121,7 @@ def generate_batch(
             attention_mask=mask_BT.to(model.device),
             generation_config=config,
             logits_processor=processors,
+            synced_gpus=in_step,
         )
     return [_until_stop(row, set(stop_ids)) for row in output_BT[:, width:].tolist()]
 
