@@ -80,7 +80,7 @@ class Registry:
     def __init__(self, tracking_uri: str, domain: str) -> None:
         from mlflow import MlflowClient
 
-        self.name = f"raft-{domain}"
+        self.name, self._uri = f"raft-{domain}", tracking_uri
         self._client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
 
     @asking
@@ -107,11 +107,15 @@ class Registry:
         """A new version, as the challenger; `artifacts` by the role that they play."""
         if not self._is_known():
             self._client.create_registered_model(self.name)
-        model_id = self._logged_model(trained, experiment_id, run_id)
+        model = self._logged_model(trained, experiment_id, run_id)
         tags = {f"raft.{role}": f"{ref.stage}/{ref.key}" for role, ref in artifacts.items()}
         tags |= {f"{LINEAGE}.{name}": digest for name, digest in lineage.items()}
         made = self._client.create_model_version(
-            self.name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+            self.name,
+            source=self._source(model),
+            run_id=run_id,
+            tags=tags,
+            model_id=model.model_id,
         )
         self._client.set_registered_model_alias(self.name, CHALLENGER, str(made.version))
         return Version(self.name, str(made.version), tags)
@@ -162,13 +166,13 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{self.name}'")
         return [Version(self.name, str(v.version), dict(v.tags)) for v in found]
 
-    def _logged_model(self, trained: ArtifactRef, experiment_id: str, run_id: str) -> str:
-        """The id of the checkpoint as MLflow's logged model, logged now where it was not."""
+    def _logged_model(self, trained: ArtifactRef, experiment_id: str, run_id: str) -> Any:
+        """The checkpoint as MLflow's logged model, logged now where it was not."""
         found = self._client.search_logged_models(
             [experiment_id], filter_string=f"tags.`raft.key` = '{trained.key}'", max_results=1
         )
         if found:
-            return str(found[0].model_id)
+            return found[0]
         model = self._client.create_logged_model(
             experiment_id=experiment_id,
             name=re.sub(r"\W+", "-", self.name),
@@ -183,5 +187,13 @@ class Registry:
         else:  # the weights stay in the store, the record says which they are
             record = trained.folder / "record.json"
             self._client.log_model_artifact(model.model_id, str(record))
-        self._client.finalize_logged_model(model.model_id, "READY")
-        return str(model.model_id)
+        return self._client.finalize_logged_model(model.model_id, "READY")
+
+    def _source(self, model: Any) -> str:
+        """Where a version's files are.
+
+        A server refuses a folder and looks the model up itself; a database without a server would
+        look it up in MLflow's default place.
+        """
+        served = self._uri.startswith(("http://", "https://"))
+        return f"models:/{model.model_id}" if served else str(model.artifact_location)

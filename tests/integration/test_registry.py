@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 
 from raft_core.artifacts import ArtifactRef
 from raft_core.errors import InputError, StageError
@@ -71,8 +72,9 @@ def test_registry_version_holds_what_it_was_made_from(models: Models) -> None:
 def test_registry_checkpoint_can_be_downloaded_by_its_alias(models: Models) -> None:
     models.promoted("k1")
     found = models.client.get_model_version_by_alias("raft-law", "champion")
-    files = models.client.list_logged_model_artifacts(found.model_id)
-    assert [file.path for file in files] == ["config.json"]
+    source = models.client.get_model_version_download_uri(found.name, found.version)
+    files = download_artifacts(source, tracking_uri=models.uri, dst_path=str(models.folder / "got"))
+    assert [path.name for path in Path(files).iterdir()] == ["config.json"]
 
 
 def test_registry_promoted_version_replaces_the_champion_and_is_rolled_back(

@@ -44,12 +44,13 @@ def test_generation_event_is_counted_for_the_flow_and_becomes_metrics(tmp_path: 
 
     settings = load_settings("mini", "law")
     context = RunContext(
-        settings,
-        Store(tmp_path),
-        SilentTracker(),
-        SilentDisplay(),
-        StageProcesses(settings.runtime),
-        Semaphore(),
+        settings=settings,
+        runtime=settings.runtime,
+        store=Store(tmp_path),
+        tracker=SilentTracker(),
+        display=SilentDisplay(),
+        processes=StageProcesses(settings.runtime),
+        slots=Semaphore(),
     )
     handle(event(220, 20), "rewrite", spec("rewrite"), context, Tracked())  # type: ignore[arg-type]
     assert logged == {
