@@ -27,11 +27,11 @@ from raft_core.distill.rollout import (
     TransformersRollouts,
     VllmRollouts,
 )
+from raft_core.distill.sharding import fsdp_arguments, shards
 from raft_core.distill.targets import load_targets
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
 from raft_core.engines.chat import load_tokenizer, stop_token_ids
-from raft_core.distill.sharding import fsdp_arguments, shards
 from raft_core.errors import InputError
 from raft_core.launcher import world_size
 from raft_core.records import FusedAnswer

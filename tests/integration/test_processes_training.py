@@ -16,7 +16,7 @@ from raft_core.distill.config import DistillStage
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stages import STAGES
-from tests.integration.training import RAFT, SFT, settings, stage_run
+from tests.integration.training import SFT, settings, stage_run
 
 pytestmark = pytest.mark.timeout(600)
 
