@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig
 
-VERSION = 1
+VERSION = 2
 BASE = "base"
 Group = Literal["main", "ladder", "balance", "sweep"]
 Accuracies = dict[str, float]
@@ -101,7 +101,11 @@ class StudyStage(FrozenConfig):
         return found
 
     def label(self, row: str) -> str:
-        return self.rows[row].label if row in self.rows else row
+        """The row's name; of a sweep's row with the swept setting, as several share a label."""
+        info = self.rows.get(row)
+        if info is None:
+            return row
+        return f"{info.label}, {info.sweep} {info.value}" if info.sweep else info.label
 
     @model_validator(mode="after")
     def _is_consistent(self) -> StudyStage:

@@ -151,5 +151,5 @@ def test_plan_mistake_one_error_that_names_file_and_field(
 
 
 def test_plan_unknown_name_lists_the_known() -> None:
-    with pytest.raises(InputError, match="known: mini"):
+    with pytest.raises(InputError, match="known: balance, mini"):
         load_plan("moon")

@@ -35,7 +35,7 @@ ROWS = {
     "sft": row("SFT", "main", "ladder"),
     "raft": row("RAFT", "main", "ladder", "balance"),
     "fixed": row("lambda 1", "balance"),
-    "tau9": row("tau 0.9", "sweep", sweep="tau", value="0.9"),
+    "tau9": row("RAFT", "sweep", sweep="tau", value="0.9"),
     "merged": row("merged", "main"),
 }
 SECTIONS = [

@@ -23,7 +23,7 @@ ROWS = {
         "note": "plain",
     },
     "raft": {"label": "RAFT", "groups": ["main", "ladder"], "learning_rates": {"tiny": 1e-4}},
-    "tau9": {"label": "RAFT, tau 0.9", "groups": ["sweep"], "sweep": "tau", "value": "0.9"},
+    "tau9": {"label": "RAFT", "groups": ["sweep"], "sweep": "tau", "value": "0.9"},
 }
 OUTCOMES = {
     "base": {"domain": WRONG, "general": RIGHT},
