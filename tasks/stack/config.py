@@ -54,7 +54,7 @@ class StackConfig(FrozenConfig):
             "PREFECT_CLIENT_MAX_RETRIES": str(CLIENT_RETRIES),
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_QUERY_SECONDS": "5",
             "DO_NOT_TRACK": "1",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

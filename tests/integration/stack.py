@@ -40,7 +40,7 @@ class Stack:
             "COLUMNS": "200",
         }
 
-    def call(self, *command: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def call(self, *command: str, timeout: float = 850) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT,
