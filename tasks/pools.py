@@ -32,8 +32,10 @@ def pool_for(stage: str, runtime: RuntimeConfig) -> str | None:
 def has_worker(pool: str) -> bool:
     with _client() as client:
         try:
-            workers = client.read_workers_for_work_pool(pool)
+            # Asked for the workers of a pool that it does not know, the client fails in its own way.
+            client.read_work_pool(pool)
             client.read_deployment_by_name(f"{FLOW}/{pool}")
+            workers = client.read_workers_for_work_pool(pool)
         except ObjectNotFound:
             return False
     return any(worker.status == WorkerStatus.ONLINE for worker in workers)
