@@ -40,6 +40,7 @@ from tasks.tracking import Tracker
 Grid = dict[str, dict[str, dict[float, dict[str, float]]]]
 # More than run at once, so that cells which wait for a shared stage do not keep others from it.
 WAITING_CELLS = 12
+DEFAULT_STUDY = "mini"
 
 
 @flow(
@@ -48,16 +49,16 @@ WAITING_CELLS = 12
     persist_result=False,
 )
 def compare(
-    study: str = "mini",
+    study: str = DEFAULT_STUDY,
     only: str = "*",
-    out: str = "docs",
+    out: str = "",
 ) -> dict[str, Any]:
     """Every method on every student, domain and seed of a study, and the document of it.
 
     Args:
         study: The plan: the name of a file in conf/studies/, or a path.
         only: Cells to measure, as student/domain/seed/row; * stands for any.
-        out: Folder for study.md and its figures.
+        out: Folder for study.md and its figures; docs, or docs/STUDY of another plan, where empty.
 
     Returns:
         The accuracies of the cells, or where the document is.
@@ -78,7 +79,7 @@ def compare(
             cells = {m.cell.name: accuracies(m.evaluated.folder) for m in measured}
             return {"cells": cells, "grid": grid, "rates": rates}
         document = write_document(context, plan, study, measured, grid, rates)
-        published = publish(document, Path(out))
+        published = publish(document, Path(out or default_folder(study)))
         tracker.log_study(document)
         return {"document": str(published), "cells": len(measured)}
 
@@ -181,6 +182,11 @@ def environment() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"machine": machine, "python": platform.python_version(), **versions}
+
+
+def default_folder(study: str) -> str:
+    """The study that the README shows has docs/ itself, every other one a folder below it."""
+    return "docs" if study == DEFAULT_STUDY else f"docs/{Path(study).stem}"
 
 
 def publish(document: ArtifactRef, folder: Path) -> Path:

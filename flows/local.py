@@ -103,7 +103,9 @@ def compare_parameters(description: str) -> dict[str, Any]:
     parser.add_argument(
         "--only", default="*", metavar="CELLS", help="student/domain/seed/row, * for any"
     )
-    parser.add_argument("--out", default="docs", help="folder for study.md and its figures")
+    parser.add_argument(
+        "--out", default="", help="folder for study.md and its figures; default: docs or docs/STUDY"
+    )
     parameters = vars(parser.parse_args())
     home = exit_on_error(lambda: checked_study(parameters["study"], parameters["only"]))
     use_temporary_api(home)

@@ -32,7 +32,7 @@ def pool_for(stage: str, runtime: RuntimeConfig) -> str | None:
 def has_worker(pool: str) -> bool:
     with _client() as client:
         try:
-            # Asked for the workers of a pool that it does not know, the client fails in its own way.
+            # Asked for the workers of an unknown pool the client fails in a way of its own.
             client.read_work_pool(pool)
             client.read_deployment_by_name(f"{FLOW}/{pool}")
             workers = client.read_workers_for_work_pool(pool)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig
 
-VERSION = 2
+VERSION = 3
 BASE = "base"
 Group = Literal["main", "ladder", "balance", "sweep"]
 Accuracies = dict[str, float]

@@ -132,7 +132,10 @@ def cell_count(results: Results) -> str:
 def time_spent(results: Results) -> str:
     if not results.seconds:
         return ""
-    return f" Training and the scoring of answers took {results.seconds:.0f} seconds in all."
+    return (
+        f" Training these and scoring their answers took {results.seconds:.0f} seconds in all; "
+        "the trainings of the grid of rates and the refinement come on top."
+    )
 
 
 def undecided_cells(results: Results) -> list[str]:
