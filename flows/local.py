@@ -62,6 +62,14 @@ def settings_of(parameters: dict[str, Any]) -> Settings:
     )
 
 
+def named(flow: str, parameters: dict[str, Any]) -> str:
+    """What a flow run is called. Bad settings are the flow's to refuse: a name must not fail."""
+    try:
+        return f"{flow} {settings_of(parameters).domain.name}"
+    except RaftError:
+        return f"{flow} {parameters['domain'] or parameters['data']}"
+
+
 def checked_parameters(description: str) -> dict[str, Any]:
     """The command line's parameters, once settings, data and models have been checked."""
     parameters = vars(pipeline_parser("raft", description).parse_args())

@@ -17,7 +17,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, exit_on_error, settings_of
+from flows.local import Limit, Override, exit_on_error, named, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.settings import checked
 from tasks import pipeline, publish
@@ -29,7 +29,7 @@ MAX_WAITING_TASKS = 64
 
 def run_name() -> str:
     """The flow run's name, by its domain."""
-    return f"raft {settings_of(flow_run.parameters).domain.name}"
+    return named("raft", flow_run.parameters)
 
 
 @flow(

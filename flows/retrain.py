@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, exit_on_error, one_method, settings_of
+from flows.local import Limit, Override, exit_on_error, named, one_method, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.lineage import lineage
 from raft_core.settings import checked
@@ -32,7 +32,7 @@ MAX_WAITING_TASKS = 64
 
 def run_name() -> str:
     """The flow run's name, by its domain."""
-    return f"retrain {settings_of(flow_run.parameters).domain.name}"
+    return named("retrain", flow_run.parameters)
 
 
 @flow(
