@@ -51,8 +51,15 @@ def settings_for(folder: Path, *overrides: str) -> Settings:
 
 
 def refine(settings: Settings, processes: StageProcesses, store: Path) -> Refinement:
-    slots = threading.Semaphore()
-    context = RunContext(settings, Store(store), SilentTracker(), SilentDisplay(), processes, slots)
+    context = RunContext(
+        settings=settings,
+        runtime=settings.runtime,
+        store=Store(store),
+        tracker=SilentTracker(),
+        display=SilentDisplay(),
+        processes=processes,
+        slots=threading.Semaphore(),
+    )
 
     def made(stage: str, config: FrozenConfig, **inputs: ArtifactRef) -> ArtifactRef:
         return artifact_of(context, stage, config, inputs, stage)[0]
