@@ -5,7 +5,7 @@ that is what fills a GPU. Here the forward pass holds logits of one chunk of tok
 the backward pass gradients of one block of the vocabulary, so that each block's gradient of the
 output matrix is one product over all tokens and needs no sum beside it. The top-K KL needs no
 normaliser over V: its gradient is zero outside K, so K numbers a token are all that is kept between
-the passes. Cross-entropy, and the KL with a tail bucket, keep the normaliser of each token and
+the passes; where K is few of very many words, only their logits are computed. Cross-entropy, and the KL with a tail bucket, keep the normaliser of each token and
 compute a block's logits again in the backward pass.
 
 Dimensions: N scored tokens of all rows, C tokens of one chunk, D hidden, V vocabulary, W words of
@@ -22,6 +22,10 @@ from typing import Any
 import torch
 
 CHUNK_ELEMENTS = 2**24
+# On a CPU reading K rows of the matrix a token beats a product over all V from V = 64 K upwards; a
+# GPU's products are fast enough that it would pay from some V = 300 K only. Small vocabularies gain
+# nothing that anyone would notice.
+SPARSE_RATIO, SPARSE_VOCABULARY = 64, 2**15
 SMALLEST_LOG = -1e4
 
 
@@ -35,6 +39,22 @@ class Head:
     def logits(self, hidden_CD: torch.Tensor) -> torch.Tensor:
         """[C, V] in float32, or in float64 where the inputs are."""
         return widened(torch.nn.functional.linear(hidden_CD, self.weight_VD, self.bias_V))
+
+    def sparse(self, top_k: int) -> bool:
+        """Whether K words' logits cost less by themselves than with all others'."""
+        vocabulary = len(self.weight_VD)
+        large = vocabulary >= max(SPARSE_VOCABULARY, SPARSE_RATIO * top_k)
+        return large and self.weight_VD.device.type == "cpu"
+
+    def columns(self, hidden_ND: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
+        """[N, K] the logits of `ids` alone, in float32, or in float64 where the inputs are."""
+        # They are the gradient of sum_k w_k W[ids_k] by w along the hidden states: so no copy of
+        # the rows W[ids] is made.
+        with torch.enable_grad():
+            ones_NK = self.weight_VD.new_ones(ids_NK.shape, requires_grad=True)
+            summed_ND = weighted_rows(self.weight_VD.detach(), ids_NK, ones_NK)
+            (logits_NK,) = torch.autograd.grad(summed_ND, ones_NK, hidden_ND)
+        return widened(logits_NK if self.bias_V is None else logits_NK + self.bias_V[ids_NK])
 
     def chunks(self, tokens: int) -> Iterator[slice]:
         """Slices of the tokens, each small enough for its logits to be held."""
@@ -54,6 +74,15 @@ class Head:
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def weighted_rows(
+    weight_VD: torch.Tensor, ids_NK: torch.Tensor, factors_NK: torch.Tensor
+) -> torch.Tensor:
+    """[N, D] sum_k factors_k * weight[ids_k], without a copy of the rows."""
+    return torch.nn.functional.embedding_bag(
+        ids_NK, weight_VD, per_sample_weights=factors_NK, mode="sum"
+    )
 
 
 def log_rest(logits_CV: torch.Tensor, ids_CK: torch.Tensor) -> torch.Tensor:
@@ -116,8 +145,12 @@ class LinearTopKKL(torch.autograd.Function):
         head = Head(weight_VD, bias_V)
         total = widened(hidden_ND.new_zeros(()))
         grad_NK = teacher_NK.new_empty(teacher_NK.shape, dtype=total.dtype)
+        sparse = head.sparse(ids_NK.shape[-1])
         for chunk in head.chunks(len(hidden_ND)):
-            student_CK = head.logits(hidden_ND[chunk]).gather(-1, ids_NK[chunk]) / temperature
+            if sparse:
+                student_CK = head.columns(hidden_ND[chunk], ids_NK[chunk]) / temperature
+            else:
+                student_CK = head.logits(hidden_ND[chunk]).gather(-1, ids_NK[chunk]) / temperature
             log_p_CK = student_CK.log_softmax(-1)
             log_q_CK = (widened(teacher_NK[chunk]) / temperature).log_softmax(-1)
             q_CK = log_q_CK.exp()
@@ -132,9 +165,10 @@ class LinearTopKKL(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, ids_NK, grad_NK = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
-        gradients = Gradients(ctx, hidden_ND, head)
-        scaled_NK = grad_NK * grads[0]
-        for words in head.blocks(len(hidden_ND)):
+        scaled_NK, gradients = grad_NK * grads[0], Gradients(ctx, hidden_ND, head)
+        if head.sparse(ids_NK.shape[-1]):
+            gradients.add_rows(ids_NK, scaled_NK)
+        for words in head.blocks(len(hidden_ND)) if gradients.open else ():
             grad_NW = scaled_NK.new_zeros(len(hidden_ND), words.stop - words.start)
             add_at(grad_NW, ids_NK, scaled_NK, words)
             gradients.add(words, grad_NW)
@@ -227,15 +261,28 @@ class Gradients:
         self._hidden_ND, self._head = hidden_ND, head
         # The hidden states' is summed over blocks in float32: bfloat16 would lose the small ones.
         self._grad_ND = torch.zeros_like(widened(hidden_ND)) if wanted[0] else None
+        self._by_blocks = wanted[0]
         self._grad_VD = torch.empty_like(head.weight_VD) if wanted[1] else None
         self._grad_V = None
         if head.bias_V is not None and wanted[2]:
             self._grad_V = torch.empty_like(head.bias_V)
 
+    @property
+    def open(self) -> bool:
+        """Whether blocks have something to add."""
+        return self._by_blocks or self._grad_VD is not None or self._grad_V is not None
+
+    def add_rows(self, ids_NK: torch.Tensor, grad_NK: torch.Tensor) -> None:
+        """Take in the hidden states' gradient where only the logits of `ids` have one."""
+        if self._grad_ND is not None:
+            narrow_NK = grad_NK.to(self._hidden_ND.dtype)
+            self._grad_ND = weighted_rows(self._head.weight_VD, ids_NK, narrow_NK)
+        self._by_blocks = False
+
     def add(self, words: slice, grad_NW: torch.Tensor) -> None:
         """Take in the gradient of all tokens' logits in one block."""
         narrow_NW = grad_NW.to(self._hidden_ND.dtype)
-        if self._grad_ND is not None:
+        if self._grad_ND is not None and self._by_blocks:
             self._grad_ND += narrow_NW @ self._head.weight_VD[words]
         if self._grad_VD is not None:
             torch.matmul(narrow_NW.T, self._hidden_ND, out=self._grad_VD[words])

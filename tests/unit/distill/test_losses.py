@@ -127,6 +127,16 @@ def chunk_elements(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return int(request.param)
 
 
+@pytest.fixture(params=[False, True], ids=["all words", "words of K"])
+def sparse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The student's logits of all words, and of the K alone, as with a large vocabulary."""
+    if request.param:
+        monkeypatch.setattr(chunked, "SPARSE_VOCABULARY", 0)
+        monkeypatch.setattr(chunked, "SPARSE_RATIO", 0)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("sparse")
 @pytest.mark.parametrize("number", range(100))
 def test_topk_kl_random_case_equals_dense_float64(number: int, chunk_elements: int) -> None:
     case = Case(number)
@@ -174,6 +184,7 @@ def test_cross_entropy_random_case_equals_dense_float64(number: int, chunk_eleme
     )
 
 
+@pytest.mark.usefixtures("sparse")
 @pytest.mark.parametrize("number", range(20))
 def test_losses_bfloat16_inputs_equal_dense_at_bfloat16_tolerance(number: int) -> None:
     case = Case(number, torch.bfloat16)
@@ -309,6 +320,19 @@ def test_chunks_hold_no_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch
     cross_entropy(hidden, head, torch.zeros(9, dtype=torch.long), torch.ones(9)).backward()
     assert max(held) <= 40
     assert sum(held) == 4 * 9 * V  # teacher, KL forward, cross-entropy forward and backward
+
+
+def test_topk_kl_large_vocabulary_computes_no_logits_of_the_student_outside_k(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = Head(torch.randn(2**15, D), torch.randn(2**15))
+    target = teacher_target(torch.randn(9, D), head, 16)
+    hidden = torch.randn(9, D, requires_grad=True)
+    dense = head.logits(hidden).gather(-1, target.ids_NK)
+    monkeypatch.setattr(Head, "logits", None)
+    torch.testing.assert_close(head.columns(hidden.detach(), target.ids_NK), dense)
+    topk_kl(hidden, head, target, torch.ones(9), 1.0).backward()
+    assert hidden.grad is not None
 
 
 def test_sequence_weights_by_hand() -> None:
