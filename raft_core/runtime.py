@@ -112,6 +112,14 @@ class RuntimeConfig(FrozenConfig):
         given = self.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI")
         return given or f"sqlite:///{self.home_folder / 'mlflow.db'}"
 
+    def addresses(self) -> dict[str, str]:
+        """Where this machine finds artifacts and runs, for one that no setting of its own tells.
+
+        An address that holds a password stays here.
+        """
+        told = {"store": self.store_address, "mlflow_uri": self.tracking_uri}
+        return {name: address for name, address in told.items() if "@" not in address}
+
     @property
     def completions_file(self) -> Path:
         return self.home_folder / "generations.sqlite"

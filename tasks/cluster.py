@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from raft_core.artifacts import ArtifactRef, StageSpec
+from tasks.pools import addressed
 from tasks.stage import RunContext
 
 
@@ -41,7 +42,7 @@ def on_ray(
         context.display.cached(label)
     if missing:
         runner = RayTaskRunner(address=context.runtime.ray_address)
-        plain = {label: spec.model_dump(mode="json") for label, spec in missing.items()}
+        plain = {label: addressed(spec, context.runtime) for label, spec in missing.items()}
         with context.noting_failure():
             shards.with_options(task_runner=runner)(plain, context.tracker.run_id)
     return [context.store.fetch(spec.stage, spec.key) for spec in specs]

@@ -41,7 +41,15 @@ def has_worker(pool: str) -> bool:
     return any(worker.status == WorkerStatus.ONLINE for worker in workers)
 
 
-def run_in_pool(pool: str, spec: StageSpec, label: str, mlflow_run: str) -> None:
+def addressed(spec: StageSpec, runtime: RuntimeConfig) -> dict[str, Any]:
+    """The specification as it travels, with the addresses of this machine's store and runs."""
+    sent = spec.model_copy(update={"runtime": spec.runtime | runtime.addresses()})
+    return sent.model_dump(mode="json")
+
+
+def run_in_pool(
+    pool: str, spec: StageSpec, runtime: RuntimeConfig, label: str, mlflow_run: str
+) -> None:
     """Run the stage in the pool and wait for its end; a run that ends early takes it along.
 
     Raises:
@@ -49,7 +57,7 @@ def run_in_pool(pool: str, spec: StageSpec, label: str, mlflow_run: str) -> None
     """
     run = run_deployment(
         f"{FLOW}/{pool}",
-        parameters={"spec": spec.model_dump(mode="json"), "label": label, "mlflow_run": mlflow_run},
+        parameters={"spec": addressed(spec, runtime), "label": label, "mlflow_run": mlflow_run},
         flow_run_name=label,
         timeout=0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from raft_core.artifacts import StageSpec
@@ -20,7 +21,10 @@ def make(spec: dict[str, Any], label: str, mlflow_run: str) -> dict[str, str]:
     MLflow run; where that is not known, because the server was away, in a run of its own.
     """
     wanted = StageSpec.model_validate(spec)
-    runtime = RuntimeConfig.model_validate(wanted.runtime | ALONE)
+    sent = dict(wanted.runtime)
+    if os.environ.get("MLFLOW_TRACKING_URI"):  # as RAFT_STORE, this machine's own setting wins
+        sent.pop("mlflow_uri", None)
+    runtime = RuntimeConfig.model_validate(sent | ALONE)
     tracker = JoinedTracker(runtime, mlflow_run) if mlflow_run else Tracker(runtime, label, {}, {})
     with open_stages(runtime, tracker) as context:
         made, _ = artifact_for(context, context.store.localised(wanted), label)

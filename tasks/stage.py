@@ -159,7 +159,7 @@ def elsewhere(context: StageContext, spec: StageSpec, label: str, pool: str) -> 
     context.display.note(f"{label}: in work pool {pool}")
     watch = Stopwatch()
     try:
-        run_in_pool(pool, spec, label, context.tracker.run_id)
+        run_in_pool(pool, spec, context.runtime, label, context.tracker.run_id)
     except StageError:
         context.display.failed(label)
         raise
