@@ -30,3 +30,7 @@ comm -23 <(sort requirements/dev.lock) <(sort requirements/cpu.lock) |
 { echo "# Made by requirements/lock.sh; what the dev extra adds to either lock."; cat requirements/dev.lock.new; } \
     > requirements/dev.lock
 rm requirements/dev.lock.new
+uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+    --constraint requirements/cpu.lock --constraint requirements/dev.lock requirements/servers.in |
+    { echo "# Made by requirements/lock.sh; pins everything, install with --no-deps."; cat; } \
+        > requirements/servers.lock

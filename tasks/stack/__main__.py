@@ -1,4 +1,7 @@
-"""`make up`, `make down`, `make status`: servers and workers of this machine."""
+"""`make up`, `make down`, `make status`: servers and workers of this machine.
+
+`python -m tasks.stack deploy` sets up a server that runs elsewhere, which PREFECT_API_URL names.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import os
 import sys
 from pathlib import Path
 
-from raft_core.errors import RaftError
+from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
 from tasks.stack.config import ROOT, StackConfig
 from tasks.stack.databases import open_databases
 from tasks.stack.lifecycle import Processes, require_free
 from tasks.stack.orchestration import online_workers, set_up
 from tasks.stack.services import Service, servers, workers
+from tasks.stack.storage import make_bucket
 
 CLIENT_FILE = ROOT / "prefect.toml"
 PORTS = {"prefect-server": "PREFECT_PORT", "mlflow-server": "MLFLOW_PORT"}
@@ -38,6 +42,7 @@ def main() -> int:
         database_url=os.environ.get("DATABASE_URL") or None,
         flows=options.flows,
         gpus=options.gpus,
+        server_url=os.environ.get("PREFECT_API_URL") if options.action == "deploy" else None,
     )
     try:
         return ACTIONS[options.action](config)
@@ -70,6 +75,20 @@ def up(config: StackConfig) -> int:
     )
     print(f"\nstate and logs  {config.folder}")
     print("run             .venv/bin/prefect deployment run raft/full --watch")
+    return 0
+
+
+def deploy(config: StackConfig) -> int:
+    """Give a server that runs elsewhere pools, automation and deployments, and the store a bucket.
+
+    Raises:
+        InputError: no server is named, or the store cannot be reached.
+    """
+    if config.server_url is None:
+        raise InputError("PREFECT_API_URL is not set: it names the server to deploy to")
+    make_bucket(RuntimeConfig())
+    set_up(config, dict(os.environ) | {"RAFT_ROOT": os.environ.get("RAFT_ROOT", str(ROOT))})
+    print(f"deployed to {config.server_url}")
     return 0
 
 
@@ -109,7 +128,7 @@ def count_gpus() -> int:
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
-ACTIONS = {"up": up, "down": down, "status": status}
+ACTIONS = {"up": up, "deploy": deploy, "down": down, "status": status}
 
 if __name__ == "__main__":
     sys.exit(main())

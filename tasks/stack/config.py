@@ -29,6 +29,9 @@ class StackConfig(FrozenConfig):
     database_url: SecretStr | None = Field(
         None, description="a PostgreSQL server; SQLite files below home where absent"
     )
+    server_url: str | None = Field(
+        None, description="API of a Prefect server that runs elsewhere; this machine's where absent"
+    )
     flows: int = Field(gt=0, description="flow runs at once in the pool raft-cpu")
     gpus: int = Field(gt=0, description="stages at once in the pool raft-gpu")
 
@@ -39,7 +42,7 @@ class StackConfig(FrozenConfig):
 
     @property
     def api_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.prefect_port}/api"
+        return self.server_url or f"http://{LOOPBACK}:{self.prefect_port}/api"
 
     @property
     def mlflow_url(self) -> str:

@@ -1,8 +1,12 @@
-"""The daily setup as a user has it: servers, workers, deployments, retraining with a gate."""
+"""The daily setup as a user has it: servers, workers, deployments, retraining with a gate.
+
+On SQLite, or on the PostgreSQL server that RAFT_TEST_DATABASE_URL names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +27,8 @@ NEW_ROWS = 20
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack")
-    running = Stack(home, free_port(), free_port())
+    database = os.environ.get("RAFT_TEST_DATABASE_URL", "")
+    running = Stack(home, free_port(), free_port(), database)
     try:
         started = running.stack("up")
         assert started.returncode == 0, started.stdout + started.stderr

@@ -1,4 +1,4 @@
-"""Shards of rewriting and fusing on a Ray cluster of two workers: the artifacts that threads make."""
+"""Shards of rewriting and fusing on a Ray cluster of two workers: what threads make."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     # Two nodes of one core each: neither can hold both shards at once.
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
     nodes.add_node(num_cpus=1)
     try:
         yield nodes

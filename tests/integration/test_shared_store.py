@@ -24,15 +24,8 @@ from tasks.silent import SilentTracker
 from tasks.stage import open_context, run_stage
 from tests.artifacts import committed, rows, spec
 from tests.integration.flow import ROOT
+from tests.integration.s3 import s3_server
 
-SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
 # s3fs sends a file of 100 MiB and more in parts of 50 MiB.
 PART, PARTS = 50 * 2**20, 3
 
@@ -42,19 +35,8 @@ Machine = Callable[[str], SharedStore]
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Address of an S3 server that ends with the tests."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-    server.stdin.close()
-    server.wait()
-    server.stdout.close()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
