@@ -5,8 +5,9 @@ that is what fills a GPU. Here the forward pass holds logits of one chunk of tok
 the backward pass gradients of one block of the vocabulary, so that each block's gradient of the
 output matrix is one product over all tokens and needs no sum beside it. The top-K KL needs no
 normaliser over V: its gradient is zero outside K, so K numbers a token are all that is kept between
-the passes; where K is few of very many words, only their logits are computed. Cross-entropy, and the KL with a tail bucket, keep the normaliser of each token and
-compute a block's logits again in the backward pass.
+the passes; where K is few of very many words, only their logits are computed. Cross-entropy, and
+the KL with a tail bucket, keep the normaliser of each token and compute a block's logits again in
+the backward pass.
 
 Dimensions: N scored tokens of all rows, C tokens of one chunk, D hidden, V vocabulary, W words of
 one block of it, K the teacher's most probable tokens. Logits are computed in the inputs' type and
