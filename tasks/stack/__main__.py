@@ -109,9 +109,10 @@ def status(config: StackConfig) -> int:
     answering = {server.name: server.answers() for server in found}
     online = online_workers(config) if answering["prefect-server"] else {}
     for service in (*found, *workers()):
-        works = answering.get(service.name, online.get(service.pool, 0) > 0)
-        process = processes.find(service.name)
-        print(f"  {service.name:<16} {_state(service, process is not None, works)}")
+        running = processes.find(service.name) is not None
+        # The server takes a worker that was killed for online a minute more.
+        works = answering.get(service.name, running and online.get(service.pool, 0) > 0)
+        print(f"  {service.name:<16} {_state(service, running, works)}")
         well = well and works
     return 0 if well else 1
 

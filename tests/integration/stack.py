@@ -67,6 +67,21 @@ class Stack:
         with urlopen(request, timeout=30) as response:
             return json.load(response)
 
+    def get(self, path: str) -> Any:
+        with urlopen(f"http://127.0.0.1:{self.prefect_port}/api/{path}", timeout=30) as response:
+            return json.load(response)
+
+    def tasks(self, run: str, kind: str, name: str | None = None) -> list[dict[str, Any]]:
+        """A flow run's tasks in states of this type, and of this name."""
+        states: dict[str, Any] = {"type": {"any_": [kind]}}
+        states |= {"name": {"any_": [name]}} if name else {}
+        found: list[dict[str, Any]] = self.api(
+            "task_runs/filter",
+            flow_runs={"id": {"any_": [run]}},
+            task_runs={"state": states},
+        )
+        return found
+
     def flow_runs(self, flow: str) -> list[dict[str, Any]]:
         """Runs of a flow, the latest first."""
         found: list[dict[str, Any]] = self.api(

@@ -9,10 +9,14 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -22,6 +26,15 @@ from tests.integration.stack import Stack, free_port
 
 pytestmark = pytest.mark.timeout(900)
 NEW_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A flow run that was killed: its id, what it was asked for, and when it ended."""
+
+    run: str
+    parameters: dict[str, Any]
+    killed: datetime
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +160,32 @@ def with_wrong_answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def lost(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    """A run of raft/full whose worker was killed with it, once it had made something."""
+    profile = str(small_profile(tmp_path_factory.mktemp("lost")))
+    parameters = {"profile": profile, "domain": "web", "limit": 100}
+    deployment = stack.api("deployments/filter", deployments={"name": {"any_": ["full"]}})[0]["id"]
+    asked = stack.api(f"deployments/{deployment}/create_flow_run", parameters=parameters)
+    deadline = time.monotonic() + 300
+    while not stack.tasks(asked["id"], "COMPLETED"):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    known = json.loads((stack.home / "server" / "processes.json").read_text())
+    worker = psutil.Process(known["worker-raft-cpu"]["pid"])
+    for process in (worker, *worker.children(recursive=True)):
+        process.kill()
+    return Lost(asked["id"], parameters, datetime.now(UTC))
+
+
+def test_killed_worker_is_told_and_started_again(stack: Stack, lost: Lost) -> None:
+    status = stack.stack("status")
+    assert status.returncode == 1
+    assert re.search(r"worker-raft-cpu +down", status.stdout)
+    assert stack.stack("up").returncode == 0
+    assert stack.stack("status").returncode == 0
+
+
 def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -187,3 +226,20 @@ def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
     ]  # fmt: skip
     back = stack.call("flows.models", "rollback", "--domain", "law")
     assert "version 1 in place of version 2" in back.stdout
+
+
+def test_killed_run_is_crashed_within_two_minutes_and_the_next_goes_on(
+    stack: Stack, lost: Lost
+) -> None:
+    # Killed before the retrainings, which have taken longer than that.
+    state = stack.get(f"flow_runs/{lost.run}")["state"]
+    assert state["type"] == "CRASHED"
+    assert "heartbeat" in state["message"]
+    assert datetime.fromisoformat(state["timestamp"]) - lost.killed < timedelta(minutes=2)
+
+    again = stack.run("raft/full", **lost.parameters)
+    assert again.returncode == 0, told(again)
+    found = {task["name"] for task in stack.tasks(stack.flow_runs("raft")[0]["id"], "COMPLETED")}
+    assert {task["name"] for task in stack.tasks(lost.run, "COMPLETED")} <= found
+    cached = stack.tasks(stack.flow_runs("raft")[0]["id"], "COMPLETED", "Cached")
+    assert len(cached) >= len(stack.tasks(lost.run, "COMPLETED"))
