@@ -107,7 +107,9 @@ def one_method(settings: Settings, method: str) -> Settings:
 def compare_parameters(description: str) -> dict[str, Any]:
     """The command line of a study, once its plan and all that its cells name have been checked."""
     parser = argparse.ArgumentParser(prog="python -m flows.compare", description=description)
-    parser.add_argument("--study", default="mini", help="conf/studies/STUDY.yaml, or a file")
+    parser.add_argument(
+        *("--study", "--profile"), default="mini", help="conf/studies/STUDY.yaml, or a file"
+    )
     parser.add_argument(
         "--only", default="*", metavar="CELLS", help="student/domain/seed/row, * for any"
     )
