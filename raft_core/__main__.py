@@ -1,4 +1,7 @@
-"""`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator."""
+"""`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator.
+
+`python -m raft_core artifacts ls|explain|verify|gc`: the store.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,8 @@ PARENT_POLL_SECONDS = 0.5
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["artifacts"]:
+        return artifacts(given[1:])
     options = _parser().parse_args(given)
     if options.exit_with_parent:
         exit_with_parent()
@@ -42,6 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
+
+
+def artifacts(arguments: list[str]) -> int:
+    """`python -m raft_core artifacts ...`"""
+    from raft_core import store_commands
+
+    try:
+        return store_commands.main(arguments)
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 def read_spec(file: Path) -> StageSpec:

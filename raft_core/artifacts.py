@@ -78,6 +78,10 @@ class Record(FrozenConfig):
     created: str
     made_by: dict[str, str] = Field(description="versions of RAFT and of Python")
 
+    @property
+    def name(self) -> str:
+        return f"{self.stage}/{self.key}"
+
     def is_of(self, stage: str, key: str) -> bool:
         """Whether it is this key's, and what it says of its making gives the key."""
         try:
@@ -163,6 +167,37 @@ class Store:
         shutil.rmtree(work)
         return made
 
+    def records(self, stage: str | None = None) -> Iterator[Record]:
+        """The records of all artifacts, or of one stage's; their files are not looked at."""
+        for path in sorted((self.root / "artifacts").glob(f"{stage or '*'}/*")):
+            record = read_record(path)
+            if record is not None and record.is_of(path.parent.name, path.name):
+                yield record
+
+    def verify(self, record: Record) -> bool:
+        """Whether every file is what was recorded."""
+        return is_intact(self._folder(record.stage, record.key), record)
+
+    def remove(self, record: Record) -> bool:
+        """Remove an artifact, its record first; False, and nothing done, while a run holds it."""
+        with self._hold(record.stage, record.key, wait=False) as held:
+            if held:
+                self._discard(self._folder(record.stage, record.key))
+        return held
+
+    def abandoned_work(self, before: datetime) -> list[Path]:
+        """Work folders of stages that have not gone on since then."""
+        folders = (self.root / "work").glob("*")
+        return sorted(f for f in folders if f.stat().st_mtime < before.timestamp())
+
+    def discard_work(self, folder: Path) -> bool:
+        """Remove a work folder; False, and nothing done, while a stage runs in it."""
+        stage, _, key = folder.name.rpartition("-")
+        with self._hold(stage, key, wait=False) as held:
+            if held:
+                shutil.rmtree(folder)
+        return held
+
     def __str__(self) -> str:
         return f"'{self.root}'"
 
@@ -174,23 +209,33 @@ class Store:
         return ArtifactRef(stage=stage, key=key, path=str(folder))
 
     @contextmanager
-    def _hold(self, stage: str, key: str) -> Iterator[None]:
+    def _hold(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
+        """Hold the key's lock; without `wait` False where another process has it."""
         path = self.root / "locks" / f"{stage}-{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def _place(self, folder: Path, record: Record) -> ArtifactRef:
         """Move a complete folder to its key's place, in one step."""
         target = self._folder(record.stage, record.key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            damaged = self.root / "work" / f"damaged-{uuid.uuid4().hex}"
-            target.rename(damaged)
-            shutil.rmtree(damaged)
+        self._discard(target)
         folder.rename(target)
         return ArtifactRef(stage=record.stage, key=record.key, path=str(target))
+
+    def _discard(self, folder: Path) -> None:
+        """Take a folder out of sight in one step, and then remove it."""
+        if folder.exists():
+            gone = self.root / "work" / f"discarded-{uuid.uuid4().hex}"
+            gone.parent.mkdir(exist_ok=True)
+            folder.rename(gone)
+            shutil.rmtree(gone)
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "artifacts" / stage / key

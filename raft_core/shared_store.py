@@ -1,43 +1,23 @@
-"""A store that several machines share: artifacts pass between them through one fsspec address.
-
-Below the address stand, as in a folder, `artifacts/STAGE/KEY/record.json`, and beside each record a
-folder with its files. That folder is named by the digests of the files: what two machines upload
-under one key never mixes, and a record, which is written last, always names whole files.
-"""
+"""A store that several machines share: artifacts pass between them through one fsspec address."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
 import shutil
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from raft_core.artifacts import (
-    RECORD,
     ArtifactRef,
     Record,
     StageSpec,
     Store,
     is_intact,
-    parse_record,
     read_record,
     write_record,
 )
-from raft_core.errors import InputError, StageError
+from raft_core.remote_artifacts import RemoteArtifacts
 from raft_core.runtime import RuntimeConfig
-
-# s3fs holds parts of 50 MiB, 100 MiB of a file below that: these bound it to 800 MiB.
-PARALLEL_FILES = 4
-PARALLEL_PARTS = 4
-OPTIONS: dict[str, dict[str, Any]] = {
-    "file": {"auto_mkdir": True},
-    "s3": {"max_concurrency": PARALLEL_PARTS},
-}
-PROBE = "raft-store.txt"
-PASSWORD = re.compile(r"//[^/]*:.*@")
 
 
 def open_store(runtime: RuntimeConfig) -> Store:
@@ -79,6 +59,28 @@ class SharedStore(Store):
         self._remote.upload(made)
         return made
 
+    def records(self, stage: str | None = None) -> Iterator[Record]:
+        """Those that either side has."""
+        found = {record.name: record for record in super().records(stage)}
+        found |= {record.name: record for record in self._remote.records(stage)}
+        yield from (found[name] for name in sorted(found))
+
+    def verify(self, record: Record) -> bool:
+        """Whether what is here and what is at the URL is what was recorded, where it is at all."""
+        here = read_record(self._folder(record.stage, record.key)) is None or super().verify(record)
+        if self._remote.record(record.stage, record.key) is None:
+            return here
+        with TemporaryDirectory(dir=self.root) as folder:
+            copied = self._remote.download(record, Path(folder))
+            return here and copied and is_intact(Path(folder), record)
+
+    def remove(self, record: Record) -> bool:
+        """Remove it here and at the URL, where other machines may be using it."""
+        removed = super().remove(record)
+        if removed:
+            self._remote.remove(record)
+        return removed
+
     def __str__(self) -> str:
         return f"{super().__str__()} and {self._remote}"
 
@@ -101,147 +103,3 @@ class SharedStore(Store):
             return self._place(folder, record)
         shutil.rmtree(folder)
         return None
-
-
-class RemoteArtifacts:
-    """The artifacts at an fsspec URL. Every error names the URL and holds no secret.
-
-    Credentials are read by the file system itself, those of S3 from the variables of AWS, an
-    endpoint among them. Retries are botocore's and s3fs's, bounded (AWS_MAX_ATTEMPTS).
-    """
-
-    def __init__(self, url: str) -> None:
-        if PASSWORD.search(url):
-            raise InputError("store: the URL holds a password; give credentials in the environment")
-        self.url = url
-        self._fs, root = connect(url)
-        self._root = root.rstrip("/")
-        self._check_access()
-
-    def __str__(self) -> str:
-        return f"the store '{self.url}'"
-
-    def record(self, stage: str, key: str) -> Record | None:
-        """The record of this key, or None where there is no readable one.
-
-        Raises:
-            StageError: the store cannot be read.
-        """
-        try:
-            text = self._fs.cat_file(f"{self._folder(stage, key)}/{RECORD}")
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise self._failure(f"reading {stage}/{key}", error) from None
-        record = parse_record(text)
-        return record if record and record.is_of(stage, key) else None
-
-    def upload(self, artifact: ArtifactRef) -> None:
-        """Copy an artifact's files, several at once, and then its record.
-
-        Raises:
-            StageError: the store cannot be written.
-        """
-        record = read_record(artifact.folder)
-        if record is None:
-            raise StageError(f"artifact '{artifact.path}' has lost its record")
-        sources, targets = self._pairs(record, artifact.folder)
-        target = f"{self._folder(record.stage, record.key)}/{RECORD}"
-        try:
-            self._fs.put(sources, targets)
-            self._fs.put_file(str(artifact.folder / RECORD), target)
-        except Exception as error:
-            raise self._failure(f"upload of '{artifact.path}'", error) from None
-
-    def download(self, record: Record, folder: Path) -> bool:
-        """Copy the recorded files into `folder`; False if one is missing. Digests are not checked.
-
-        Raises:
-            StageError: the store cannot be read, or a name would lead out of `folder`.
-        """
-        for name in record.files:
-            if not stays_inside(name):
-                raise StageError(
-                    f"{self}: the record of {record.stage}/{record.key} names {name!r}, a file "
-                    "outside its artifact; refused. If you trust who writes there, remove "
-                    f"artifacts/{record.stage}/{record.key}"
-                )
-        targets, sources = self._pairs(record, folder)
-        try:
-            self._fs.get(sources, targets)
-        except FileNotFoundError:
-            return False
-        except Exception as error:
-            raise self._failure(f"download of {record.stage}/{record.key}", error) from None
-        return True
-
-    def _pairs(self, record: Record, folder: Path) -> tuple[list[str], list[str]]:
-        """Paths of the artifact's files here, and there."""
-        listing = json.dumps(record.files, sort_keys=True)
-        contents = f"files-{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
-        there = f"{self._folder(record.stage, record.key)}/{contents}"
-        names = list(record.files)
-        return [str(folder / name) for name in names], [f"{there}/{name}" for name in names]
-
-    def _folder(self, stage: str, key: str) -> str:
-        return f"{self._root}/artifacts/{stage}/{key}"
-
-    def _check_access(self) -> None:
-        """Write one small file and read it back: every run will do both.
-
-        Raises:
-            InputError: either failed.
-        """
-        path, text = f"{self._root}/{PROBE}", b"Artifacts of RAFT stand below this address.\n"
-        try:
-            self._fs.pipe_file(path, text)
-            self._fs.cat_file(path)
-        except Exception as error:
-            raise InputError(
-                f"store '{self.url}' cannot be read and written: {reason(error)}; check the "
-                "address, the credentials and, for S3, AWS_ENDPOINT_URL"
-            ) from None
-
-    def _failure(self, action: str, error: Exception) -> StageError:
-        return StageError(f"{self}: {action} failed: {reason(error)}")
-
-
-def connect(url: str) -> tuple[Any, str]:
-    """The file system of a URL, as fsspec makes it, and the path on it.
-
-    Raises:
-        InputError: no installed package knows the protocol.
-    """
-    from fsspec.core import url_to_fs
-
-    options = OPTIONS.get(url.partition("://")[0], {})
-    try:
-        # Other machines write there too: what was listed or configured before may be outdated.
-        fs, root = url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **options)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"store '{url}': {error}") from None
-    except Exception as error:
-        raise InputError(f"store '{url}' cannot be reached: {reason(error)}") from None
-    fs.batch_size = PARALLEL_FILES
-    return fs, root
-
-
-def stays_inside(name: str) -> bool:
-    """Whether a recorded name is a plain relative path, and not the record's own."""
-    path = PurePosixPath(name)
-    plain = bool(path.parts) and str(path) == name and name.isprintable() and "\\" not in name
-    return plain and not path.is_absolute() and ".." not in path.parts and name != RECORD
-
-
-def reason(error: Exception) -> str:
-    """What went wrong by its type and code: the text of an error may hold addresses and keys."""
-    answer = getattr(error.__cause__, "response", None)  # of S3, where it answered at all
-    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
-    kind = code or type(error).__name__
-    if isinstance(error, FileNotFoundError):
-        return f"no such bucket or folder ({kind})"
-    if isinstance(error, PermissionError):
-        return f"access denied ({kind})"
-    if isinstance(error, OSError) and error.errno:
-        return f"{os.strerror(error.errno)} ({kind})"
-    return kind

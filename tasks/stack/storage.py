@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raft_core.errors import InputError
+from raft_core.remote_artifacts import connect, reason
 from raft_core.runtime import RuntimeConfig
-from raft_core.shared_store import connect, open_store, reason
+from raft_core.shared_store import open_store
 
 
 def make_bucket(runtime: RuntimeConfig) -> None:

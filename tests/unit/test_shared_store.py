@@ -14,8 +14,9 @@ import pytest
 
 from raft_core.artifacts import Store
 from raft_core.errors import InputError, StageError
+from raft_core.remote_artifacts import stays_inside
 from raft_core.runtime import RuntimeConfig
-from raft_core.shared_store import SharedStore, open_store, stays_inside
+from raft_core.shared_store import SharedStore, open_store
 from tests.artifacts import committed, rows, spec
 
 Machine = Callable[[str], SharedStore]

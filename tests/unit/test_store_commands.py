@@ -1,0 +1,150 @@
+"""`python -m raft_core artifacts` on a folder and on a shared store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from raft_core.__main__ import main
+from raft_core.artifacts import ArtifactRef, Store
+from raft_core.runtime import RuntimeConfig
+from raft_core.shared_store import open_store
+from tests.artifacts import committed, spec
+
+Call = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(params=["folder", "shared"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    shared = request.param == "shared"
+    address = f"{'file://' if shared else ''}{tmp_path}/store"
+    monkeypatch.setenv("RAFT_STORE", address)
+    return open_store(RuntimeConfig())
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def called(*arguments: str) -> tuple[int, str]:
+        code = main(["artifacts", *arguments])
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    return called
+
+
+def chain(store: Store, tau: float, rows: str = "a") -> list[ArtifactRef]:
+    """prepare -> filter -> report, as far as their keys go."""
+    prepared = committed(store, spec(identity={"domain": {"data": rows}}))
+    chosen = committed(
+        store,
+        spec(
+            stage="filter",
+            identity={"filter": {"tau": tau, "view": "answers"}, "encoder": {"max_tokens": 256}},
+            inputs={"prepare": prepared},
+        ),
+    )
+    report = committed(
+        store, spec(stage="report", inputs={"filter": chosen, "prepare": prepared}, identity={})
+    )
+    return [prepared, chosen, report]
+
+
+def age(artifact: ArtifactRef, days: int) -> None:
+    """Rewrite when it was made, here and where it is shared."""
+    above = Path(os.environ["RAFT_STORE"].removeprefix("file://")).parent
+    for path in above.rglob(f"{artifact.key}/record.json"):
+        record = json.loads(path.read_text())
+        record["created"] = (datetime.now(UTC) - timedelta(days)).isoformat()
+        path.write_text(json.dumps(record))
+
+
+def test_ls_names_every_artifact_and_what_it_is_made_of(store: Store, call: Call) -> None:
+    prepared, chosen, report = chain(store, 0.8)
+    code, shown = call("ls")
+    assert code == 0
+    assert len(shown.splitlines()) == 3
+    assert f"filter/{chosen.key}  prepare={prepared.key}" in shown
+    _, alone = call("ls", "--stage", "report")
+    assert [line.split()[3] for line in alone.splitlines()] == [f"report/{report.key}"]
+
+
+def test_explain_runs_that_differ_in_tau_names_filter_tau_and_nothing_else(
+    store: Store, call: Call
+) -> None:
+    one, other = chain(store, 0.8)[-1], chain(store, 0.7)[-1]
+    assert call("explain", f"report/{one.key}", f"report/{other.key}") == (
+        0, "filter.tau: 0.8 -> 0.7\n",
+    )  # fmt: skip
+    assert call("explain", one.key[:12], one.key)[1] == "the keys are equal\n"
+
+
+def test_explain_names_every_field_once_and_a_version(store: Store, call: Call) -> None:
+    one, other = chain(store, 0.8, "a")[-1], chain(store, 0.7, "b")[-1]
+    shown = call("explain", one.key, other.key)[1].splitlines()
+    assert sorted(shown) == ["domain.data: a -> b", "filter.tau: 0.8 -> 0.7"]
+    newer = committed(store, spec(version=2, identity={"domain": {"data": "a"}}))
+    older = committed(store, spec(identity={"domain": {"data": "a"}}))
+    assert call("explain", older.key, newer.key)[1] == "version of prepare: 1 -> 2\n"
+
+
+@pytest.mark.parametrize("name", ["report/0123", "nothing", ""])
+def test_explain_unknown_or_ambiguous_name_is_one_error(
+    store: Store, call: Call, name: str
+) -> None:
+    chain(store, 0.8)
+    code, shown = call("explain", name, name)
+    assert code == 2
+    assert shown.startswith(f"error: artifact '{name}'")
+    assert shown.count("\n") == 1
+
+
+def test_verify_counts_and_names_what_is_damaged(store: Store, call: Call) -> None:
+    _, chosen, _ = chain(store, 0.8)
+    assert call("verify") == (0, "3 artifacts checked, 0 damaged\n")
+    (chosen.folder / "sub" / "rows.jsonl").write_text("other")
+    code, shown = call("verify")
+    assert code == 1
+    assert f"damaged: filter/{chosen.key}" in shown
+    assert "3 artifacts checked, 1 damaged" in shown
+
+
+def test_gc_removes_what_is_old_and_that_nothing_kept_stands_on(store: Store, call: Call) -> None:
+    old, young = chain(store, 0.8), chain(store, 0.7)
+    for artifact in (*old, young[0]):
+        age(artifact, 400)
+    code, shown = call("gc")
+    assert code == 0
+    unused = {line.split()[1] for line in shown.splitlines() if line.startswith("unused")}
+    assert unused == {f"{a.stage}/{a.key}" for a in old[1:]}  # the new filter reads the old rows
+    assert len(list(store.records())) == 5
+    call("gc", "--delete", "--keep", f"filter/{old[1].key}")
+    assert {r.key for r in store.records()} == {a.key for a in (old[0], old[1], *young)}
+    assert call("verify")[0] == 0
+
+
+def test_gc_keeps_what_a_decision_stands_on(store: Store, call: Call) -> None:
+    made = chain(store, 0.8)
+    decision = committed(store, spec(stage="promote", inputs={"challenger": made[1]}))
+    for artifact in (*made, decision):
+        age(artifact, 400)
+    call("gc", "--delete")
+    assert {r.stage for r in store.records()} == {"prepare", "filter", "promote"}
+
+
+def test_gc_leaves_what_a_run_holds_and_takes_abandoned_work(store: Store, call: Call) -> None:
+    prepared = chain(store, 0.8)[0]
+    for record in list(store.records()):
+        age(ArtifactRef(stage=record.stage, key=record.key, path=""), 400)
+    work = store.work_folder(spec(stage="distill"))
+    os.utime(work, (0, 0))
+    with store.lock(spec(identity={"domain": {"data": "a"}})):
+        _, shown = call("gc", "--delete")
+    assert f"in use: prepare/{prepared.key}" in shown
+    assert "1 unfinished stages removed" in shown
+    assert [r.key for r in store.records()] == [prepared.key]
+    assert not work.exists()
