@@ -1,8 +1,23 @@
-"""Whether a text says a phrase, up to case and punctuation."""
+"""Whether a text says a phrase, up to case and punctuation; phrases that give a task away."""
 
 from __future__ import annotations
 
 import re
+
+LEAK_PHRASES = (
+    "reference answer",
+    "reference knowledge",
+    "background knowledge",
+    "provided answer",
+    "given answer",
+    "original answer",
+    "based on the reference",
+    "according to the reference",
+    "in my own words",
+    "in your own words",
+    "rewritten answer",
+    "as an ai",
+)
 
 
 def mentions(text: str, phrase: str) -> bool:

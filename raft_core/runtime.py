@@ -44,6 +44,38 @@ class EndpointRuntime(FrozenConfig):
     )
 
 
+class Limit(FrozenConfig):
+    """At which share a warning is told, and at which training stops; null: never."""
+
+    warn: Annotated[float, Field(ge=0, le=1)] | None
+    stop: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class HealthLimits(FrozenConfig):
+    """When a training that distills is unwell. All are shares, of 0 (well) to 1.
+
+    It stops, with a checkpoint, where a share reached `stop` at `patience` logged steps in a row.
+    """
+
+    truncated: Limit = Field(
+        Limit(warn=0.5, stop=0.95), description="rollouts that reach the length limit"
+    )
+    repeated: Limit = Field(
+        Limit(warn=0.3, stop=0.8), description="runs of four tokens that a rollout said before"
+    )
+    leaking: Limit = Field(
+        Limit(warn=0.02, stop=0.5), description="rollouts that speak of references or rewriting"
+    )
+    outside_k: Limit = Field(
+        Limit(warn=0.6, stop=0.95), description="the student's probability outside the top K"
+    )
+    collapsed: Limit = Field(
+        Limit(warn=0.98, stop=0.999), description="loss of the student's first logged entropy"
+    )
+    clamped: Limit = Field(Limit(warn=1), description="1 where lambda stands at its maximum")
+    patience: Positive = 3
+
+
 class TrainingRuntime(FrozenConfig):
     """How one machine trains: so many processes, one a device."""
 
@@ -53,6 +85,7 @@ class TrainingRuntime(FrozenConfig):
         description="several processes split weights, gradients and optimizer state (FSDP); "
         "otherwise each holds all of them",
     )
+    health: HealthLimits = HealthLimits()
 
 
 class RuntimeConfig(FrozenConfig):

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
-from raft_core.matching import mentions
+from raft_core.matching import LEAK_PHRASES, mentions
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -26,21 +26,6 @@ from raft_core.records import (
 from raft_core.stage import StageRun
 
 VERSION = 1
-
-LEAK_PHRASES = (
-    "reference answer",
-    "reference knowledge",
-    "background knowledge",
-    "provided answer",
-    "given answer",
-    "original answer",
-    "based on the reference",
-    "according to the reference",
-    "in my own words",
-    "in your own words",
-    "rewritten answer",
-    "as an ai",
-)
 
 
 class FilterConfig(FrozenConfig):

@@ -1,29 +1,95 @@
-"""What of a training run lies on the disk, so that it can go on."""
+"""What of a training run lies on the disk, so that it can go on.
+
+A checkpoint counts once its own file, written last and in one step, lists all others with their
+digests. So a torn or altered one is skipped for the one before it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raft_core.config import digest_file
+
 STATE_FILE = "raft_state.json"
+KEPT = 2
 
 
-def last_complete_checkpoint(folder: Path, before: int | None = None) -> Path | None:
-    """The newest checkpoint that was written to its end.
+def last_good_checkpoint(
+    folder: Path, before: int | None = None, note: Callable[[str], None] = lambda _: None
+) -> Path | None:
+    """The newest checkpoint that holds what was written; `note` is told of those that do not.
 
     `before` leaves out the one of the last step, after which the trainer would not stop at once.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    found = sorted(folder.glob("checkpoint-*"), key=step_of)
     for checkpoint in reversed(found):
-        if before is not None and int(checkpoint.name.split("-")[1]) >= before:
+        if before is not None and step_of(checkpoint) >= before:
             continue
-        if (checkpoint / STATE_FILE).is_file() and (checkpoint / "trainer_state.json").is_file():
+        if is_whole(checkpoint):
             return checkpoint
+        note(f"distill: {checkpoint.name} is torn or altered and is left out")
     return None
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is what `seal` saw."""
+    try:
+        files = json.loads((checkpoint / STATE_FILE).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all(
+        (checkpoint / name).is_file() and digest_file(checkpoint / name) == digest
+        for name, digest in files.items()
+    )
+
+
+def seal(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Make a written folder a checkpoint, durably: its files first, then the list of them."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    for path in files:
+        flush(path)
+    listed = {p.relative_to(checkpoint).as_posix(): digest_file(p) for p in files}
+    partial = checkpoint / f"{STATE_FILE}.partial"
+    partial.write_text(json.dumps({"files": listed, "state": state}))
+    flush(partial)
+    partial.rename(checkpoint / STATE_FILE)
+
+
+def prune(folder: Path) -> None:
+    """Remove all checkpoints but the newest two."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of)[:-KEPT]:
+        (checkpoint / STATE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint)
+
+
+def unwritten(folder: Path, step: int, error: Exception) -> str:
+    """What to tell where a checkpoint could not be written; removes what there is of it."""
+    shutil.rmtree(folder / f"checkpoint-{step}", ignore_errors=True)
+    last = last_good_checkpoint(folder)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    free = shutil.disk_usage(folder).free / 2**30
+    kept = f"{last.name} is kept and the next run goes on from it" if last else "there is none yet"
+    return (
+        f"the checkpoint of step {step} could not be written ({reason}; {free:.1f} GiB are free in "
+        f"'{folder}'): {kept}. Free some space, and run again"
+    )
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def flush(path: Path) -> None:
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
 def load_state(checkpoint: Path) -> dict[str, Any]:
-    """What `RaftTrainer.state_beside_checkpoint` wrote."""
-    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
+    """What `seal` was given."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())["state"]
     return state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from math import ceil
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 from transformers import (
     PrinterCallback,
     ProgressCallback,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 
-from raft_core.distill.checkpoints import STATE_FILE, last_complete_checkpoint, load_state
+from raft_core.distill.callbacks import CurveCallback, HealthCallback
+from raft_core.distill.checkpoints import last_good_checkpoint, load_state
 from raft_core.distill.config import DistillConfig, DistillStage
 from raft_core.distill.models import generation_config, load_student, load_teacher
 from raft_core.distill.rehearsal import PromptCycle, load_prompts
@@ -43,21 +42,27 @@ def run(stage: StageRun) -> None:
     """Writes checkpoint/, curves.jsonl, rollouts.jsonl, weight_distance.json and counts.
 
     With an adapter the checkpoint is the merged model, and adapter/ holds the adapter alone.
+
+    Raises:
+        StageError: training stopped itself (see `health`) or could not write a checkpoint; the last
+            good one is kept and the next run resumes from it.
     """
     config: DistillStage = stage.config
     tokenizer = load_tokenizer(config.model)
     rows = load_targets(stage.inputs, config.method.targets)
     trainer = build_trainer(stage, rows, tokenizer)
-    curves = CurveCallback(stage, trainer)
+    health = HealthCallback(stage, config.distill.balance.lambda_max)
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
-    trainer.add_callback(curves)
+    for wanted in (CurveCallback(stage), health):
+        trainer.add_callback(wanted)
     folder, steps = Path(trainer.args.output_dir), trainer.args.max_steps
-    checkpoint = last_complete_checkpoint(folder, before=steps)
+    checkpoint = last_good_checkpoint(folder, before=steps, note=stage.progress.note)
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
         trainer.load_state_beside_checkpoint(load_state(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    health.require_well()
     trained = whole_student(trainer, config, stage.runtime)
     if trained is not None:
         write_results(stage, trainer, trained, tokenizer, rows)
@@ -153,7 +158,6 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         remove_unused_columns=False,
         logging_steps=distill.log_every,
         save_steps=distill.save_every,
-        save_total_limit=2,
         report_to=[],
         disable_tqdm=True,
         **fsdp_arguments(config, runtime),
@@ -182,30 +186,3 @@ def require_fitting(config: DistillStage, per_process: int) -> None:
                 "must be a whole number of at least 1, and leave rows to the domain's own "
                 "distillation; change it or distill.gradient_accumulation"
             )
-
-
-class CurveCallback(TrainerCallback):
-    """Progress and curves while training; the balance beside every checkpoint."""
-
-    def __init__(self, stage: StageRun, trainer: RaftTrainer) -> None:
-        self._stage, self._trainer = stage, trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._stage.progress.start("train", state.max_steps)
-        self._stage.progress.advance(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._stage.progress.advance()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        values = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        if "loss" in values:
-            self._stage.progress.metrics(state.global_step, values)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and folder.is_dir():
-            own = json.dumps(self._trainer.state_beside_checkpoint())
-            partial = folder / f"{STATE_FILE}.partial"
-            partial.write_text(own)
-            partial.rename(folder / STATE_FILE)

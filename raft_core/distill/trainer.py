@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer
 
 from raft_core.distill.balance import AdaptiveBalance
 from raft_core.distill.batches import KL, REHEARSAL, SFT, Batch, Group, Padding, StepSize
+from raft_core.distill.checkpoints import prune, seal, unwritten
 from raft_core.distill.chunked import Head
 from raft_core.distill.config import DistillConfig, MethodConfig
+from raft_core.distill.health import leaking_share, repeated_share, require_finite
 from raft_core.distill.losses import (
     TeacherTarget,
     cross_entropy,
@@ -34,6 +38,8 @@ from raft_core.distill.rehearsal import PromptCycle
 from raft_core.distill.rollout import RolloutSource
 from raft_core.distill.teacher import Teacher
 from raft_core.distill.views import RowView
+from raft_core.errors import StageError
+from raft_core.matching import LEAK_PHRASES
 
 
 class RowIndices(torch.utils.data.Dataset):
@@ -194,6 +200,7 @@ class RaftTrainer(Trainer):
     def _weights(self, names: Sequence[str], values: torch.Tensor) -> list[float]:
         """lambda of each distillation loss; a balance moves once per optimizer step."""
         losses = self.accelerator.reduce(values.detach().float(), "mean").tolist()
+        require_finite(losses, self.state.global_step + 1)
         self.pending.append(losses)
         before = [self.balances[name].weight for name in names]
         after = before
@@ -232,14 +239,37 @@ class RaftTrainer(Trainer):
             "student_entropy": (entropy_N * weights_N).sum().item(),
             "rollout_tokens": fmean(map(len, group.completions)),
             "truncated_share": 1 - stopped / len(group.completions),
+            "repeated_share": fmean(map(repeated_share, group.completions)),
+            "leaking_share": self._leaking_share(group.completions),
         }
         for name, value in values.items():
             self.window[name if group.loss == KL else f"{name}_{group.loss}"].append(value)
+
+    def _leaking_share(self, completions: Sequence[list[int]]) -> float:
+        tokenizer: Any = self.processing_class
+        texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+        return leaking_share(texts, LEAK_PHRASES)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         self.window.clear()
         super().log(logs | means, *args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write it, seal it, and only then let go of older ones.
+
+        Raises:
+            StageError: it could not be written, on a full disk above all; older ones are kept.
+        """
+        folder, step = Path(self.args.output_dir), self.state.global_step
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+            self.accelerator.wait_for_everyone()  # every process writes a file of its own
+            if self.is_world_process_zero():
+                seal(folder / f"checkpoint-{step}", self.state_beside_checkpoint())
+                prune(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise StageError(unwritten(folder, step, error)) from None
 
     def state_beside_checkpoint(self) -> dict[str, Any]:
         """What `transformers` does not save: the balances, and rollouts that are used again."""

@@ -1,0 +1,52 @@
+"""What is told of a training while it runs, and what stops it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from raft_core.distill.health import Health
+from raft_core.errors import StageError
+from raft_core.stage import StageRun
+
+
+class CurveCallback(TrainerCallback):
+    """Progress and curves."""
+
+    def __init__(self, stage: StageRun) -> None:
+        self._stage = stage
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stage.progress.start("train", state.max_steps)
+        self._stage.progress.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stage.progress.advance()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        values = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if "loss" in values:
+            self._stage.progress.metrics(state.global_step, values)
+
+
+class HealthCallback(TrainerCallback):
+    """Warns, and ends a training that is unwell, with a checkpoint of that step."""
+
+    def __init__(self, stage: StageRun, lambda_max: float) -> None:
+        self._progress = stage.progress
+        self._health = Health(stage.runtime.training.health, lambda_max)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        for warning in self._health.check(state.global_step, logs or {}):
+            self._progress.note(f"distill: {warning}")
+        if self._health.reason:
+            control.should_save = control.should_training_stop = True
+
+    def require_well(self) -> None:
+        """
+        Raises:
+            StageError: the training was stopped; says why and what to do.
+        """
+        if self._health.reason:
+            raise StageError(self._health.reason)

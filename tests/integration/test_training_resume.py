@@ -1,0 +1,183 @@
+"""A training that was cut off, torn, out of disk or unwell loses steps, never a result."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raft_core.distill import stage as distill_stage
+from raft_core.distill.config import DistillStage
+from raft_core.distill.trainer import RaftTrainer
+from raft_core.errors import StageError
+from raft_core.records import read_jsonl
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
+from tests.integration.flow import ROOT
+from tests.integration.training import settings, stage_run, weights
+
+LORA = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+KINDS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DistillStage, str]:
+    """The settings of a training, and its weights' digest where nothing disturbs it."""
+    config = settings(**KINDS[request.param])
+    stage = stage_run(tmp_path_factory.mktemp(request.param), config)
+    distill_stage.run(stage)
+    return config, weights(stage)
+
+
+def cut_off(stage: StageRun, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the stage until it ends in the middle, after this step."""
+
+    def cut(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == step:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_stage.CurveCallback, "on_step_end", cut)
+        with pytest.raises(Cut):
+            distill_stage.run(stage)
+
+
+def notes(stage: StageRun) -> list[str]:
+    events = read_jsonl(stage.out.parent / "events.jsonl")
+    return [event["text"] for event in events if event["kind"] == "note"]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_training_cut_off_resumes_to_the_same_bytes(
+    whole: tuple[DistillStage, str], step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_run(tmp_path, whole[0])
+    cut_off(stage, step, monkeypatch)
+    distill_stage.run(stage)
+    saved = step // 2 * 2
+    assert notes(stage) == (
+        [f"distill: resuming from checkpoint-{saved - saved % 2}"] * bool(saved)
+    )
+    assert weights(stage) == whole[1]
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "missing", "unsealed"])
+def test_training_damaged_checkpoint_is_left_out_for_the_one_before(
+    whole: tuple[DistillStage, str], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_run(tmp_path, whole[0])
+    cut_off(stage, 5, monkeypatch)
+    newest = stage.scratch / "checkpoints" / "checkpoint-4"
+    file = newest / ("raft_state.json" if damage == "unsealed" else "optimizer.pt")
+    content = file.read_bytes()
+    if damage in ("missing", "unsealed"):
+        file.unlink()
+    else:
+        end = b"" if damage == "torn" else b"x" * 100
+        file.write_bytes(content[: len(content) - 100] + end)
+    distill_stage.run(stage)
+    assert notes(stage) == [
+        "distill: checkpoint-4 is torn or altered and is left out",
+        "distill: resuming from checkpoint-2",
+    ]
+    assert weights(stage) == whole[1]
+
+
+def test_training_keeps_two_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_run(tmp_path, settings(save_every=1))
+    cut_off(stage, 5, monkeypatch)
+    found = {path.name for path in (stage.scratch / "checkpoints").glob("checkpoint-*")}
+    assert found == {"checkpoint-3", "checkpoint-4"}
+
+
+# Files of more than so many bytes cannot be written: what a full disk does, without filling one.
+LIMITED = """
+import json, resource, signal, sys
+from pathlib import Path
+from raft_core.distill import stage
+from raft_core.errors import StageError
+from tests.integration.training import settings, stage_run
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+run, saved = stage_run(folder, settings()), []
+plain = stage.RaftTrainer._save_checkpoint
+
+def save(self, *arguments, **named):
+    if self.state.global_step >= 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    plain(self, *arguments, **named)
+
+stage.RaftTrainer._save_checkpoint = save
+try:
+    stage.run(run)
+except StageError as error:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(json.dumps(str(error)))
+"""
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 5_000_000], ids=["weights", "optimizer"])
+def test_training_full_disk_is_one_error_and_the_last_good_checkpoint_stays(
+    limit: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)],
+        cwd=ROOT, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    error = json.loads(done.stdout.splitlines()[-1])
+    assert "checkpoint of step 4 could not be written" in error
+    assert "checkpoint-2 is kept" in error
+    assert "Free some space" in error
+    stage = stage_run(tmp_path, settings())
+    assert [p.name for p in (stage.scratch / "checkpoints").iterdir()] == ["checkpoint-2"]
+    distill_stage.run(stage)
+    assert notes(stage)[-1] == "distill: resuming from checkpoint-2"
+
+
+def test_training_loss_that_is_no_number_stops_before_it_reaches_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, plain = stage_run(tmp_path, settings()), RaftTrainer._losses
+
+    def poisoned(self: RaftTrainer, *arguments: Any) -> Any:
+        found = plain(self, *arguments)
+        return [loss * float("nan") for loss in found] if self.state.global_step == 3 else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RaftTrainer, "_losses", poisoned)
+        with pytest.raises(StageError, match=r"loss at step 4 is not finite \(nan, nan\)"):
+            distill_stage.run(stage)
+    distill_stage.run(stage)
+    assert notes(stage)[-1] == "distill: resuming from checkpoint-2"
+
+
+def test_training_that_is_unwell_warns_stops_and_goes_on_under_other_limits(
+    whole: tuple[DistillStage, str], tmp_path: Path
+) -> None:
+    """The stop costs nothing: where the limits allow it the training ends with the same weights."""
+    strict = RuntimeConfig.model_validate(
+        {
+            "device": "cpu",
+            "training": {"health": {"outside_k": {"warn": 0, "stop": 0}, "patience": 3}},
+        }
+    )
+    stage = stage_run(tmp_path, whole[0])
+    with pytest.raises(StageError, match=r"stopped at step 3.*outside_k.*checkpoint of this step"):
+        distill_stage.run(replace(stage, runtime=strict))
+    assert any("the student leaves the teacher's top K" in note for note in notes(stage))
+    distill_stage.run(stage)
+    assert notes(stage)[-1] == "distill: resuming from checkpoint-3"
+    assert weights(stage) == whole[1]

@@ -1,0 +1,97 @@
+"""Signals of an unwell training by hand, and when they warn and stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raft_core.distill.health import Health, leaking_share, repeated_share, require_finite
+from raft_core.errors import StageError
+from raft_core.runtime import HealthLimits
+
+
+def health(**limits: Any) -> Health:
+    return Health(HealthLimits.model_validate(limits), lambda_max=10.0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "share"),
+    [
+        ([], 0.0),
+        ([1, 2, 3], 0.0),
+        ([1, 2, 3, 4, 5], 0.0),
+        ([1, 2, 1, 2, 1, 2], 1 / 3),  # 1212, 2121, 1212
+        ([7] * 13, 0.9),  # ten times 7777
+    ],
+)
+def test_repeated_share_by_hand(ids: list[int], share: float) -> None:
+    assert repeated_share(ids) == pytest.approx(share)
+
+
+def test_leaking_share_counts_rollouts_not_phrases() -> None:
+    texts = ["The Reference Answer says, according to the reference answer: 4.", "It is 4.", ""]
+    phrases = ("reference answer", "according to the reference")
+    assert leaking_share(texts, phrases) == pytest.approx(1 / 3)
+    assert leaking_share([], phrases) == 0
+
+
+@pytest.mark.parametrize("losses", [[float("nan"), 1.0], [1.0, float("inf")]])
+def test_require_finite_error_names_step_losses_and_remedy(losses: list[float]) -> None:
+    require_finite([1.0, 2.0], 3)
+    with pytest.raises(StageError, match=r"step 3 .*(nan|inf).*learning_rate"):
+        require_finite(losses, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "logs"),
+    [
+        ("truncated", {"truncated_share": 1.0}),
+        ("repeated", {"repeated_share": 0.9}),
+        ("leaking", {"leaking_share": 0.6}),
+        ("outside_k", {"student_mass_in_k": 0.01}),
+        ("collapsed", {"student_entropy": 0.0001}),
+    ],
+)
+def test_health_each_signal_warns_at_once_and_stops_after_patience(
+    name: str, logs: dict[str, float]
+) -> None:
+    watched = health(patience=2)
+    assert watched.check(1, {"student_entropy": 1.0, "student_mass_in_k": 0.99}) == []
+    (warning,) = watched.check(2, logs)
+    assert f"({name} " in warning
+    assert not watched.reason
+    assert watched.check(3, logs) == []
+    assert f"runtime.training.health.{name}.stop" in watched.reason
+    assert "step 3" in watched.reason
+
+
+def test_health_recovery_forgets_what_was_beyond_and_warns_again() -> None:
+    watched = health(patience=2)
+    for step in (1, 3, 5):
+        assert len(watched.check(step, {"truncated_share": 1.0})) == 1
+        assert watched.check(step + 1, {"truncated_share": 0.1}) == []
+    assert not watched.reason
+
+
+def test_health_lambda_at_its_limit_warns_and_does_not_stop_by_default() -> None:
+    watched = health(patience=1)
+    assert len(watched.check(1, {"lambda": 10.0})) == 1
+    assert not watched.reason
+    strict = health(patience=1, clamped={"warn": 1, "stop": 1})
+    strict.check(1, {"lambda": 10.0})
+    assert "lambda_max" in strict.reason
+
+
+def test_health_lines_without_a_signal_change_nothing() -> None:
+    watched = health(patience=2)
+    watched.check(1, {"truncated_share": 1.0})
+    watched.check(1, {"train_runtime": 3.0})
+    watched.check(2, {"truncated_share": 1.0})
+    assert watched.reason
+
+
+def test_health_limits_may_be_switched_off() -> None:
+    off = health(patience=1, truncated={"warn": None, "stop": None})
+    assert off.check(1, {"truncated_share": 1.0}) == []
+    assert not off.reason
