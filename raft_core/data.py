@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,11 @@ def existing(path: str) -> Path:
         InputError: it is not.
     """
     found = Path(path).expanduser()
-    if not found.exists():
+    try:
+        exists = found.exists()
+    except OSError as error:  # links in a circle, a name that is too long
+        raise InputError(f"data '{path[:200]}': {error.strerror}") from None
+    if not exists:
         raise InputError(
             f"data '{path}': no such file or folder (looked in {Path.cwd()}); "
             "give a .jsonl or .parquet file or a folder saved by datasets"
@@ -101,7 +106,7 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(path, encoding="utf-8") as handle:
+    with open(path, encoding="utf-8-sig") as handle:  # some programs begin with a byte order mark
         try:
             for number, line in enumerate(handle, 1):
                 if line.strip():
@@ -113,10 +118,14 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line.strip())
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} at column {error.colno}"
+        elif isinstance(error, RecursionError):
+            reason = "it is nested too deep"
         raise InputError(
-            f"{path} row {number}: not JSON ({error.msg} at column {error.colno}); "
-            "each line must be one JSON object"
+            f"{path} row {number}: not JSON ({reason}); each line must be one JSON object"
         ) from None
     if not isinstance(row, dict):
         raise InputError(
@@ -180,6 +189,19 @@ def _from_messages(where: str, messages: Any) -> tuple[str, str]:
         f"{system}\n\n{question}" if system else question,
         checked_text(where, messages[-1], "content"),
     )
+
+
+def checked_id(where: str, value: Any) -> str | None:
+    """The optional id of a row, as text.
+
+    Raises:
+        InputError: it is neither text nor a number.
+    """
+    plain = isinstance(value, str | int) and not isinstance(value, bool)
+    if value is not None and not plain and not (isinstance(value, float) and isfinite(value)):
+        shown = value if isinstance(value, float) else f"a {type(value).__name__}"
+        raise InputError(f"{where}: field 'id' is {shown}; write it as text, or leave it out")
+    return None if value is None else str(value)
 
 
 def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,13 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_expected, question_and_answer, read_rows
+from raft_core.data import (
+    DataSource,
+    checked_expected,
+    checked_id,
+    question_and_answer,
+    read_rows,
+)
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.errors import InputError
 from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
@@ -115,8 +121,8 @@ def load_examples(domain: DomainConfig, config: PrepareConfig) -> list[Example]:
 
 def _example(where: str, row: dict[str, Any], source: DataSource, config: PrepareConfig) -> Example:
     question, answer = question_and_answer(where, row, source.columns)
-    raw_id = row.get(source.columns.id)
-    identity = f"{_hash(question, answer):064x}"[:16] if raw_id is None else str(raw_id)
+    own = checked_id(where, row.get(source.columns.id))
+    identity = f"{_hash(question, answer):064x}"[:16] if own is None else own
     split = row.get("split") or split_by_hash(identity, config)
     if split not in SPLITS:
         raise InputError(f"{where}: field 'split' is '{split}', not one of {', '.join(SPLITS)}")

@@ -28,6 +28,7 @@ from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondSt
 from raft_core.evaluation.gate import GateConfig
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
+from raft_core.model_checks import check_models
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
@@ -273,6 +274,7 @@ def checked(settings: Settings) -> Settings:
             raise InputError(
                 f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
             )
+    check_models(settings)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits
@@ -280,7 +282,7 @@ def checked(settings: Settings) -> Settings:
 
 def domain_name(data: str) -> str:
     """A domain's name made of the last folder and the name of its data file."""
-    path = Path(data).expanduser().resolve()
+    path = Path(os.path.abspath(Path(data).expanduser()))
     name = re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
     return name or f"data-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
 

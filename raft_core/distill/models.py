@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from raft_core.distill.config import DistillStage
 from raft_core.distill.sharding import sharded, shards
 from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
+from raft_core.engines.chat import loading
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 
@@ -64,10 +65,11 @@ def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> 
 
 
 def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(
-        config.model.resolve(),
-        revision=config.model.revision,
-        dtype=dtype,
-        use_safetensors=True,
-    )
+    with loading(config.model):
+        model = AutoModelForCausalLM.from_pretrained(
+            config.model.resolve(),
+            revision=config.model.revision,
+            dtype=dtype,
+            use_safetensors=True,
+        )
     return model.to(runtime.torch_device())

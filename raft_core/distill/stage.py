@@ -30,7 +30,7 @@ from raft_core.distill.sharding import fsdp_arguments, shards
 from raft_core.distill.targets import load_targets
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
-from raft_core.engines.chat import load_tokenizer, stop_token_ids
+from raft_core.engines.chat import load_tokenizer, require_vocabulary, stop_token_ids
 from raft_core.errors import InputError
 from raft_core.launcher import world_size
 from raft_core.records import FusedAnswer
@@ -76,6 +76,7 @@ def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) 
     sampler = build_sampler(config, tokenizer, stage.runtime) if method.samples else None
     set_seed(config.seed)
     model = load_student(config, stage.runtime)
+    require_vocabulary(tokenizer, model, config.model)
     stop_ids = stop_token_ids(tokenizer, model.generation_config)
     views = build_views(rows, tokenizer, distill, turn_end_id(tokenizer, stop_ids))
     prompts = load_prompts(method.rehearsal.data, tokenizer, distill) if method.rehearsal else []

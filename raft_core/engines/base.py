@@ -21,7 +21,7 @@ class Sampling(FrozenConfig):
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(gt=0)] = 512
+    max_tokens: Annotated[int, Field(gt=0, le=131_072)] = 512
     seed: int = 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from raft_core.config import ModelRef
@@ -16,9 +18,10 @@ def load_tokenizer(model: ModelRef) -> Any:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        model.resolve(), revision=model.revision, padding_side="left"
-    )
+    with loading(model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            model.resolve(), revision=model.revision, padding_side="left"
+        )
     if not tokenizer.chat_template:
         raise InputError(
             f"model '{model.path}' has no chat template; "
@@ -27,6 +30,39 @@ def load_tokenizer(model: ModelRef) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+@contextmanager
+def loading(model: ModelRef) -> Iterator[None]:
+    """Turns what a library says of a model that it cannot load into one error.
+
+    Raises:
+        InputError: with the model and the library's first line.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        said = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise InputError(f"model '{model.path}' cannot be loaded: {said[0][:300]}") from None
+
+
+def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:
+    """Every token of the tokenizer must have a row in the model's embeddings.
+
+    Raises:
+        InputError: the tokenizer is another model's.
+    """
+    rows, largest = (
+        network.get_input_embeddings().weight.shape[0],
+        max(tokenizer.get_vocab().values(), default=0),
+    )
+    if largest >= rows:
+        raise InputError(
+            f"model '{model.path}': its tokenizer knows token {largest}, its weights only {rows} "
+            "tokens; the tokenizer is another model's"
+        )
 
 
 def encode_prompt(tokenizer: Any, prompt: str, enable_thinking: bool = False) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 from raft_core.engines.base import (
     Completion,
@@ -100,14 +101,32 @@ class OpenAIGenerator:
                 seed=request.seed,
                 extra_body=extra,
             )
-        except OpenAIError as error:
+        except (OpenAIError, ValueError) as error:  # the latter: a body that is no JSON
             return failed(f"{type(error).__name__}: {error}"[:300])
+        return read_answer(response)
+
+
+def read_answer(response: Any) -> Completion:
+    """The completion of a chat response, which the client does not check.
+
+    A refusal or an empty answer is an answer without text, with what there is to say in `error`;
+    anything that is not of the chat format is a failure.
+    """
+    try:
         if not response.choices:
             return failed("the endpoint returned no choice")
         choice = response.choices[0]
-        token_ids = getattr(choice, "token_ids", None) or ()
-        reason: FinishReason = "length" if choice.finish_reason == "length" else "stop"
-        return Completion((choice.message.content or "").strip(), tuple(token_ids), reason)
+        said, refusal = choice.message.content, getattr(choice.message, "refusal", None)
+        finished = choice.finish_reason
+    except (AttributeError, TypeError, KeyError):
+        return failed("the endpoint's response is not of the chat format")
+    if not isinstance(said, str | None):
+        return failed(f"the endpoint's answer is a {type(said).__name__}, not text")
+    token_ids = getattr(choice, "token_ids", None) or ()
+    reason: FinishReason = "length" if finished == "length" else "stop"
+    text = (said or "").strip()
+    lacking = "" if text else f"refused: {refusal}"[:300] if refusal else "an empty answer"
+    return Completion(text, tuple(token_ids), reason, lacking)
 
 
 def require_answers(

@@ -14,7 +14,13 @@ from raft_core.engines.base import (
     TransformersConfig,
     complete_fitting,
 )
-from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
+from raft_core.engines.chat import (
+    encode_prompt,
+    load_tokenizer,
+    loading,
+    require_vocabulary,
+    stop_token_ids,
+)
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 
@@ -29,12 +35,14 @@ class TransformersGenerator:
         self._enable_thinking = config.enable_thinking
         self._tokenizer = load_tokenizer(config.model)
         self._batch_size = runtime.evaluation_batch_size
-        self._model = AutoModelForCausalLM.from_pretrained(
-            config.model.resolve(),
-            revision=config.model.revision,
-            dtype=config.dtype,
-            use_safetensors=True,
-        )
+        with loading(config.model):
+            self._model = AutoModelForCausalLM.from_pretrained(
+                config.model.resolve(),
+                revision=config.model.revision,
+                dtype=config.dtype,
+                use_safetensors=True,
+            )
+        require_vocabulary(self._tokenizer, self._model, config.model)
         self._model = self._model.to(torch.device(runtime.torch_device())).eval()
 
     def generate(
