@@ -20,7 +20,7 @@ INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d '
 TORCH := torch==2.13.0
 
 .PHONY: help run retrain up down status models promote rollback test unit lint ui study bench mini-base
-.PHONY: learning-rates lock clean
+.PHONY: learning-rates chaos audit lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,13 @@ study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 
 bench: $(INSTALLED)  ## memory and time of the distillation loss, chunked beside dense
 	$(PY) -m benchmarks.objective $(ARGS)
 
+chaos: $(INSTALLED)  ## kill 20 runs at random moments and see that nothing is lost: ARGS="--trials 5 --seed 1"
+	$(PY) -m tests.chaos $(ARGS)
+
+audit:  ## known vulnerabilities of the pinned packages, as a report (needs the network)
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
+	@$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r requirements/cpu.lock || true
+
 mini-base: $(INSTALLED)  ## train an embedded model again: MODEL=base or peer (about 45 minutes on two cores)
 	$(PY) -m raft_core.mini.train_base --model $(MODEL) --out raft_core/mini/$(MODEL)
 
@@ -80,7 +87,7 @@ lock:  ## make the locks again (needs uv)
 	requirements/lock.sh
 
 clean:  ## remove the environment and all artifacts
-	rm -rf $(VENV) $(or $(RAFT_HOME),.raft)
+	rm -rf $(VENV) $(VENV)-audit $(or $(RAFT_HOME),.raft)
 
 $(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'

@@ -200,6 +200,7 @@ def _score_round(
                 "votes": {n: None if v is None else round(v, 4) for n, v in votes.items()},
                 "mean": _mean(votes.values()) if finished else None,
             }
+            | ({"error": completion.error} if completion.error else {})
         )
 
 

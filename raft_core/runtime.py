@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from raft_core.config import FrozenConfig
 
 Positive = Annotated[int, Field(gt=0)]
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+
+
+def without_password(url: str) -> str:
+    """Settings are logged: a URL in them must hold no password."""
+    if re.search(r"//[^/]*@", url):
+        raise ValueError("holds a user or password; give a key in the environment (api_key_env)")
+    return url
 
 
 class VllmRuntime(FrozenConfig):
@@ -32,7 +40,7 @@ class VllmRuntime(FrozenConfig):
 class EndpointRuntime(FrozenConfig):
     """Where an OpenAI-compatible endpoint listens and how hard it may be driven."""
 
-    base_url: str
+    base_url: Annotated[str, AfterValidator(without_password)]
     api_key_env: str | None = None
     concurrency: Positive = 16
     timeout_s: Annotated[float, Field(gt=0)] = 120.0

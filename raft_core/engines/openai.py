@@ -19,6 +19,8 @@ from raft_core.engines.base import (
 from raft_core.errors import EngineError, InputError
 from raft_core.runtime import RuntimeConfig
 
+NO_KEY = "none"
+
 
 class OpenAIGenerator:
     """Bounded concurrency; retries with backoff are the client's own."""
@@ -32,13 +34,13 @@ class OpenAIGenerator:
                 f"wants; known: {sorted(runtime.endpoints) or 'none'}"
             )
         endpoint = runtime.endpoints[config.endpoint]
-        api_key = "none" if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
+        api_key = NO_KEY if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
         if not api_key:
             raise InputError(
                 f"endpoint '{config.endpoint}': the environment variable "
                 f"{endpoint.api_key_env} is not set"
             )
-        self._config, self._endpoint = config, endpoint
+        self._config, self._endpoint, self._api_key = config, endpoint, api_key
         self._client = OpenAI(
             base_url=endpoint.base_url,
             api_key=api_key,
@@ -81,6 +83,10 @@ class OpenAIGenerator:
     def close(self) -> None:
         self._client.close()
 
+    def _without_key(self, text: str) -> str:
+        """Some servers repeat a key that they refuse."""
+        return text if self._api_key == NO_KEY else text.replace(self._api_key, "***")
+
     def _answer(
         self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
     ) -> Completion:
@@ -102,7 +108,7 @@ class OpenAIGenerator:
                 extra_body=extra,
             )
         except (OpenAIError, ValueError) as error:  # the latter: a body that is no JSON
-            return failed(f"{type(error).__name__}: {error}"[:300])
+            return failed(self._without_key(f"{type(error).__name__}: {error}")[:300])
         return read_answer(response)
 
 

@@ -43,6 +43,9 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "endpoint that is not named": (
         ["fusion_engine={kind: openai, endpoint: far, model: m}"], r"no 'far'",
     ),
+    "password in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'http://me:hunter2@far/v1'}}"], r"holds a user",
+    ),
     "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
 }  # fmt: skip
 
