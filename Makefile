@@ -11,6 +11,7 @@ PORT ?= 5000
 PREFECT_PORT ?= 4200
 MLFLOW_PORT ?= 5000
 VERSION ?=
+TESTS ?=
 
 PY := $(VENV)/bin/python
 STACK = $(PY) -m tasks.stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
@@ -49,8 +50,8 @@ promote: $(INSTALLED)  ## make a version the one in use: DOMAIN=law VERSION=2
 rollback: $(INSTALLED)  ## go back to the version that was in use before: DOMAIN=law
 	@$(MODELS) rollback
 
-test: $(INSTALLED)  ## all tests
-	$(PY) -m pytest
+test: $(INSTALLED)  ## all tests, two files at a time: TESTS="-n 0 -k cache"
+	$(PY) -m pytest -n 2 --dist loadfile $(TESTS)
 
 unit: $(INSTALLED)  ## the fast tests
 	$(PY) -m pytest tests/unit

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import EXIT_BAD_INPUT, EXIT_ORPHANED, InputError, RaftError
+from raft_core.errors import EXIT_BAD_INPUT, EXIT_ORPHANED, InputError, RaftError, StageError
 from raft_core.launcher import is_launched, launch, rank
 from raft_core.progress import Progress
 from raft_core.runtime import RuntimeConfig, limit_threads
@@ -23,6 +24,7 @@ from raft_core.stage import StageRun
 from raft_core.stages import STAGES
 
 PARENT_POLL_SECONDS = 0.5
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(f"error: {options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(
+            f"error: {error.strerror} ({error.filename or options.out}); free some space and run "
+            "again: what was finished is kept",
+            file=sys.stderr,
+        )
+        return StageError.exit_code
     return 0
 
 

@@ -147,7 +147,20 @@ class Store:
         return folder
 
     def commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:
-        """Move `work/out` into place under its key, the record last, and drop the work folder."""
+        """Move `work/out` into place under its key, the record last, and drop the work folder.
+
+        Raises:
+            StageError: the disk is full or cannot be written; `work` stays.
+        """
+        try:
+            return self._commit(spec, work, seconds)
+        except OSError as error:
+            raise StageError(
+                f"what stage '{spec.stage}' made could not be kept in {self}: {error.strerror}; "
+                f"free some space and run again (it still lies in '{work}')"
+            ) from None
+
+    def _commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:
         out = work / "out"
         names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
         record = Record(

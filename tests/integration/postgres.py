@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROLE, PASSWORD = "raft", "the-secret-of-postgres"
 # Debian keeps the server's programs out of PATH.
@@ -47,16 +48,18 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path, port: int) -> Iterator[Postgres]:
-    """A server with a fresh cluster below `folder`, on loopback, with passwords asked for."""
-    folder.mkdir()
+def postgres(port: int) -> Iterator[Postgres]:
+    """A server with a fresh cluster, on loopback, with passwords asked for."""
+    with TemporaryDirectory(prefix="raft-postgres-") as folder:
+        yield from running(Path(folder), port)
+
+
+def running(folder: Path, port: int) -> Iterator[Postgres]:
     data, password = folder / "data", folder / "password"
     password.write_text(PASSWORD)
     if os.geteuid() == 0:  # the server refuses to run as root
         for path in (folder, password):
             shutil.chown(path, "postgres")
-        for parent in folder.parents[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
     as_user(found("initdb"), "-D", data, "-U", ROLE, "-A", "scram-sha-256", "--pwfile", password)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
     control = [found("pg_ctl"), "-D", data, "-w"]

@@ -209,7 +209,7 @@ def network(
     if program("initdb") is None or program("psql") is None:
         pytest.skip("needs PostgreSQL's server programs")
     folder, port = tmp_path_factory.mktemp("network"), free_port()
-    with postgres(folder / "postgres", port) as database, s3_server() as endpoint:
+    with postgres(port) as database, s3_server() as endpoint:
         database.run(ROOT / "docker" / "postgres" / "databases.sql")
         found = Network(services, folder, endpoint, database)
         try:

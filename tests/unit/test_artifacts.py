@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -137,3 +138,21 @@ def test_localised_inputs_of_another_place_are_found_here_under_one_key(store: S
     here = store.localised(wanted)
     assert rows(here.inputs["prepare"]) == "row"
     assert here.key == wanted.key
+
+
+def test_commit_to_a_full_disk_is_one_error_and_the_work_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, wanted = Store(tmp_path), spec()
+    work = store.work_folder(wanted)
+    (work / "out" / "rows.jsonl").write_text("row")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raft_core.artifacts.write_record", full)
+        with pytest.raises(StageError, match=r"'prepare'.*No space left.*free some space"):
+            store.commit(wanted, work, 1.0)
+    assert store.find(wanted) is None
+    assert store.commit(wanted, work, 1.0).folder.is_dir()
