@@ -70,6 +70,7 @@ class SharedStore(Store):
         here = read_record(self._folder(record.stage, record.key)) is None or super().verify(record)
         if self._remote.record(record.stage, record.key) is None:
             return here
+        self.root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.root) as folder:
             copied = self._remote.download(record, Path(folder))
             return here and copied and is_intact(Path(folder), record)

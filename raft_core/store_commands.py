@@ -40,7 +40,7 @@ def explain(store: Store, options: argparse.Namespace) -> int:
     """Print which fields made two artifacts' keys differ, in whichever stage before them."""
     records = {record.name: record for record in store.records()}
     one, other = (find(records, name) for name in (options.one, options.other))
-    found = dict(differences(records, one, other))
+    found = without_repetitions(dict(differences(records, one, other)))
     for name, (before, after) in found.items():
         print(f"{name}: {before} -> {after}")
     if not found:
@@ -123,6 +123,15 @@ def differences(
                 pairs.append((found[0], found[1]))
             elif keys[0] != keys[1]:
                 yield f"input {name} of {a.stage}", (keys[0] or ABSENT, keys[1] or ABSENT)
+
+
+def without_repetitions(found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """A later stage may be told an earlier one's setting: `tau` of a report is `filter.tau`."""
+    return {
+        name: values
+        for name, values in found.items()
+        if not any(o.endswith(f".{name}") and found[o] == values for o in found)
+    }
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:

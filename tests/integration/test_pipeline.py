@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,12 @@ def report_of(flow: Flow) -> dict[str, Any]:
     found = re.search(r"^report +(\S+)$", flow.output, re.MULTILINE)
     assert found
     return json.loads(Path(found[1]).with_suffix(".json").read_text())
+
+
+def report_key(flow: Flow) -> str:
+    found = re.search(r"^report +(\S+)$", flow.output, re.MULTILINE)
+    assert found
+    return Path(found[1]).parent.name
 
 
 def test_flow_runs_every_stage_and_prints_the_table(first: Flow) -> None:
@@ -70,6 +79,12 @@ def test_flow_other_tau_runs_again_from_the_filter_on(first: Flow) -> None:
     assert done == {
         "filter", "fuse", "distill raft", "respond raft", "evaluate raft", "report",
     }  # fmt: skip
+    reports = [f"report/{report_key(each)}" for each in (first, flow)]
+    explained = subprocess.run(
+        [sys.executable, "-m", "raft_core", "artifacts", "explain", *reports],
+        cwd=ROOT, env=os.environ | {"RAFT_HOME": str(first.home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (explained.stdout, explained.stderr) == ("filter.tau: 0.8 -> 1.0\n", "")
 
 
 def test_flow_altered_artifact_is_made_again_and_nothing_else(first: Flow) -> None:

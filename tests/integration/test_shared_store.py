@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from raft_core.__main__ import main
 from raft_core.artifacts import ArtifactRef
 from raft_core.config import digest_file
 from raft_core.errors import InputError, StageError
@@ -137,6 +138,22 @@ def test_commit_of_two_machines_under_one_key_leaves_a_whole_artifact(machine: M
     committed(two, spec(), "from two")
     assert rows(one.find(spec())) == "from one"
     assert rows(machine("three").find(spec())) == "from two"
+
+
+def test_store_commands_list_verify_and_remove_on_s3(
+    machine: Machine, fs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = committed(machine("one"), spec())
+    store = ["artifacts", "--store", "s3://bucket/prefix"]
+    assert main([*store, "ls"]) == 0
+    assert f"prepare/{made.key}" in capsys.readouterr().out
+    fs.pipe_file(remote(fs, "rows.jsonl"), b"rox")
+    assert main([*store, "verify"]) == 1
+    committed(machine("two"), spec())
+    assert main([*store, "verify"]) == 0
+    assert main([*store, "gc", "--days", "0", "--delete"]) == 0
+    assert not fs.glob("bucket/prefix/artifacts/**/record.json")
+    assert machine("three").find(spec()) is None
 
 
 def test_localised_inputs_of_another_machine_are_brought_here(machine: Machine) -> None:

@@ -49,7 +49,12 @@ def chain(store: Store, tau: float, rows: str = "a") -> list[ArtifactRef]:
         ),
     )
     report = committed(
-        store, spec(stage="report", inputs={"filter": chosen, "prepare": prepared}, identity={})
+        store,
+        spec(
+            stage="report",
+            inputs={"filter": chosen, "prepare": prepared},
+            identity={"tau": tau},  # as the real one, which draws it
+        ),
     )
     return [prepared, chosen, report]
 
