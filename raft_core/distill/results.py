@@ -47,7 +47,9 @@ def write_results(
     rows: Sequence[FusedAnswer],
 ) -> None:
     config: DistillStage = stage.config
-    write_jsonl(stage.out / "curves.jsonl", [e for e in trainer.state.log_history if "loss" in e])
+    # Points from before a resume come back from the checkpoint with their names in order.
+    curves = [dict(sorted(e.items())) for e in trainer.state.log_history if "loss" in e]
+    write_jsonl(stage.out / "curves.jsonl", curves)
     drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
     write_jsonl(
         stage.out / "rollouts.jsonl",

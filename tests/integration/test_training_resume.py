@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from raft_core.config import digest_file
 from raft_core.distill import stage as distill_stage
 from raft_core.distill.config import DistillStage
 from raft_core.distill.trainer import RaftTrainer
@@ -19,7 +20,7 @@ from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 from tests.integration.flow import ROOT
-from tests.integration.training import settings, stage_run, weights
+from tests.integration.training import settings, stage_run
 
 LORA = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 KINDS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
@@ -32,12 +33,18 @@ class Cut(Exception):
 @pytest.fixture(scope="module", params=list(KINDS))
 def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[DistillStage, str]:
-    """The settings of a training, and its weights' digest where nothing disturbs it."""
+) -> tuple[DistillStage, dict[str, str]]:
+    """The settings of a training, and what it makes where nothing disturbs it."""
     config = settings(**KINDS[request.param])
     stage = stage_run(tmp_path_factory.mktemp(request.param), config)
     distill_stage.run(stage)
-    return config, weights(stage)
+    return config, made(stage)
+
+
+def made(stage: StageRun) -> dict[str, str]:
+    """Every file of the artifact with its digest: weights, curves, rollouts and all else."""
+    files = (path for path in stage.out.rglob("*") if path.is_file())
+    return {path.relative_to(stage.out).as_posix(): digest_file(path) for path in files}
 
 
 def cut_off(stage: StageRun, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,21 +67,25 @@ def notes(stage: StageRun) -> list[str]:
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_training_cut_off_resumes_to_the_same_bytes(
-    whole: tuple[DistillStage, str], step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[DistillStage, dict[str, str]],
+    step: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = stage_run(tmp_path, whole[0])
     cut_off(stage, step, monkeypatch)
     distill_stage.run(stage)
     saved = step // 2 * 2
-    assert notes(stage) == (
-        [f"distill: resuming from checkpoint-{saved - saved % 2}"] * bool(saved)
-    )
-    assert weights(stage) == whole[1]
+    assert notes(stage) == [f"distill: resuming from checkpoint-{saved}"] * bool(saved)
+    assert made(stage) == whole[1]
 
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "missing", "unsealed"])
 def test_training_damaged_checkpoint_is_left_out_for_the_one_before(
-    whole: tuple[DistillStage, str], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[DistillStage, dict[str, str]],
+    damage: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = stage_run(tmp_path, whole[0])
     cut_off(stage, 5, monkeypatch)
@@ -91,7 +102,7 @@ def test_training_damaged_checkpoint_is_left_out_for_the_one_before(
         "distill: checkpoint-4 is torn or altered and is left out",
         "distill: resuming from checkpoint-2",
     ]
-    assert weights(stage) == whole[1]
+    assert made(stage) == whole[1]
 
 
 def test_training_keeps_two_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +176,7 @@ def test_training_loss_that_is_no_number_stops_before_it_reaches_the_weights(
 
 
 def test_training_that_is_unwell_warns_stops_and_goes_on_under_other_limits(
-    whole: tuple[DistillStage, str], tmp_path: Path
+    whole: tuple[DistillStage, dict[str, str]], tmp_path: Path
 ) -> None:
     """The stop costs nothing: where the limits allow it the training ends with the same weights."""
     strict = RuntimeConfig.model_validate(
@@ -180,4 +191,4 @@ def test_training_that_is_unwell_warns_stops_and_goes_on_under_other_limits(
     assert any("the student leaves the teacher's top K" in note for note in notes(stage))
     distill_stage.run(stage)
     assert notes(stage)[-1] == "distill: resuming from checkpoint-3"
-    assert weights(stage) == whole[1]
+    assert made(stage) == whole[1]
