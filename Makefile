@@ -15,7 +15,7 @@ TESTS ?=
 
 PY := $(VENV)/bin/python
 STACK = $(PY) -m tasks.stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
-MODELS = $(PY) -m flows.models --profile $(PROFILE) --domain "$(DOMAIN)"
+MODELS = $(PY) -m flows.models --profile $(PROFILE) --domain $(or $(DOMAIN),$(error name a domain: DOMAIN=law))
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
@@ -45,7 +45,7 @@ models: $(INSTALLED)  ## the versions of a domain's model: DOMAIN=law
 	@$(MODELS) list
 
 promote: $(INSTALLED)  ## make a version the one in use: DOMAIN=law VERSION=2
-	@$(MODELS) promote $(if $(VERSION),--version $(VERSION))
+	@$(MODELS) promote --version $(or $(VERSION),$(error name a version: VERSION=2))
 
 rollback: $(INSTALLED)  ## go back to the version that was in use before: DOMAIN=law
 	@$(MODELS) rollback

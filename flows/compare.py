@@ -27,6 +27,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.local import checked_cell as settings_of
 from flows.local import exit_on_error
 from raft_core.artifacts import ArtifactRef
+from raft_core.errors import InputError
 from raft_core.evaluation.stage import accuracies
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell, StudyStage
@@ -64,6 +65,7 @@ def compare(
         The accuracies of the cells, or where the document is.
     """
     plan = load_plan(study)
+    folder = writable(Path(out or default_folder(study)))
     wanted = plan.cells(only)
     settings = settings_of(plan, wanted[0])
     params = plan.model_dump(mode="json")
@@ -79,7 +81,7 @@ def compare(
             cells = {m.cell.name: accuracies(m.evaluated.folder) for m in measured}
             return {"cells": cells, "grid": grid, "rates": rates}
         document = write_document(context, plan, study, measured, grid, rates)
-        published = publish(document, Path(out or default_folder(study)))
+        published = publish(document, folder)
         tracker.log_study(document)
         return {"document": str(published), "cells": len(measured)}
 
@@ -187,6 +189,21 @@ def environment() -> dict[str, str]:
 def default_folder(study: str) -> str:
     """The study that the README shows has docs/ itself, every other one a folder below it."""
     return "docs" if study == DEFAULT_STUDY else f"docs/{Path(study).stem}"
+
+
+def writable(folder: Path) -> Path:
+    """The folder that the document will be written to, made now: a study takes hours.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        (folder / "study").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out '{folder}': {error.strerror}; name another folder") from None
+    if not os.access(folder / "study", os.W_OK):
+        raise InputError(f"out '{folder}': not writable; name another folder")
+    return folder
 
 
 def publish(document: ArtifactRef, folder: Path) -> Path:

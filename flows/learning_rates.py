@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from flows.local import exit_on_error, exit_on_interrupt, use_temporary_api
+from flows.local import choose_api, exit_on_error, exit_on_interrupt
 from raft_core.errors import InputError
 from raft_core.settings import Settings, checked, load_settings
 
@@ -39,7 +39,7 @@ if __name__ == "__main__":
                 PARAMETERS["profile"], name, PARAMETERS["overrides"]
             )
         )
-    use_temporary_api(SETTINGS.runtime.home_folder)
+    exit_on_error(lambda: choose_api(SETTINGS.runtime.home_folder))
     exit_on_interrupt()
 
 from prefect import flow

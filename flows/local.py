@@ -9,9 +9,11 @@ import argparse
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.request import urlopen
 
 from pydantic import Field
 
@@ -74,7 +76,7 @@ def checked_parameters(description: str) -> dict[str, Any]:
     """The command line's parameters, once settings, data and models have been checked."""
     parameters = vars(pipeline_parser("raft", description).parse_args())
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
-    use_temporary_api(settings.runtime.home_folder)
+    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
     exit_on_interrupt()
     return parameters
 
@@ -88,7 +90,7 @@ def retrain_parameters(description: str) -> dict[str, Any]:
     settings = exit_on_error(
         lambda: checked(one_method(settings_of(parameters), parameters["method"]))
     )
-    use_temporary_api(settings.runtime.home_folder)
+    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
     exit_on_interrupt()
     return parameters
 
@@ -118,7 +120,7 @@ def compare_parameters(description: str) -> dict[str, Any]:
     )
     parameters = vars(parser.parse_args())
     home = exit_on_error(lambda: checked_study(parameters["study"], parameters["only"]))
-    use_temporary_api(home)
+    exit_on_error(lambda: choose_api(home))
     exit_on_interrupt()
     return parameters
 
@@ -177,8 +179,13 @@ def exit_on_interrupt() -> None:
     signal.signal(signal.SIGINT, end)
 
 
-def use_temporary_api(home: Path) -> None:
-    """Let Prefect start its own API for this process, unless a server is configured."""
+def choose_api(home: Path) -> None:
+    """Let Prefect start its own API for this process, unless a server is configured.
+
+    Raises:
+        InputError: `make up` was here, and its server does not answer.
+    """
+    require_answer(Path("prefect.toml"))
     profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
     configured = (
         "PREFECT_API_URL" in os.environ
@@ -198,3 +205,22 @@ def use_temporary_api(home: Path) -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def require_answer(client_file: Path) -> None:
+    """The server that `make up` has noted must answer; Prefect itself would end in a traceback.
+
+    Raises:
+        InputError: it does not.
+    """
+    if "PREFECT_API_URL" in os.environ or not client_file.is_file():
+        return
+    url = tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
+    try:
+        with urlopen(f"{url}/health", timeout=20):
+            return
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{client_file} names a Prefect server at {url} that does not answer ({error}); "
+            "`make up` starts it, `make down` removes the file"
+        ) from None

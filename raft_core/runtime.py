@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from raft_core.config import FrozenConfig
 
 Positive = Annotated[int, Field(gt=0)]
+SERVER_NOTE = "mlflow-url"
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
@@ -150,8 +151,16 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def tracking_uri(self) -> str:
+        """MLflow's server, if one is named or was started here, or else its SQLite file."""
         given = self.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if not given and self.server_note.is_file():
+            given = self.server_note.read_text().strip()
         return given or f"sqlite:///{self.home_folder / 'mlflow.db'}"
+
+    @property
+    def server_note(self) -> Path:
+        """The address of the MLflow server that `make up` started for this home."""
+        return self.home_folder / "server" / SERVER_NOTE
 
     def addresses(self) -> dict[str, str]:
         """Where this machine finds artifacts and runs, for one that no setting of its own tells.

@@ -30,6 +30,12 @@ comm -23 <(sort requirements/dev.lock) <(sort requirements/cpu.lock) |
 { echo "# Made by requirements/lock.sh; what the dev extra adds to either lock."; cat requirements/dev.lock.new; } \
     > requirements/dev.lock
 rm requirements/dev.lock.new
+# What Ray adds to either lock of the workers.
+uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+    --constraint requirements/cpu.lock --constraint requirements/dev.lock <(grep -oE '"(prefect-ray|ray)[^"]*"' pyproject.toml | tr -d '"' | sort -u) |
+    awk -F== 'NR == FNR {known[$1]; next} !($1 in known)' requirements/cpu.lock - |
+    { echo "# Made by requirements/lock.sh; what the extra ray adds to cpu.lock and gpu.lock."; cat; } \
+        > requirements/ray.lock
 uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
     --constraint requirements/cpu.lock --constraint requirements/dev.lock requirements/servers.in |
     { echo "# Made by requirements/lock.sh; pins everything, install with --no-deps."; cat; } \

@@ -41,7 +41,7 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
     """
     uri = runtime.tracking_uri
     if uri.startswith("http"):
-        print(f"runs: {masked(uri)} (the profile's own tracking server)")
+        print(f"runs: {masked(uri)} (the server that is set, or that make up started)")
         return 0
     experiment = experiment_id(uri)
     if experiment is None:

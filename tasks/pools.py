@@ -6,12 +6,20 @@ Only keys travel; what the stage reads and makes lies in the store that both mac
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.deployments import run_deployment
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventOrder,
+    EventResourceFilter,
+)
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
@@ -20,6 +28,8 @@ from raft_core.errors import StageError
 from raft_core.runtime import RuntimeConfig
 
 POLL_SECONDS = 2.0
+# Three heartbeats: a run of which none was heard for so long is given up for good.
+SILENCE = timedelta(seconds=90)
 FLOW = "stage"
 
 
@@ -76,9 +86,29 @@ def wait_for(run_id: UUID) -> FlowRun:
     with _client() as client:
         while True:
             run = client.read_flow_run(run_id)
-            if run.state is not None and run.state.is_final():
+            if run.state is not None and run.state.is_final() and not is_alive(client, run):
                 return run
             time.sleep(POLL_SECONDS)
+
+
+def is_alive(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a run that was given up goes on: the server was away, and did not see its heartbeats.
+
+    A server that comes back marks every run Crashed of which it saw none for a while; a run that
+    lives sends the next one soon, and ends in a state of its own.
+    """
+    state = run.state
+    if state is None or not state.is_crashed():
+        return False
+    seen = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
+        occurred=EventOccurredFilter(since=state.timestamp),
+        order=EventOrder.DESC,
+    )
+    latest = [event.occurred for event in client.read_events(filter=seen, limit=1).events]
+    heard = latest[0] if latest else state.timestamp
+    return datetime.now(UTC) - heard < SILENCE
 
 
 def _cancel(run_id: UUID) -> None:

@@ -40,7 +40,8 @@ def decided(
         f"{stage} {counts['generated']} of {counts['generated'] + counts['cached']}"
         for stage, counts in context.generations.by_stage().items()
     )
-    page = f"{told.capitalize()}.\n\n{table}\nMade of\n\n{made_of}\n\nGenerated now: {generated}\n"
+    now = f"Generated now: {generated or 'nothing here'}"
+    page = f"{told.capitalize()}.\n\n{table}\nMade of\n\n{made_of}\n\n{now}\n"
     tags = {"raft.decision": outcome, "raft.version": version.number}
     context.tracker.log_decision(decision, tags)
     return _state(OUTCOMES[outcome], context.settings.domain.name, told, page)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
-from tasks.stack.config import ROOT, StackConfig
+from tasks.stack.config import HEARTBEAT_SECONDS, ROOT, StackConfig
 from tasks.stack.databases import open_databases
 from tasks.stack.lifecycle import Processes, require_free
-from tasks.stack.orchestration import online_workers, set_up
+from tasks.stack.orchestration import online_workers, set_up, write_logging
 from tasks.stack.services import Service, servers, workers
 from tasks.stack.storage import make_bucket
 
@@ -54,11 +54,16 @@ def main() -> int:
 def up(config: StackConfig) -> int:
     """Start what is not running, set the Prefect server up, and wait until all of it works."""
     processes, environment = Processes(config), config.environment()
-    databases = open_databases(config)
+    databases = open_databases(config, create=True)
+    write_logging(config.folder)
     for server in servers(config, databases):
         if processes.find(server.name) is None:
             require_free(server, PORTS[server.name])
             processes.start(server, environment)
+        elif processes.port(server.name) != server.port:
+            raise InputError(
+                f"{server.name} runs on port {processes.port(server.name)}; call make down first"
+            )
     for server in servers(config, databases):
         processes.wait_until(server, server.answers)
         print(f"  {server.name:<16} {server.page}")
@@ -72,7 +77,10 @@ def up(config: StackConfig) -> int:
     config.client_file.write_text(
         "# Written by `make up`, removed by `make down`: what is called here asks it.\n"
         f'[api]\nurl = "{config.api_url}"\n'
+        # Without heartbeats a run would be taken for lost.
+        f"[flows]\nheartbeat_frequency = {HEARTBEAT_SECONDS}\n"
     )
+    config.mlflow_note.write_text(f"{config.mlflow_url}\n")
     print(f"\nstate and logs  {config.folder}")
     print("run             .venv/bin/prefect deployment run raft/full --watch")
     return 0
@@ -82,12 +90,18 @@ def deploy(config: StackConfig) -> int:
     """Give a server that runs elsewhere pools, automation and deployments, and the store a bucket.
 
     Raises:
-        InputError: no server is named, or the store cannot be reached.
+        InputError: no server is named, or no place, or the store cannot be reached.
     """
     if config.server_url is None:
         raise InputError("PREFECT_API_URL is not set: it names the server to deploy to")
     make_bucket(RuntimeConfig())
-    set_up(config, dict(os.environ) | {"RAFT_ROOT": os.environ.get("RAFT_ROOT", str(ROOT))})
+    for name in ("RAFT_ROOT", "RAFT_HOME"):
+        if not os.environ.get(name):
+            raise InputError(
+                f"{name} is not set: where the workers have it; /opt/raft and /var/lib/raft in the "
+                "images of docker/"
+            )
+    set_up(config, os.environ)
     print(f"deployed to {config.server_url}")
     return 0
 
@@ -95,10 +109,15 @@ def deploy(config: StackConfig) -> int:
 def down(config: StackConfig) -> int:
     """End everything that `up` started, workers first."""
     processes = Processes(config)
-    for name in reversed(processes.names()):
+    names = list(reversed(processes.names()))
+    for name in names:
         outcome = "ended" if processes.end(name) else "was not running"
         print(f"  {name:<16} {outcome}")
-    config.client_file.unlink(missing_ok=True)
+    config.mlflow_note.unlink(missing_ok=True)
+    if names:
+        config.client_file.unlink(missing_ok=True)
+    else:
+        print(f"  nothing was started for {config.home}")
     return 0
 
 

@@ -9,12 +9,14 @@ from pydantic import Field, SecretStr
 
 import raft_core
 from raft_core.config import FrozenConfig
+from raft_core.runtime import SERVER_NOTE
 
 ROOT = Path(raft_core.__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 CPU_POOL, GPU_POOL = "raft-cpu", "raft-gpu"
 # A server or network that is away for some minutes delays a run and does not end it.
 CLIENT_RETRIES = 8
+HEARTBEAT_SECONDS = 30
 
 
 class StackConfig(FrozenConfig):
@@ -41,6 +43,11 @@ class StackConfig(FrozenConfig):
         return self.home / "server"
 
     @property
+    def mlflow_note(self) -> Path:
+        """Tells runs of this home that start beside the setup where MLflow listens."""
+        return self.folder / SERVER_NOTE
+
+    @property
     def api_url(self) -> str:
         return self.server_url or f"http://{LOOPBACK}:{self.prefect_port}/api"
 
@@ -51,11 +58,13 @@ class StackConfig(FrozenConfig):
     def environment(self) -> dict[str, str]:
         """What servers and workers, and so the flow runs, find in their environment."""
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return os.environ | {
+        # The database's password is the servers' alone.
+        inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        return inherited | {
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_CLIENT_MAX_RETRIES": str(CLIENT_RETRIES),
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "5",
             "DO_NOT_TRACK": "1",

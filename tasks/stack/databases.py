@@ -18,8 +18,8 @@ class Databases:
     mlflow: str
 
 
-def open_databases(config: StackConfig) -> Databases:
-    """The addresses; on PostgreSQL the databases are made where they are missing.
+def open_databases(config: StackConfig, *, create: bool = False) -> Databases:
+    """The addresses; on PostgreSQL `create` makes the databases where they are missing.
 
     Both servers number their migrations in a table of the same name, so each has a database.
 
@@ -44,7 +44,8 @@ def open_databases(config: StackConfig) -> Databases:
             f"DATABASE_URL: {url.render_as_string(hide_password=True)} is not postgresql://HOST/NAME"
         )
     own = {suffix: url.set(database=f"{url.database}_{suffix}") for suffix in SUFFIXES}
-    _create(url, [address.database or "" for address in own.values()])
+    if create:
+        _create(url, [address.database or "" for address in own.values()])
     prefect, mlflow = (
         own[name].set(drivername=driver).render_as_string(hide_password=False)
         for name, driver in (("prefect", "postgresql+asyncpg"), ("mlflow", "postgresql+psycopg2"))
@@ -57,7 +58,9 @@ def _create(url: object, names: list[str]) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     assert isinstance(url, URL)
-    engine = create_engine(url.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT")
+    # The named database need not exist: only those that are derived from its name are used.
+    anywhere = url.set(drivername="postgresql+psycopg2", database="postgres")
+    engine = create_engine(anywhere, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
             known = set(connection.scalars(text("SELECT datname FROM pg_database")))

@@ -20,6 +20,7 @@ START_SECONDS = 180.0
 END_SECONDS, CHILD_SECONDS = 25.0, 5.0
 POLL_SECONDS = 0.5
 LOG_TAIL = 12
+LOG_BYTES = 20 * 2**20  # a longer log is put aside before the next start
 
 
 class Processes:
@@ -47,6 +48,10 @@ class Processes:
                 return process
         return None
 
+    def port(self, service: str) -> int:
+        """The port that a running service was started on."""
+        return int(self._known()[service].get("port", 0))
+
     def names(self) -> list[str]:
         """All services that were started and not ended, in the order in which they were."""
         return list(self._known())
@@ -54,6 +59,8 @@ class Processes:
     def start(self, service: Service, environment: Mapping[str, str]) -> None:
         """Start it apart from this terminal; what it prints goes to its log."""
         self._config.folder.mkdir(parents=True, exist_ok=True)
+        if self.log(service.name).is_file() and self.log(service.name).stat().st_size > LOG_BYTES:
+            self.log(service.name).replace(self.log(service.name).with_suffix(".log.1"))
         with open(self.log(service.name), "ab") as log:
             process = subprocess.Popen(
                 service.command,
@@ -65,7 +72,8 @@ class Processes:
                 start_new_session=True,
             )
         started = psutil.Process(process.pid).create_time()
-        self._remember(self._known() | {service.name: {"pid": process.pid, "started": started}})
+        told = {"pid": process.pid, "started": started, "port": service.port or 0}
+        self._remember(self._known() | {service.name: told})
 
     def end(self, service: str) -> bool:
         """End it and all that it started; False where it was not running."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from raft_core.errors import StageError
 from tasks.stack.config import CPU_POOL, GPU_POOL, ROOT, StackConfig
+from tasks.stack.services import LOGGING_FILE
 
 LOST_AFTER = timedelta(seconds=90)
 AUTOMATION = "raft: a run without a heartbeat has crashed"
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+# By name: flows here end in states of their own too.
+ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "Promoted", "Refused", "Unchanged")
 
 
 def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
@@ -29,6 +33,21 @@ def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
     done = subprocess.run(deploy, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise StageError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
+
+
+def write_logging(folder: Path) -> None:
+    """Prefect's own logging, without the errors of one background task.
+
+    On SQLite that task (marking deployments ready) collides with each poll of a worker, is tried
+    again, and would fill the log with some hundred tracebacks an hour.
+    """
+    import yaml
+    from prefect.logging.configuration import DEFAULT_LOGGING_SETTINGS_PATH
+
+    settings = yaml.safe_load(Path(DEFAULT_LOGGING_SETTINGS_PATH).read_text())
+    settings["loggers"]["docket"] = {"level": "CRITICAL"}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOGGING_FILE).write_text(yaml.safe_dump(settings))
 
 
 def create_pool(api: Any, name: str, limit: int) -> None:
@@ -53,13 +72,8 @@ def create_automation() -> None:
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
 
-    try:
-        Automation.read(name=AUTOMATION)
-        return
-    except ValueError:
-        pass
     heartbeat = "prefect.flow-run.heartbeat"
-    Automation(
+    wanted = Automation(
         name=AUTOMATION,
         trigger=EventTrigger(
             after={heartbeat},
@@ -75,22 +89,35 @@ def create_automation() -> None:
                 state=StateType.CRASHED, message="its heartbeat stopped: worker or machine is gone"
             )
         ],
-    ).create()
+    )
+    with suppress(ValueError):  # there is none yet
+        known = Automation.read(name=AUTOMATION)
+        # A new one knows nothing of heartbeats that came before it: only what changed is replaced.
+        if isinstance(known.trigger, EventTrigger) and same(known.trigger, wanted.trigger):
+            return
+        known.delete()
+    wanted.create()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two triggers wait for the same events for the same time."""
+    return (one.expect, one.after, one.within) == (other.expect, other.after, other.within)
 
 
 def online_workers(config: StackConfig) -> dict[str, int]:
     """Pool -> workers online; empty where the server does not answer."""
+    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import WorkerStatus
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    found = {}
+    found: dict[str, int] = {}
     with temporary_settings({PREFECT_API_URL: config.api_url}), get_client(sync_client=True) as api:
         for pool in (CPU_POOL, GPU_POOL):
             try:
                 workers = api.read_workers_for_work_pool(pool)
-            except ObjectNotFound:
+            except (ObjectNotFound, HTTPError):  # it is not set up yet, or unwell
                 continue
             found[pool] = sum(w.status == WorkerStatus.ONLINE for w in workers)
     return found

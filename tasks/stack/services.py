@@ -11,6 +11,8 @@ from urllib.request import urlopen
 from tasks.stack.config import CPU_POOL, GPU_POOL, LOOPBACK, StackConfig
 from tasks.stack.databases import Databases
 
+LOGGING_FILE = "logging.yaml"
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -39,7 +41,7 @@ class Service:
 def servers(config: StackConfig, databases: Databases) -> list[Service]:
     prefect = (sys.executable, "-m", "prefect", "server", "start")
     mlflow = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
-    stored = str(config.home / "mlartifacts")
+    stored = (config.home / "mlartifacts").as_uri()
     return [
         Service(
             "prefect-server",
@@ -47,13 +49,17 @@ def servers(config: StackConfig, databases: Databases) -> list[Service]:
             port=config.prefect_port,
             health=f"{config.api_url}/health",
             page=f"http://{LOOPBACK}:{config.prefect_port}",
-            secrets={"PREFECT_SERVER_DATABASE_CONNECTION_URL": databases.prefect},
+            secrets={
+                "PREFECT_SERVER_DATABASE_CONNECTION_URL": databases.prefect,
+                "PREFECT_LOGGING_SETTINGS_PATH": str(config.folder / LOGGING_FILE),
+            },
         ),
         Service(
             "mlflow-server",
             (
                 *(*mlflow, "--host", LOOPBACK, "--port", str(config.mlflow_port)),
-                *("--artifacts-destination", stored),
+                # Runs that start beside the server write their files to the same folder.
+                *("--no-serve-artifacts", "--default-artifact-root", stored),
             ),
             port=config.mlflow_port,
             health=f"{config.mlflow_url}/health",

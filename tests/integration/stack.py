@@ -50,6 +50,19 @@ class Stack:
             timeout=timeout,
         )
 
+    def locally(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """As a user calls it from the folder where `make up` was called."""
+        beside = {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "DATABASE_URL"}
+        environment = {k: v for k, v in self.environment.items() if k not in beside}
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.home,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
     def stack(self, action: str) -> subprocess.CompletedProcess[str]:
         ports = ["--prefect-port", str(self.prefect_port), "--mlflow-port", str(self.mlflow_port)]
         client_file = ["--client-file", str(self.home / "prefect.toml")]

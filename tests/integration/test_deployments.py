@@ -180,15 +180,28 @@ def lost(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Lost:
     worker = psutil.Process(known["worker-raft-cpu"]["pid"])
     for process in (worker, *worker.children(recursive=True)):
         process.kill()
-    return Lost(asked["id"], parameters, datetime.now(UTC))
-
-
-def test_killed_worker_is_told_and_started_again(stack: Stack, lost: Lost) -> None:
+    killed = datetime.now(UTC)
     status = stack.stack("status")
     assert status.returncode == 1
     assert re.search(r"worker-raft-cpu +down", status.stdout)
     assert stack.stack("up").returncode == 0
     assert stack.stack("status").returncode == 0
+    return Lost(asked["id"], parameters, killed)
+
+
+def test_command_line_beside_the_servers_logs_to_them(
+    stack: Stack, lost: Lost, tmp_path: Path
+) -> None:
+    """As a user calls it: no variable names a server. The lost run is waited for meanwhile."""
+    profile = ["--profile", str(small_profile(tmp_path)), "--domain", "culture", "--limit", "100"]
+    done = stack.locally("flows.raft", *profile, "--set", "distill.epochs=0.05")
+    assert done.returncode == 0, told(done)
+    assert "MLflow is away" not in told(done)
+    assert f" in http://127.0.0.1:{stack.mlflow_port}" in done.stdout
+    assert not list((stack.home / "outbox").glob("*.jsonl"))
+    listed = stack.locally("flows.models", "list", "--domain", "culture")
+    assert listed.stdout == "raft-culture has no version yet\n"
+    assert not (stack.home / "mlflow.db").is_file() or not stack.database_url
 
 
 def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
@@ -236,8 +249,10 @@ def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
 def test_killed_run_is_crashed_within_two_minutes_and_the_next_goes_on(
     stack: Stack, lost: Lost
 ) -> None:
-    # Killed before the retrainings, which have taken longer than that.
-    state = stack.get(f"flow_runs/{lost.run}")["state"]
+    deadline = lost.killed + timedelta(minutes=4)
+    while (state := stack.get(f"flow_runs/{lost.run}")["state"])["type"] == "RUNNING":
+        assert datetime.now(UTC) < deadline
+        time.sleep(2)
     assert state["type"] == "CRASHED"
     assert "heartbeat" in state["message"]
     assert datetime.fromisoformat(state["timestamp"]) - lost.killed < timedelta(minutes=2)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from raft_core.errors import InputError, StageError
+from tasks.stack.__main__ import deploy
 from tasks.stack.config import StackConfig
 from tasks.stack.databases import Databases, open_databases
 from tasks.stack.lifecycle import Processes, require_free
@@ -120,6 +121,27 @@ def test_databases_without_address_are_files_below_home(config: StackConfig) -> 
     assert databases.mlflow == f"sqlite:///{config.home}/mlflow.db"
 
 
+def test_environment_of_workers_has_no_password_of_the_database(
+    config: StackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hidden@h/p")
+    assert "hidden" not in "".join(config.environment().values())
+
+
+@pytest.mark.parametrize("missing", ["PREFECT_API_URL", "RAFT_ROOT", "RAFT_HOME"])
+def test_deploy_without_a_place_is_one_error_that_names_it(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "RAFT_ROOT": "/r", "RAFT_HOME": "/h"}
+    monkeypatch.setenv("RAFT_STORE", str(tmp_path / "store"))
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    url = None if missing == "PREFECT_API_URL" else places["PREFECT_API_URL"]
+    with pytest.raises(InputError, match=f"{missing} is not set"):
+        deploy(StackConfig(home=tmp_path, flows=1, gpus=1, server_url=url))
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -134,6 +156,6 @@ def test_databases_address_that_cannot_be_used_one_error_without_the_password(
 ) -> None:
     config = StackConfig(home=tmp_path, flows=1, gpus=1, database_url=address)
     with pytest.raises(InputError, match=message) as caught:
-        open_databases(config)
+        open_databases(config, create=True)
     assert "hidden" not in str(caught.value)
     assert "hidden" not in repr(config)

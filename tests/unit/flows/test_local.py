@@ -1,0 +1,25 @@
+"""What the command line says of a server that `make up` has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.local import require_answer
+from raft_core.errors import InputError
+
+
+def test_noted_server_that_does_not_answer_is_one_error_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    file = tmp_path / "prefect.toml"
+    require_answer(file)
+    file.write_text('[api]\nurl = "http://127.0.0.1:1/api"\n')
+    with pytest.raises(
+        InputError, match=r"127\.0\.0\.1:1/api.*does not answer.*make up.*make down"
+    ):
+        require_answer(file)
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    require_answer(file)
