@@ -35,18 +35,26 @@ def small_profile(folder: Path) -> Path:
     return folder / "small.yaml"
 
 
-def run_flow(home: Path, *arguments: str, domain: str | None = "law") -> Flow:
+def start_flow(home: Path, *arguments: str, domain: str | None = "law") -> subprocess.Popen[str]:
+    """The flow as a process; what it prints comes through its pipe."""
     profile = small_profile(home)
     command = [sys.executable, "-m", "flows.raft", "--profile", str(profile)]
     command += ["--domain", domain] if domain else []
-    done = subprocess.run(
+    return subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=800,
     )
-    output = done.stdout + done.stderr
+
+
+def ended_flow(home: Path, process: subprocess.Popen[str]) -> Flow:
+    output, _ = process.communicate(timeout=800)
     stages = re.findall(r"^  (\w+(?: \S+)?) +(Cached|failed|[\d.]+ s)$", output, re.MULTILINE)
-    return Flow(home / "home", output, dict(stages), done.returncode)
+    return Flow(home / "home", output, dict(stages), process.returncode)
+
+
+def run_flow(home: Path, *arguments: str, domain: str | None = "law") -> Flow:
+    return ended_flow(home, start_flow(home, *arguments, domain=domain))

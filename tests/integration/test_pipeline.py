@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.flow import ROOT, Flow, run_flow
+from tests.integration.flow import ROOT, Flow, ended_flow, run_flow, start_flow
 
 PUBMEDQA = ROOT.parent / "shared" / "data" / "pubmedqa" / "train.jsonl"
 CACHED = "Cached"
@@ -85,6 +85,17 @@ def test_flow_other_tau_runs_again_from_the_filter_on(first: Flow) -> None:
         cwd=ROOT, env=os.environ | {"RAFT_HOME": str(first.home)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (explained.stdout, explained.stderr) == ("filter.tau: 0.8 -> 1.0\n", "")
+
+
+def test_two_flows_at_once_compute_every_stage_once(first: Flow) -> None:
+    home = first.home.parent
+    running = [start_flow(home, "--limit", "140") for _ in range(2)]
+    one, other = (ended_flow(home, process) for process in running)
+    assert (one.code, other.code) == (0, 0), one.output + other.output
+    assert set(one.stages) == set(other.stages) == set(first.stages)
+    for stage in first.stages:
+        cached = [flow.stages[stage] == CACHED for flow in (one, other)]
+        assert sum(cached) == 1, stage
 
 
 def test_flow_altered_artifact_is_made_again_and_nothing_else(first: Flow) -> None:
