@@ -72,7 +72,9 @@ def up(config: StackConfig) -> int:
         if processes.find(worker.name) is None:
             processes.start(worker, environment)
     for worker in workers():
-        processes.wait_until(worker, lambda pool=worker.pool: online_workers(config)[pool] > 0)
+        processes.wait_until(
+            worker, lambda pool=worker.pool: online_workers(config).get(pool, 0) > 0
+        )
         print(f"  {worker.name:<16} pool {worker.pool}")
     config.client_file.write_text(
         "# Written by `make up`, removed by `make down`: what is called here asks it.\n"
