@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 CHUNK_ELEMENTS = 2**24
-# On a CPU reading K rows of the matrix a token beats a product over all V from V = 64 K upwards; a
-# GPU's products are fast enough that it would pay from some V = 300 K only. Small vocabularies gain
-# nothing that anyone would notice.
+# On a CPU reading K rows of the matrix a token beats a product over all V from V = 64 K upwards; on
+# a small vocabulary nobody would notice. A GPU's products are much faster beside its reading: there
+# it was not measured, and is not done.
 SPARSE_RATIO, SPARSE_VOCABULARY = 64, 2**15
 SMALLEST_LOG = -1e4
 

@@ -86,14 +86,16 @@ class Health:
     def _signals(self, logs: Mapping[str, float]) -> dict[str, float]:
         """Of what this line holds; the more, the worse."""
         entropy = logs.get("student_entropy")
-        if entropy is not None and not self._first_entropy:
-            self._first_entropy = entropy
+        self._first_entropy = self._first_entropy or entropy or 0.0
+        left = (
+            entropy / self._first_entropy if entropy is not None and self._first_entropy else None
+        )
         found = {
             "truncated": logs.get("truncated_share"),
             "repeated": logs.get("repeated_share"),
             "leaking": logs.get("leaking_share"),
             "outside_k": 1 - logs["student_mass_in_k"] if "student_mass_in_k" in logs else None,
-            "collapsed": 1 - entropy / self._first_entropy if entropy is not None else None,
+            "collapsed": None if left is None else 1 - left,
             "clamped": float(logs["lambda"] >= self.lambda_max) if "lambda" in logs else None,
         }
         return {name: value for name, value in found.items() if value is not None}

@@ -42,13 +42,12 @@ SECRETS = {
 }
 HIDDEN = ("one-secret", "another-long-secret", "a-third-secret", "the-secret-of-s3", PASSWORD)
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(shutil.which("docker-compose") is None, reason="needs docker-compose"),
-]
+pytestmark = pytest.mark.timeout(900)
 
 
 def configured(folder: Path, secrets: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    if shutil.which("docker-compose") is None:
+        pytest.skip("needs docker-compose")
     (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
     command = ["docker-compose", "-f", str(COMPOSE), "--env-file", str(folder / "env")]
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}

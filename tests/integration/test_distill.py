@@ -72,30 +72,6 @@ def test_distill_same_seed_same_weights_to_the_byte(finished: StageRun, tmp_path
     assert weights(again) == weights(finished)
 
 
-class Cut(Exception):
-    pass
-
-
-@pytest.mark.parametrize("step", [3, 5])
-def test_distill_cut_off_and_run_again_ends_with_the_same_weights(
-    finished: StageRun, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = stage_run(tmp_path, settings())
-
-    def cut(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == step:
-            raise Cut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(distill_stage.CurveCallback, "on_step_end", cut)
-        with pytest.raises(Cut):
-            distill_stage.run(stage)
-    distill_stage.run(stage)
-    notes = [e["text"] for e in read_jsonl(tmp_path / "events.jsonl") if e["kind"] == "note"]
-    assert notes == [f"distill: resuming from checkpoint-{step - 1}"]
-    assert weights(stage) == weights(finished)
-
-
 def test_distill_sft_has_no_teacher_and_no_rollouts(tmp_path: Path) -> None:
     stage = stage_run(tmp_path, settings(SFT))
     distill_stage.run(stage)

@@ -91,6 +91,13 @@ def test_health_lines_without_a_signal_change_nothing() -> None:
     assert watched.reason
 
 
+def test_health_entropy_that_is_zero_from_the_start_is_no_collapse() -> None:
+    watched = health(patience=1)
+    assert watched.check(1, {"student_entropy": 0.0}) == []
+    assert watched.check(2, {"student_entropy": 0.5}) == []
+    assert not watched.reason
+
+
 def test_health_limits_may_be_switched_off() -> None:
     off = health(patience=1, truncated={"warn": None, "stop": None})
     assert off.check(1, {"truncated_share": 1.0}) == []
