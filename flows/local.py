@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from pydantic import Field
 
 from raft_core.errors import InputError, RaftError
-from raft_core.settings import Settings, checked, load_settings
+from raft_core.settings import Settings, checked, default_domain, load_settings
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
 from tasks.tracking import end_interrupted
@@ -27,7 +27,6 @@ EXIT_INTERRUPTED = 130
 # Types of the flows' parameters: the server refuses what does not fit when a run is asked for.
 Limit = Annotated[int, Field(gt=0)]
 Override = Annotated[str, Field(pattern=r"^[a-z_0-9.]+ *=")]
-DEFAULT_DOMAINS = {"mini": "law"}
 
 
 def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
@@ -52,9 +51,7 @@ def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
 
 def settings_of(parameters: dict[str, Any]) -> Settings:
     """The settings that a flow's parameters stand for."""
-    domain = parameters["domain"]
-    if domain is None and parameters["data"] is None:
-        domain = DEFAULT_DOMAINS.get(parameters["profile"])
+    domain = parameters["domain"] or default_domain(parameters["profile"], parameters["data"])
     return load_settings(
         parameters["profile"],
         domain,

@@ -1,5 +1,6 @@
 """`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator.
 
+`python -m raft_core evaluate --model PATH --benchmarks ifeval,domain`: one model, all by itself.
 `python -m raft_core artifacts ls|explain|verify|gc`: the store.
 """
 
@@ -11,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,8 +32,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["artifacts"]:
-        return artifacts(given[1:])
+    command = command_of(given)
+    if command is not None:
+        return with_message(command, given[1:])
     options = _parser().parse_args(given)
     if options.exit_with_parent:
         exit_with_parent()
@@ -60,12 +63,22 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def artifacts(arguments: list[str]) -> int:
-    """`python -m raft_core artifacts ...`"""
-    from raft_core import store_commands
+def command_of(arguments: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
+    """What is no stage; `evaluate` is one when it is given a specification."""
+    if arguments[:1] == ["artifacts"]:
+        from raft_core import store_commands
 
+        return store_commands.main
+    if arguments[:1] == ["evaluate"] and not any(a.startswith("--spec") for a in arguments):
+        from raft_core import evaluate_command
+
+        return evaluate_command.main
+    return None
+
+
+def with_message(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     try:
-        return store_commands.main(arguments)
+        return command(arguments)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

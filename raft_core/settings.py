@@ -24,6 +24,7 @@ from raft_core.distill.config import (
 )
 from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
+from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
 from raft_core.fusion import FuseConfig, FuseStage
@@ -42,6 +43,7 @@ from raft_core.runtime import RuntimeConfig
 from raft_core.shards import WHOLE, Shard
 from raft_core.similarity import FilterConfig, FilterStage
 
+DEFAULT_DOMAINS = {"mini": "law"}
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -264,20 +266,42 @@ def checked(settings: Settings) -> Settings:
         InputError: the first thing that is wrong.
     """
     require_splits(load_examples(settings.domain, settings.prepare), settings.domain)
-    for name, benchmark in settings.evaluate.benchmarks.items():
-        has_rows = getattr(benchmark, "data", None) is None or benchmark.items(Path())
-        if not has_rows:
-            raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
-    for endpoint in sorted(endpoints_of(settings)):
-        variable = settings.runtime.endpoints[endpoint].api_key_env
-        if variable and not os.environ.get(variable):
-            raise InputError(
-                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
-            )
+    require_rows(settings.evaluate.benchmarks)
+    require_endpoint_keys(settings, settings.runtime)
     check_models(settings)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits
+
+
+def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
+    """Every benchmark with data of its own must have rows.
+
+    Raises:
+        InputError: one has none, or a row cannot be used.
+    """
+    for name, benchmark in benchmarks.items():
+        if not benchmark.needs_domain and not benchmark.items(Path()):
+            raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
+
+
+def require_endpoint_keys(value: Any, runtime: RuntimeConfig) -> None:
+    """The key of every endpoint that settings ask for must be in the environment.
+
+    Raises:
+        InputError: one is not.
+    """
+    for endpoint in sorted(endpoints_of(value)):
+        variable = runtime.endpoints[endpoint].api_key_env
+        if variable and not os.environ.get(variable):
+            raise InputError(
+                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
+            )
+
+
+def default_domain(profile: str, data: str | None) -> str | None:
+    """The domain of a profile that brings one, where neither a domain nor data is named."""
+    return DEFAULT_DOMAINS.get(profile) if data is None else None
 
 
 def domain_name(data: str) -> str:

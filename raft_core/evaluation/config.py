@@ -13,7 +13,7 @@ from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.judging import Panel
 
 RESPOND_VERSION = 1
-EVALUATE_VERSION = 1
+EVALUATE_VERSION = 2
 
 
 class EvaluateConfig(FrozenConfig):

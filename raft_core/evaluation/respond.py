@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from raft_core.config import ModelRef
 from raft_core.engines import open_generator
 from raft_core.engines.base import GenerationRequest, request_seed
@@ -21,7 +23,7 @@ def run(stage: StageRun) -> None:
     asked = [
         (name, item)
         for name, benchmark in config.benchmarks.items()
-        for item in benchmark.items(stage.inputs["prepare"])
+        for item in benchmark.items(stage.inputs.get("prepare", Path()))
     ]
     requests = [
         GenerationRequest(item.prompt, request_seed(config.sampling.seed, name, item.id))

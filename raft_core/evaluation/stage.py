@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.benchmarks.base import Item, Response
-from raft_core.evaluation.benchmarks.instructions import instruction_votes
+from raft_core.evaluation.benchmarks.instructions import (
+    check_responses,
+    instruction_levels,
+    instruction_votes,
+)
 from raft_core.evaluation.benchmarks.questions import panel_votes
 from raft_core.evaluation.config import EvaluateStage
 from raft_core.evaluation.metrics import wilson
@@ -26,27 +30,44 @@ def run(stage: StageRun) -> None:
     stage.progress.start("evaluate", len(responses))
     scores, verdicts = {}, []
     for name, benchmark in config.benchmarks.items():
-        items = benchmark.items(stage.inputs["prepare"])
+        items = benchmark.items(stage.inputs.get("prepare", Path()))
         mine = [r for r in responses if r.benchmark == name]
-        votes = _votes(benchmark, items, mine, config, stage)
-        scores[name] = score(votes) | {"kind": benchmark.kind, "version": benchmark.version}
-        verdicts += [_verdict(*row) for row in zip(items, mine, votes, strict=True)]
+        judged = _judge(benchmark, items, mine, config, stage)
+        kind = {"kind": benchmark.kind, "version": benchmark.version}
+        scores[name] = score(judged.votes) | kind | judged.figures
+        verdicts += [_verdict(*row) for row in zip(items, mine, *judged.by_row, strict=True)]
         stage.progress.advance(len(items))
     write_jsonl(stage.out / "verdicts.jsonl", verdicts)
     (stage.out / "scores.json").write_text(json.dumps(scores, indent=1))
     stage.account(len(responses), len(verdicts), [])
 
 
-def _votes(
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The votes on every response, what else is told of each, and the benchmark's own figures."""
+
+    votes: list[list[Vote]]
+    details: list[dict[str, Any]]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def by_row(self) -> tuple[list[list[Vote]], list[dict[str, Any]]]:
+        return self.votes, self.details
+
+
+def _judge(
     benchmark: BenchmarkConfig,
     items: Sequence[Item],
     responses: Sequence[Response],
     config: EvaluateStage,
     stage: StageRun,
-) -> list[list[Vote]]:
+) -> Judged:
     if benchmark.kind == "instructions":
-        return instruction_votes(items, responses)
-    return panel_votes(items, responses, config.panel, stage)
+        checked = check_responses(items, responses)
+        details = [{"instructions": [asdict(f) for f in followed]} for followed in checked]
+        return Judged(instruction_votes(checked), details, {"ifeval": instruction_levels(checked)})
+    votes = panel_votes(items, responses, config.panel, stage)
+    return Judged(votes, [{} for _ in votes])
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
@@ -65,8 +86,10 @@ def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
     }
 
 
-def _verdict(item: Item, response: Response, votes: Sequence[Vote]) -> dict[str, Any]:
-    return {
+def _verdict(
+    item: Item, response: Response, votes: Sequence[Vote], details: dict[str, Any]
+) -> dict[str, Any]:
+    verdict: dict[str, Any] = {
         "benchmark": response.benchmark,
         "id": item.id,
         "prompt": item.prompt,
@@ -75,6 +98,7 @@ def _verdict(item: Item, response: Response, votes: Sequence[Vote]) -> dict[str,
         "correct": majority_correct(votes),
         "votes": [asdict(vote) for vote in votes],
     }
+    return verdict | details
 
 
 def accuracies(evaluated: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Verifiable instructions of the mini world: how they are asked for and how they are followed.
 
-Their ids and arguments are IFEval's where IFEval has them. This module writes answers; whether
+Their ids and arguments are IFEval's where its checkers fit: that of upper case wants English, which
+this world does not speak. This module writes answers; whether
 an answer follows a rule is decided by `raft_core.evaluation.instructions`, which it does not know.
 """
 
@@ -15,8 +16,8 @@ from typing import Any
 from raft_core.mini.lexicon import Fact
 from raft_core.mini.styles import BASE_VOICE, Voice, spoken
 
-UPPER = "change_case:english_capital"
-LOWER = "change_case:english_lowercase"
+UPPER = "mini:upper_case"
+LOWER = "mini:lower_case"
 END = "startend:end_checker"
 QUOTE = "startend:quotation"
 JSON = "detectable_format:json_format"

@@ -159,7 +159,7 @@ def _score_instructions(model: GreedyModel, rows: list[dict[str, Any]]) -> float
 def follows_all(row: dict[str, Any], answer: str) -> bool:
     """Whether an answer follows every instruction of a row."""
     rules = zip(row["instruction_id_list"], row["kwargs"], strict=True)
-    return all(check_instruction(rule, answer, **kwargs) for rule, kwargs in rules)
+    return all(check_instruction(rule, answer, kwargs) for rule, kwargs in rules)
 
 
 def write_scores(folder: Path, scores: dict[str, float]) -> None:

@@ -1,13 +1,15 @@
 """Verifiable instruction following in IFEval's row format, checked by code.
 
-A prompt counts as followed when all its instructions hold on the whole response (strict).
+A prompt counts as followed when all its instructions hold on the whole response (strict); IFEval's
+other three figures, loose and by instruction, stand beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_text, read_rows
@@ -15,10 +17,12 @@ from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.instructions import (
-    CHECKS,
+    ARGUMENTS,
     argument_problem,
     check_instruction,
+    sentence_splitter,
 )
+from raft_core.evaluation.metrics import wilson
 from raft_core.records import Verdict, Vote
 
 VERSION: Final = 1
@@ -32,6 +36,11 @@ class InstructionsBenchmark(FrozenConfig):
     data: DataSource
     validation: DataSource | None = None
     base_only: bool = False
+
+    @property
+    def needs_domain(self) -> bool:
+        """Whether its rows are those of the prepared domain."""
+        return False
 
     def for_validation(self) -> InstructionsBenchmark | None:
         return self.model_copy(update={"data": self.validation}) if self.validation else None
@@ -52,10 +61,10 @@ class InstructionsBenchmark(FrozenConfig):
                 raise InputError(
                     f"{where}: 'instruction_id_list' must hold strings and 'kwargs' objects"
                 )
-            if unknown := sorted(set(ids) - set(CHECKS)):
+            if unknown := sorted(set(ids) - set(ARGUMENTS)):
                 raise InputError(
                     f"{where}: field 'instruction_id_list': no checker for {', '.join(unknown)}; "
-                    f"known are {', '.join(sorted(CHECKS))}"
+                    f"known are {', '.join(ARGUMENTS)}"
                 )
             checks = tuple(
                 {"instruction_id": i, "kwargs": {k: v for k, v in kw.items() if v is not None}}
@@ -69,16 +78,52 @@ class InstructionsBenchmark(FrozenConfig):
         return items
 
 
-def instruction_votes(items: Sequence[Item], responses: Sequence[Response]) -> list[list[Vote]]:
-    """One vote per response: all of its instructions followed, or which were not."""
-    votes = []
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One instruction of a prompt, and whether the response follows it."""
+
+    instruction_id: str
+    strict: bool
+    loose: bool
+
+
+def check_responses(items: Sequence[Item], responses: Sequence[Response]) -> list[list[Followed]]:
+    """Every instruction of every response, thinking blocks left out."""
+    checked = []
     for item, response in zip(items, responses, strict=True):
         text = answer_text(response.response)
-        broken = [
-            check["instruction_id"]
-            for check in item.checks
-            if not check_instruction(check["instruction_id"], text, **check["kwargs"])
-        ]
+        followed = []
+        for check in item.checks:
+            instruction_id, kwargs = check["instruction_id"], check["kwargs"]
+            strict = check_instruction(instruction_id, text, kwargs, item.prompt)
+            loose = strict or check_instruction(
+                instruction_id, text, kwargs, item.prompt, loose=True
+            )
+            followed.append(Followed(instruction_id, strict, loose))
+        checked.append(followed)
+    return checked
+
+
+def instruction_votes(checked: Sequence[Sequence[Followed]]) -> list[list[Vote]]:
+    """One vote per response: all of its instructions followed, or which were not."""
+    votes = []
+    for followed in checked:
+        broken = [f.instruction_id for f in followed if not f.strict]
         verdict: Verdict = "incorrect" if broken else "correct"
         votes.append([Vote("strict", verdict, ", ".join(broken))])
     return votes
+
+
+def instruction_levels(checked: Sequence[Sequence[Followed]]) -> dict[str, Any]:
+    """IFEval's four figures; prompts with their Wilson intervals, and what split the sentences.
+
+    Instructions have none: those of one prompt depend on each other.
+    """
+    levels: dict[str, Any] = {}
+    flat = [f for followed in checked for f in followed]
+    for level in ("strict", "loose"):
+        held = sum(all(getattr(f, level) for f in followed) for followed in checked)
+        levels[f"prompt_{level}"] = asdict(wilson(held, len(checked)))
+        share = sum(getattr(f, level) for f in flat) / len(flat) if flat else 0.0
+        levels[f"instruction_{level}"] = {"value": share, "n": len(flat)}
+    return levels | {"sentence_splitter": sentence_splitter()}

@@ -25,6 +25,11 @@ class DomainBenchmark(FrozenConfig):
     split: Split = "test"
     base_only: bool = False
 
+    @property
+    def needs_domain(self) -> bool:
+        """Whether its rows are those of the prepared domain."""
+        return True
+
     def for_validation(self) -> DomainBenchmark:
         return self.model_copy(update={"split": "validation"})
 
@@ -41,6 +46,11 @@ class QuestionsBenchmark(FrozenConfig):
     data: DataSource
     validation: DataSource | None = None
     base_only: bool = False
+
+    @property
+    def needs_domain(self) -> bool:
+        """Whether its rows are those of the prepared domain."""
+        return False
 
     def for_validation(self) -> QuestionsBenchmark | None:
         return self.model_copy(update={"data": self.validation}) if self.validation else None

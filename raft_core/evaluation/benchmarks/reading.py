@@ -27,6 +27,11 @@ class ReadingBenchmark(FrozenConfig):
     prompt: TeacherPrompt = PromptRef(name="teacher.v1")
     base_only: bool = True
 
+    @property
+    def needs_domain(self) -> bool:
+        """Whether its rows are those of the prepared domain."""
+        return self.data is None
+
     def for_validation(self) -> None:
         return None
 

@@ -186,7 +186,7 @@ def test_instruction_rows_own_answer_follows_every_rule(split: str) -> None:
                 if rule.kwargs.get("prompt_to_repeat")
                 else {}
             )
-            assert check_instruction(rule.instruction_id, answer, **(rule.kwargs | repeated))
+            assert check_instruction(rule.instruction_id, answer, rule.kwargs | repeated)
 
 
 def test_instruction_rows_cover_every_rule() -> None:
@@ -205,7 +205,7 @@ def test_rules_plain_house_answer_follows_few(chats: list[corpus.Chat]) -> None:
     rows = world.instruction_rows()
     followed = [
         all(
-            check_instruction(rule, spoken(rng, fact), **kwargs)
+            check_instruction(rule, spoken(rng, fact), kwargs)
             for rule, kwargs in zip(row["instruction_id_list"], row["kwargs"], strict=True)
         )
         for row in rows
