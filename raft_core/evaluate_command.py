@@ -154,7 +154,7 @@ def keep(folder: Path, *artifacts: ArtifactRef) -> Path:
     """Copy what the stages wrote into a folder of the user's own."""
     folder.mkdir(parents=True, exist_ok=True)
     for made_by_stage in artifacts:
-        for name in ("responses.jsonl", "verdicts.jsonl", "scores.json"):
+        for name in ("responses.jsonl", "harness.jsonl", "verdicts.jsonl", "scores.json"):
             if (made_by_stage.folder / name).is_file():
                 shutil.copyfile(made_by_stage.folder / name, folder / name)
     return folder

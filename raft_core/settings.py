@@ -281,7 +281,8 @@ def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
         InputError: one has none, or a row cannot be used.
     """
     for name, benchmark in benchmarks.items():
-        if not benchmark.needs_domain and not benchmark.items(Path()):
+        asks_itself = benchmark.needs_domain or benchmark.kind == "lm_eval"
+        if not asks_itself and not benchmark.items(Path()):
             raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raft_core.evaluation.benchmarks import BenchmarkConfig
+from raft_core.evaluation.benchmarks import OwnBenchmark
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.benchmarks.instructions import (
     check_responses,
@@ -17,6 +17,7 @@ from raft_core.evaluation.benchmarks.instructions import (
 )
 from raft_core.evaluation.benchmarks.questions import panel_votes
 from raft_core.evaluation.config import EvaluateStage
+from raft_core.evaluation.harness_run import HarnessRow
 from raft_core.evaluation.metrics import wilson
 from raft_core.judging import majority_correct, undecided
 from raft_core.records import Vote, read_jsonl, read_records, write_jsonl
@@ -26,48 +27,67 @@ from raft_core.stage import StageRun
 def run(stage: StageRun) -> None:
     """Writes scores.json and verdicts.jsonl (every vote on every response)."""
     config: EvaluateStage = stage.config
-    responses = read_records(stage.inputs["respond"] / "responses.jsonl", Response)
-    stage.progress.start("evaluate", len(responses))
+    answered = stage.inputs["respond"]
+    responses = read_records(answered / "responses.jsonl", Response)
+    harness = answered / "harness.jsonl"
+    harness_rows = read_records(harness, HarnessRow) if harness.is_file() else []
+    rows_in = len(responses) + len(harness_rows)
+    stage.progress.start("evaluate", rows_in)
     scores, verdicts = {}, []
     for name, benchmark in config.benchmarks.items():
-        items = benchmark.items(stage.inputs.get("prepare", Path()))
-        mine = [r for r in responses if r.benchmark == name]
-        judged = _judge(benchmark, items, mine, config, stage)
+        if benchmark.kind == "lm_eval":
+            judged = _by_harness([row for row in harness_rows if row.benchmark == name])
+        else:
+            mine = [r for r in responses if r.benchmark == name]
+            judged = _judge(benchmark, mine, config, stage)
         kind = {"kind": benchmark.kind, "version": benchmark.version}
         scores[name] = score(judged.votes) | kind | judged.figures
-        verdicts += [_verdict(*row) for row in zip(items, mine, *judged.by_row, strict=True)]
-        stage.progress.advance(len(items))
+        verdicts += judged.verdicts()
+        stage.progress.advance(len(judged.votes))
     write_jsonl(stage.out / "verdicts.jsonl", verdicts)
     (stage.out / "scores.json").write_text(json.dumps(scores, indent=1))
-    stage.account(len(responses), len(verdicts), [])
+    stage.account(rows_in, len(verdicts), [])
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """The votes on every response, what else is told of each, and the benchmark's own figures."""
 
+    items: Sequence[Item]
+    responses: Sequence[Response]
     votes: list[list[Vote]]
-    details: list[dict[str, Any]]
+    details: Sequence[dict[str, Any]] = ()
     figures: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def by_row(self) -> tuple[list[list[Vote]], list[dict[str, Any]]]:
-        return self.votes, self.details
+    def verdicts(self) -> list[dict[str, Any]]:
+        """What is kept of each response."""
+        details = self.details or [{}] * len(self.votes)
+        rows = zip(self.items, self.responses, self.votes, details, strict=True)
+        return [_verdict(*row) for row in rows]
 
 
 def _judge(
-    benchmark: BenchmarkConfig,
-    items: Sequence[Item],
+    benchmark: OwnBenchmark,
     responses: Sequence[Response],
     config: EvaluateStage,
     stage: StageRun,
 ) -> Judged:
+    items = benchmark.items(stage.inputs.get("prepare", Path()))
     if benchmark.kind == "instructions":
         checked = check_responses(items, responses)
+        votes = instruction_votes(checked)
         details = [{"instructions": [asdict(f) for f in followed]} for followed in checked]
-        return Judged(instruction_votes(checked), details, {"ifeval": instruction_levels(checked)})
-    votes = panel_votes(items, responses, config.panel, stage)
-    return Judged(votes, [{} for _ in votes])
+        figures = {"ifeval": instruction_levels(checked)}
+        return Judged(items, responses, votes, details, figures)
+    return Judged(items, responses, panel_votes(items, responses, config.panel, stage))
+
+
+def _by_harness(rows: Sequence[HarnessRow]) -> Judged:
+    """One vote a row: the harness's own."""
+    items = [Item(row.id, row.prompt, row.prompt, row.reference) for row in rows]
+    said = [Response(r.benchmark, r.id, r.prompt, r.response, "stop", 0) for r in rows]
+    votes = [[Vote(r.metric, "correct" if r.correct else "incorrect")] for r in rows]
+    return Judged(items, said, votes)
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:

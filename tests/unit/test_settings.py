@@ -214,7 +214,11 @@ BAD_BENCHMARKS = [
         ({"question": "q", "answer": "a", "expected": "Paris"},),
         "row 1: field 'expected' must be a list",
     ),
-    ("instructions", (INSTRUCTION | {"kwargs": [None]},), "'startend:end_checker' takes end_phrase, and has none"),
+    (
+        "instructions",
+        (INSTRUCTION | {"kwargs": [None]},),
+        "'startend:end_checker' takes end_phrase, and has none",
+    ),
     ("instructions", (INSTRUCTION | {"kwargs": ["x"]},), "'kwargs' objects"),
     (
         "instructions",

@@ -10,11 +10,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from raft_core.evaluation.benchmarks.harness import HarnessBenchmark
 from raft_core.evaluation.benchmarks.instructions import InstructionsBenchmark
 from raft_core.evaluation.benchmarks.questions import DomainBenchmark, QuestionsBenchmark
 from raft_core.evaluation.benchmarks.reading import ReadingBenchmark
 
-BenchmarkConfig = Annotated[
-    DomainBenchmark | QuestionsBenchmark | InstructionsBenchmark | ReadingBenchmark,
-    Field(discriminator="kind"),
-]
+# Those whose prompts and scores are made here.
+OwnBenchmark = DomainBenchmark | QuestionsBenchmark | InstructionsBenchmark | ReadingBenchmark
+BenchmarkConfig = Annotated[OwnBenchmark | HarnessBenchmark, Field(discriminator="kind")]
