@@ -9,9 +9,10 @@ rules with a list of abbreviations; `SENTENCE_SPLITTER` says which.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import langdetect
 import nltk
@@ -24,8 +25,21 @@ ABBREVIATIONS = frozenset(
     "sept oct nov dec".split()
 )
 
-# The harness downloads on the first process of a machine alone.
-with mock.patch.dict(os.environ, {"LOCAL_RANK": "1"}):
+
+@contextmanager
+def without_download() -> Iterator[None]:
+    """Nothing is fetched: the harness does so in the first process of a machine alone."""
+    rank = os.environ.get("LOCAL_RANK")
+    os.environ["LOCAL_RANK"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["LOCAL_RANK"]
+        if rank is not None:
+            os.environ["LOCAL_RANK"] = rank
+
+
+with without_download():
     from lm_eval.tasks.ifeval import instructions_util
     from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
     from lm_eval.tasks.ifeval.utils import (
