@@ -26,7 +26,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 class FrozenConfig(BaseModel):
     """Base of every settings model: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # What was given may hold a key, and an error is logged.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class ModelRef(FrozenConfig):

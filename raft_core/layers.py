@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,13 @@ def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
         has_value = complaint["type"] != "missing" and complaint["loc"]
         given = f" (given: {_short(complaint['input'])})" if has_value else ""
         lines.append(f"{source}: field '{field}': {message}{given}")
-    return "\n".join(lines)
+    return masked("\n".join(lines))
+
+
+def masked(text: str) -> str:
+    """Without what stands in addresses and must not be logged."""
+    text = re.sub(r"//[^/@\s]*@", "//***@", text)
+    return re.sub(r"(?i)([?&][\w-]*(?:key|token|password|secret)s?=)[^&\s']+", r"\1***", text)
 
 
 def _short(value: Any) -> str:

@@ -46,6 +46,14 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "password in an endpoint's address": (
         ["runtime.endpoints={far: {base_url: 'http://me:hunter2@far/v1'}}"], r"holds a user",
     ),
+    "key in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1?api_key=hunter2'}}"], r"user, password",
+    ),
+    "password in the store's address": (["runtime.store=ftp://u:hunter2@h/x"], r"user, password"),
+    "password in MLflow's address": (
+        ["runtime.mlflow_uri=postgresql://u:hunter2@h/x"], r"user, password",
+    ),
+    "password in Ray's address": (["runtime.ray_address=ray://u:hunter2@h"], r"user, password"),
     "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
 }  # fmt: skip
 

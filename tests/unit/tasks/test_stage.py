@@ -51,6 +51,17 @@ def test_failure_that_the_stage_told_is_told_without_its_log(tmp_path: Path) -> 
     )
 
 
+def test_failure_of_this_attempt_is_not_that_of_the_one_before(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("error: the disk is full\n")
+    begun = log.stat().st_size
+    with open(log, "a") as handle:
+        handle.write("Traceback (most recent call last):\nRuntimeError: CUDA\n")
+    assert "the disk is full" not in str(failure("distill raft", 1, log, begun))
+    assert "RuntimeError: CUDA" in str(failure("distill raft", 1, log, begun))
+    assert "RuntimeError: CUDA" in str(failure("distill raft", 1, log))
+
+
 @pytest.mark.parametrize("code", [1, 2, -9])
 def test_failure_anything_else_names_stage_code_and_log(tmp_path: Path, code: int) -> None:
     log = tmp_path / "log.txt"
