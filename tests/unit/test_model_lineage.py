@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.lineage import lineage
+from raft_core.model_lineage import lineage
 from raft_core.settings import Settings, load_settings
 
 
