@@ -112,7 +112,7 @@ def _version(row: Mapping[str, Any], said: Mapping[str, Any], **told: Any) -> di
     return told | {
         "finish": said["finish_reason"],
         "error": said["error"],
-        "parts": difference(reference, text),
+        "parts": difference(reference, text) if text else [],
         "more": shown_text(said["text"])["more"],
     }
 

@@ -148,8 +148,8 @@
     // The space behind a run is not marked.
     const parts = said.parts.flatMap(([kind, text]) =>
       [node(tags[kind], {}, text.trimEnd()), text.slice(text.trimEnd().length)]);
-    return card(said.label, said.chosen, facts,
-      node("p", {class: "text", dir: "auto"}, ...parts), more(said.more));
+    const text = parts.length ? node("p", {class: "text", dir: "auto"}, ...parts) : node("p", {class: "quiet"}, "no text");
+    return card(said.label, said.chosen, facts, text, more(said.more));
   }
 
   function card(label, isTarget, facts, ...body) {
