@@ -75,12 +75,13 @@ def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
             context, method, refined.prepared, trained[method]
         )
 
+    lineage = pipeline.tell_lineage(context, refined)
     inputs = {"prepare": refined.prepared, "filter": refined.filtered, "fuse": refined.fused}
     inputs["evaluate.base"] = base
     inputs |= {f"distill.{name}": future for name, future in trained.items()}
     inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
     report = pipeline.report.submit(context, inputs)
-    return pipeline.finished(context, inputs | {"report": report})
+    return pipeline.finished(context, inputs | {"report": report, "lineage": lineage})
 
 
 def slowest_first(context: RunContext) -> list[str]:

@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, exit_on_error, named, one_method, settings_of
 from raft_core.artifacts import ArtifactRef
-from raft_core.lineage import lineage
+from raft_core.model_lineage import lineage
 from raft_core.settings import checked
 from tasks import pipeline, promotion
 from tasks.stage import RunContext, open_context

@@ -40,6 +40,7 @@ from raft_core.prepare import (
 from raft_core.promotion import PromoteStage, PromotionConfig
 from raft_core.rewrite import RewriteConfig, RewriteStage
 from raft_core.runtime import RuntimeConfig
+from raft_core.sample_lineage.config import LineageConfig, LineageStage
 from raft_core.shards import WHOLE, Shard
 from raft_core.similarity import FilterConfig, FilterStage
 
@@ -64,6 +65,7 @@ class Settings(FrozenConfig):
     rewrite: RewriteConfig = RewriteConfig()
     filter: FilterConfig = FilterConfig()
     fuse: FuseConfig
+    lineage: LineageConfig = LineageConfig()
     distill: DistillConfig = DistillConfig()
     methods: dict[str, MethodConfig] = Field(min_length=1)
     learning_rate_grid: tuple[float, ...] = Field(
@@ -140,6 +142,9 @@ class Settings(FrozenConfig):
     def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
         generator = self.fusion_engine or self.engine
         return FuseStage(generator=generator, fuse=self.fuse, shard=shard)
+
+    def lineage_stage(self) -> LineageStage:
+        return LineageStage(domain=self.domain.name, lineage=self.lineage)
 
     def distill_stage(self, method: str) -> DistillStage:
         """Its training; what is done to the trained weights is a stage of its own."""

@@ -95,19 +95,17 @@ def fuse_shard(
     return run_stage(context, "fuse", context.settings.fuse_stage(shard), inputs, label)
 
 
-def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> Any:
-    """The fused answers of all training rows (as a future)."""
+def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> list[Any]:
+    """All shards of the fused answers, as artifacts or futures."""
     shards = labelled_shards(context, prepared, "fuse")
     if context.runtime.task_runner == "ray":
         configs = [context.settings.fuse_stage(shard) for shard in shards.values()]
         inputs = {"prepare": prepared, "filter": filtered.result()}
-        parts: list[Any] = on_cluster(context, "fuse", configs, inputs, list(shards))
-    else:
-        parts = [
-            fuse_shard.submit(context, prepared, filtered, shard, label)
-            for label, shard in shards.items()
-        ]
-    return parts[0] if len(parts) == 1 else gather.submit(context, prepared, parts)
+        return on_cluster(context, "fuse", configs, inputs, list(shards))
+    return [
+        fuse_shard.submit(context, prepared, filtered, shard, label)
+        for label, shard in shards.items()
+    ]
 
 
 @task(name="gather", **STAGE_TASK)
@@ -134,7 +132,9 @@ class Refined:
     """Futures of the data stages: what the methods learn from."""
 
     prepared: ArtifactRef
+    rewrites: list[Any]
     filtered: Any
+    fusions: list[Any]
     fused: Any
 
 
@@ -143,7 +143,21 @@ def refine(context: RunContext) -> Refined:
     prepared = prepare.submit(context).result()
     rewrites = rewrite(context, prepared)
     filtered = filter_rewrites.submit(context, prepared, rewrites)
-    return Refined(prepared, filtered, fuse(context, prepared, filtered))
+    fusions = fuse(context, prepared, filtered)
+    fused = fusions[0] if len(fusions) == 1 else gather.submit(context, prepared, fusions)
+    return Refined(prepared, rewrites, filtered, fusions, fused)
+
+
+@task(name="lineage", **STAGE_TASK)
+def lineage(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
+    return run_stage(context, "lineage", context.settings.lineage_stage(), inputs)
+
+
+def tell_lineage(context: RunContext, refined: Refined) -> Any:
+    """What became of every row, as a table and a page (as a future)."""
+    inputs = filter_inputs(refined.prepared, refined.rewrites) | {"filter": refined.filtered}
+    inputs |= {f"{SHARD}{number:05d}": shard for number, shard in enumerate(refined.fusions)}
+    return lineage.submit(context, inputs)
 
 
 def train(

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ class StageContext:
     slots: threading.Semaphore = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
     generations: Generations = field(default_factory=Generations)
+
+    def slot(self, stage: str) -> AbstractContextManager[Any]:
+        """What a stage's process waits for."""
+        return nullcontext() if STAGES[stage].light else self.slots
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -145,7 +149,7 @@ def here(
     """The artifact that was found, or that a process of this machine makes."""
     with context.tracker.stage(label, spec, cached=found is not None) as tracked:
         if found is None:
-            with context.slots:
+            with context.slot(spec.stage):
                 require_no_failure(context, label)
                 found = compute(context, spec, label, tracked)
         else:

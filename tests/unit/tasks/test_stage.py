@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from raft_core.errors import InputError, StageError
-from tasks.stage import failure, follow
+from raft_core.runtime import RuntimeConfig
+from tasks.stage import StageContext, failure, follow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -103,3 +105,13 @@ def test_stage_process_ends_with_the_one_that_started_it() -> None:
     while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_slot_light_stage_does_not_wait_for_the_others() -> None:
+    taken = threading.Semaphore(0)
+    context = StageContext(
+        runtime=RuntimeConfig(), store=None, tracker=None, display=None, processes=None, slots=taken
+    )
+    with context.slot("lineage"):
+        pass
+    assert context.slot("fuse") is taken

@@ -13,7 +13,9 @@ from raft_core.config import fingerprint
 from raft_core.settings import Settings
 from raft_core.stages import STAGES
 
-NOT_SETTINGS = {"profile", "runtime", "domain", "engine"}
+NOT_SETTINGS = {"profile", "runtime", "domain", "engine", "lineage"}
+# Stages that tell of a run and decide nothing of its model.
+NO_PART = {"lineage"}
 DIGITS = 16
 
 
@@ -29,7 +31,7 @@ def lineage(settings: Settings) -> dict[str, str]:
         "dataset": _digest(fingerprint(settings.domain, "domain")),
         "base_model": _digest(fingerprint(settings.base, "engine.model")),
         "config": _digest(config | {"engine": engine}),
-        "code": _digest({name: stage.version for name, stage in STAGES.items()}),
+        "code": _digest({n: stage.version for n, stage in STAGES.items() if n not in NO_PART}),
     }
 
 
