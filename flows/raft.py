@@ -64,6 +64,7 @@ def raft(
 
 def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
     """Every stage in its order; what does not depend on each other runs side by side."""
+    pipeline.tell_overlap(context)
     refined = pipeline.refine(context)
     base = pipeline.evaluate_model(context, pipeline.BASE, refined.prepared)
     readable = pipeline.gate.submit(context, base)

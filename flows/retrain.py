@@ -112,6 +112,7 @@ def run_stages(
     context: RunContext, method: str, champion: Champion | None
 ) -> dict[str, ArtifactRef]:
     """Refine, train and compare; what the store holds of earlier runs is not done again."""
+    pipeline.tell_overlap(context)
     refined = pipeline.refine(context)
     today = refined.prepared
     base = pipeline.evaluate_model(context, pipeline.BASE, today)

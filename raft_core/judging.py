@@ -50,6 +50,15 @@ class ContainsJudge(FrozenConfig):
     kind: Literal["contains"] = "contains"
 
 
+class ExactJudge(FrozenConfig):
+    """Right if the response is the reference, or the expected string where the row has just one.
+
+    Case, punctuation and spacing do not count, except where a text consists of nothing else.
+    """
+
+    kind: Literal["exact"] = "exact"
+
+
 class FirstMentionJudge(FrozenConfig):
     """Right if, of all answers expected anywhere in the benchmark, the right one comes first.
 
@@ -75,7 +84,8 @@ class LlmJudge(FrozenConfig):
 
 
 JudgeConfig = Annotated[
-    ContainsJudge | FirstMentionJudge | UnambiguousJudge | LlmJudge, Field(discriminator="kind")
+    ExactJudge | ContainsJudge | FirstMentionJudge | UnambiguousJudge | LlmJudge,
+    Field(discriminator="kind"),
 ]
 Panel = Annotated[tuple[JudgeConfig, ...], Field(min_length=1)]
 
@@ -85,14 +95,22 @@ def judge_answers(
 ) -> list[list[Vote]]:
     """The votes of every judge on every answer, in the order of both."""
     by_judge = []
-    for position, judge in enumerate(panel, 1):
+    for name, judge in zip(judge_names(panel), panel, strict=True):
         if isinstance(judge, LlmJudge):
             generator = open_generator(judge.generator, stage)
-            by_judge.append(llm_votes(answers, judge, generator, f"llm_{position}"))
+            by_judge.append(llm_votes(answers, judge, generator, name))
             generator.close()
         else:
             by_judge.append(RULE_JUDGES[judge.kind](answers))
     return [list(votes) for votes in zip(*by_judge, strict=True)]
+
+
+def judge_names(panel: Panel) -> list[str]:
+    """What the judges are called in votes: a rule by its kind, a model by its place."""
+    return [
+        f"llm_{position}" if isinstance(judge, LlmJudge) else judge.kind
+        for position, judge in enumerate(panel, 1)
+    ]
 
 
 def majority_correct(votes: Sequence[Vote]) -> bool:
@@ -129,6 +147,22 @@ def _parse_verdict(completion: Completion, name: str) -> Vote:
     return Vote(name, VERDICTS[said])
 
 
+def exact_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
+    return [_vote("exact", _says_just(a.response, _wanted(a))) for a in answers]
+
+
+def _wanted(answer: JudgedAnswer) -> tuple[str, ...]:
+    alone = answer.expected if len(answer.expected) == 1 else ()
+    return (answer.reference, *alone)
+
+
+def _says_just(response: str, wanted: Sequence[str]) -> bool:
+    said = normal(response)
+    if said:
+        return said in map(normal, wanted)
+    return response.strip() in [text.strip() for text in wanted]
+
+
 def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
     return [
         _vote("contains", all(mentions(a.response, e) for e in a.expected or (a.reference,)))
@@ -154,6 +188,7 @@ def unambiguous_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
 
 
 RULE_JUDGES: dict[str, Callable[[Sequence[JudgedAnswer]], list[Vote]]] = {
+    "exact": exact_votes,
     "contains": contains_votes,
     "first_mention": first_mention_votes,
     "unambiguous": unambiguous_votes,

@@ -26,6 +26,8 @@ from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
+from raft_core.evaluation.independence import PanelMember, panel_members
+from raft_core.evaluation.report_config import ReportStage
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
@@ -162,6 +164,23 @@ class Settings(FrozenConfig):
 
     def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
+
+    def panel_members(self) -> tuple[PanelMember, ...]:
+        """The panel's judges, each with the parts that its model had in making the answers."""
+        fusion = self.fusion_engine or self.engine
+        return panel_members(self.evaluate.panel, self.fuse, fusion, self.base)
+
+    def report_stage(self) -> ReportStage:
+        benchmarks = self.evaluate.benchmarks.items()
+        return ReportStage(
+            domain=self.domain.name,
+            learning_rates={name: m.learning_rate for name, m in self.methods.items()},
+            benchmarks=tuple(name for name, b in benchmarks if not b.base_only),
+            retained=self.evaluate.retained,
+            tau=self.filter.tau,
+            compare=self.evaluate.compare,
+            panel=self.panel_members(),
+        )
 
     def promote_stage(self) -> PromoteStage:
         return PromoteStage(promotion=self.promotion, retained=self.evaluate.retained)

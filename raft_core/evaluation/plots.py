@@ -54,6 +54,47 @@ def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> No
     save(figure, path)
 
 
+def differences(
+    compared: Sequence[Mapping[str, Any]], labels: Mapping[str, str], path: Path
+) -> None:
+    """Differences of accuracies with their intervals, a panel a benchmark, a line a pair.
+
+    `compared` is what `comparison.comparisons` makes; without any entry no file is written.
+    """
+    if not compared:
+        return
+    pairs = list(dict.fromkeys((each["a"], each["b"]) for each in compared))
+    benchmarks = list(dict.fromkeys(each["benchmark"] for each in compared))
+    figure, grid = new_axes(len(benchmarks), size=(3.4, 1.2 + 0.32 * len(pairs)))
+    panels = [grid] if len(benchmarks) == 1 else list(grid)
+    for axes, benchmark in zip(panels, benchmarks, strict=True):
+        for each in compared:
+            if each["benchmark"] == benchmark:
+                found = each["difference"]
+                axes.errorbar(
+                    found["value"],
+                    pairs.index((each["a"], each["b"])),
+                    xerr=whiskers(found["value"], found),
+                    fmt="o",
+                    capsize=3,
+                    color=direction(found),
+                )
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(title=benchmark, xlabel="difference of accuracies")
+        axes.set_yticks(range(len(pairs)), ["" for _ in pairs])
+        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        axes.grid(alpha=0.3, axis="x")
+    panels[0].set_yticklabels([f"{labels[a]} - {labels[b]}" for a, b in pairs])
+    save(figure, path)
+
+
+def direction(found: Mapping[str, float]) -> str:
+    """Blue where the interval lies above 0, red where below, grey where it holds 0."""
+    if found["low"] > 0:
+        return "#0072B2"
+    return "#D55E00" if found["high"] < 0 else "#7f7f7f"
+
+
 def whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
     """The two lengths of an error bar, as `errorbar` takes them."""
     return [[max(0.0, value - bounds["low"])], [max(0.0, bounds["high"] - value)]]
