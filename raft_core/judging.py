@@ -6,6 +6,7 @@ the whole panel says so, so a judge that cannot tell never makes the panel small
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -33,6 +34,9 @@ VERDICTS: dict[str, Verdict] = {
 }
 
 
+NEGATIVE = re.compile(r"(?<!\w)[-\u2212](?=\d)")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
     """What a judge sees of one response."""
@@ -53,7 +57,8 @@ class ContainsJudge(FrozenConfig):
 class ExactJudge(FrozenConfig):
     """Right if the response is the reference, or the expected string where the row has just one.
 
-    Case, punctuation and spacing do not count, except where a text consists of nothing else.
+    Case, punctuation and spacing do not count, except for the sign of a number and where a text
+    consists of nothing else.
     """
 
     kind: Literal["exact"] = "exact"
@@ -157,10 +162,14 @@ def _wanted(answer: JudgedAnswer) -> tuple[str, ...]:
 
 
 def _says_just(response: str, wanted: Sequence[str]) -> bool:
-    said = normal(response)
-    if said:
-        return said in map(normal, wanted)
+    if normal(response):
+        return _comparable(response) in map(_comparable, wanted)
     return response.strip() in [text.strip() for text in wanted]
+
+
+def _comparable(text: str) -> tuple[str, int]:
+    """The words, and how many numbers are negative."""
+    return normal(text), len(NEGATIVE.findall(text))
 
 
 def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:

@@ -49,8 +49,10 @@ def read_outcomes(evaluated: Path, cluster_pattern: str | None) -> dict[str, Out
 def pairs(methods: Sequence[str], baseline: str, favourite: str) -> list[tuple[str, str]]:
     """Every method against the baseline, then the favourite against every other method."""
     against_baseline = [(method, baseline) for method in methods if method != baseline]
+    if favourite not in methods or favourite == baseline:
+        return against_baseline
     others = [method for method in methods if method not in {favourite, baseline}]
-    return against_baseline + [(favourite, m) for m in others if favourite in methods]
+    return against_baseline + [(favourite, other) for other in others]
 
 
 def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:

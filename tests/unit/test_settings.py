@@ -263,7 +263,7 @@ def test_on_validation_benchmark_without_validation_rows_error() -> None:
 
 
 def test_pinned_hub_model_gets_its_commit_local_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_hub_commit", lambda name, revision: f"{name}@{revision}")
+    monkeypatch.setattr(config, "hub_commit", lambda name, revision: f"{name}@{revision}")
     settings = config.pinned(load_settings("gpu", "law"))
     assert settings.engine.model.revision == "HuggingFaceTB/SmolLM3-3B@main"
     assert config.pinned(load_settings("mini", "law")) == load_settings("mini", "law")
