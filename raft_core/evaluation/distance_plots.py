@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import gaussian_kde
 
-from raft_core.evaluation.plots import COLOURS, new_axes, save
+from raft_core.evaluation.plots import Style, new_axes, save, styles
 from raft_core.evaluation.statistics import Floats
 
 Distances = Mapping[str, float]
@@ -31,16 +31,15 @@ class DistanceLine:
 
     label: str
     runs: Sequence[Distances]
-    colour: str
-    line: str = "-"
-    marker: str = "o"
+    style: Style
 
 
 def weight_distances(by_label: Mapping[str, Distances], path: Path) -> None:
     """One line a method. Methods that moved no weight are left out; without any, no file."""
+    styled = styles(by_label)
     lines = [
-        DistanceLine(label, [distances], colour)
-        for (label, distances), colour in zip(by_label.items(), COLOURS[1:] * 9, strict=False)
+        DistanceLine(label, [distances], styled[label])
+        for label, distances in by_label.items()
         if any(distances.values())
     ]
     if not lines:
@@ -54,15 +53,15 @@ def weight_distances(by_label: Mapping[str, Distances], path: Path) -> None:
 def draw_distances(density: Any, layers: Any, lines: Sequence[DistanceLine]) -> None:
     """Left the density of all matrices' distances, right their mean per layer."""
     for line in lines:
-        looks: dict[str, Any] = {"color": line.colour, "label": line.label}
+        looks: dict[str, Any] = {"color": line.style.colour, "label": line.label}
         values = np.array([d for run in line.runs for d in run.values() if d > 0])
-        draw_density(density, values, line.line, looks)
+        draw_density(density, values, line.style.line, looks)
         by_layer = layer_means(line.runs)
         layers.plot(
             list(by_layer),
             list(by_layer.values()),
-            line.line,
-            marker=line.marker,
+            line.style.line,
+            marker=line.style.marker,
             markersize=4,
             **looks,
         )

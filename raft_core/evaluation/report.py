@@ -83,7 +83,7 @@ def draw(report: Mapping[str, Any], config: ReportStage, stage: StageRun) -> Non
     similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
     plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
     curves = {
-        name: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
+        labels[name]: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
         for name in config.learning_rates
     }
     plots.training_curves(curves, stage.out / "curves.png")

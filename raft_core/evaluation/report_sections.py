@@ -65,7 +65,7 @@ def panel_section(
         (row["label"], name, row["scores"][name]["agreement"])
         for row in rows
         for name in benchmarks
-        if len(row["scores"][name]["agreement"]["judges"]) > 1
+        if judges_of(row["scores"][name]) == [member.judge for member in members]
     ]
     names = [name_of(member) for member in members]
     lines = [
@@ -79,7 +79,6 @@ def panel_section(
             f"{max(judge['cannot_tell'] for judge in agreement['judges']):.3f}",
         ]
         for label, name, agreement in judged
-        if len(agreement["judges"]) == len(names)
     ]
     head = ["method", "benchmark", *names, "kappa", "alpha", "unanimous", "cannot tell"]
     rule = (
@@ -88,7 +87,7 @@ def panel_section(
     )
     section = ["## Panel", "", f"Judges: {', '.join(names)}. {rule}", ""]
     section += [line for w in overlap_warnings(members) for line in (f"**Warning**: {w}.", "")]
-    if lines:
+    if lines and len(names) > 1:
         section += [
             *table(head, lines, left=2),
             "",
@@ -100,6 +99,10 @@ def panel_section(
             "",
         ]
     return section
+
+
+def judges_of(score: Mapping[str, Any]) -> list[str]:
+    return [judge["judge"] for judge in score["agreement"]["judges"]]
 
 
 def name_of(member: PanelMember) -> str:
