@@ -50,7 +50,7 @@ def raft(
     Args:
         profile: Machine and models: the name of a file in conf/, or a path.
         domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
-        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        data: A .jsonl or .parquet file, a datasets folder or hub:ORG/NAME, not the domain's own.
         limit: Use this many rows, chosen by the hash of their ids.
         overrides: Settings on top of the files, each as section.field=value.
     """

@@ -115,7 +115,7 @@ def differences(
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.grid(alpha=0.3, axis="x")
     panels[0].set_yticklabels([f"{labels[a]} - {labels[b]}" for a, b in pairs])
-    figure.supxlabel("difference of accuracies with its 95% interval; grey where that holds 0")
+    figure.supxlabel("difference of accuracies, 95% interval (grey: contains 0)", fontsize="medium")
     save(figure, path)
 
 
