@@ -26,7 +26,12 @@ from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
-from raft_core.evaluation.independence import PanelMember, panel_members
+from raft_core.evaluation.independence import (
+    PanelMember,
+    overlap_warnings,
+    panel_members,
+    self_grading_warnings,
+)
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
@@ -170,6 +175,12 @@ class Settings(FrozenConfig):
         fusion = self.fusion_engine or self.engine
         return panel_members(self.evaluate.panel, self.fuse, fusion, self.base)
 
+    def panel_warnings(self) -> list[str]:
+        """What speaks against believing the judges of this run."""
+        fusion = self.fusion_engine or self.engine
+        grading = self_grading_warnings(self.fuse, fusion)
+        return overlap_warnings(self.panel_members()) + grading
+
     def report_stage(self) -> ReportStage:
         benchmarks = self.evaluate.benchmarks.items()
         return ReportStage(
@@ -180,6 +191,7 @@ class Settings(FrozenConfig):
             tau=self.filter.tau,
             compare=self.evaluate.compare,
             panel=self.panel_members(),
+            warnings=tuple(self.panel_warnings()),
         )
 
     def promote_stage(self) -> PromoteStage:

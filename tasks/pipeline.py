@@ -16,7 +16,6 @@ from raft_core.artifacts import ArtifactRef
 from raft_core.config import FrozenConfig
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
-from raft_core.evaluation.independence import overlap_warnings
 from raft_core.gather import SHARD, GatherStage
 from raft_core.records import read_jsonl
 from raft_core.settings import Settings
@@ -139,8 +138,8 @@ class Refined:
 
 
 def tell_overlap(context: RunContext) -> None:
-    """Say at the start of a run which judges of the panel had a part in what they judge."""
-    for warning in overlap_warnings(context.settings.panel_members()):
+    """Say at the start of a run which judges had a part in what they judge."""
+    for warning in context.settings.panel_warnings():
         context.display.note(f"Note: {warning}.")
 
 

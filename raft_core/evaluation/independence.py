@@ -67,6 +67,20 @@ def overlap_warnings(members: Iterable[PanelMember]) -> list[str]:
     ]
 
 
+def self_grading_warnings(fuse: FuseConfig, fusion: GeneratorConfig) -> list[str]:
+    """One sentence where nobody but the model that fuses grades what it fused."""
+    alone = all(
+        isinstance(scorer, LlmScorer) and same_model(model_of(scorer.generator), model_of(fusion))
+        for scorer in fuse.judges
+    )
+    if not alone:
+        return []
+    return [
+        f"the model that fuses ({model_name(model_of(fusion))}) alone grades what it fused; name "
+        "other judges too under fuse.judges"
+    ]
+
+
 def model_of(generator: GeneratorConfig) -> ModelRef | str:
     """The model that a generator loads, or the name that it asks an endpoint for."""
     return generator.model

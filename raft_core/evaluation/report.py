@@ -18,7 +18,6 @@ from raft_core.evaluation.comparison import (
     retained,
 )
 from raft_core.evaluation.distance_plots import weight_distances
-from raft_core.evaluation.independence import overlap_warnings
 from raft_core.evaluation.markdown import estimate, plain, rate, table
 from raft_core.evaluation.metrics import Estimate
 from raft_core.evaluation.report_config import ReportStage
@@ -57,7 +56,7 @@ def measured(config: ReportStage, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "methods": [method_row(name, config, inputs, outcomes) for name in names],
         "comparisons": comparisons(outcomes, compared, config.benchmarks),
         "panel": [member.model_dump(mode="json") for member in config.panel],
-        "warnings": overlap_warnings(config.panel),
+        "warnings": list(config.warnings),
         "refinement": summarise_refinement(inputs),
     }
 
@@ -155,7 +154,7 @@ def as_markdown(report: Mapping[str, Any], config: ReportStage) -> str:
         "",
         *report_sections.retention_section(rows, config.retained),
         *report_sections.difference_section(report["comparisons"], labels_of(rows)),
-        *report_sections.panel_section(rows, config.benchmarks, config.panel),
+        *report_sections.panel_section(rows, config),
         "## Refinement",
         "",
         "| stage | rows in | kept | rejected, by reason |",

@@ -23,3 +23,4 @@ class ReportStage(FrozenConfig):
     tau: float
     compare: CompareConfig = CompareConfig()
     panel: tuple[PanelMember, ...] = ()
+    warnings: tuple[str, ...] = ()

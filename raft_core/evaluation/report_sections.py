@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raft_core.evaluation.independence import PanelMember, overlap_warnings
+from raft_core.evaluation.independence import PanelMember
 from raft_core.evaluation.markdown import estimate, p_value, plain, signed, table
 from raft_core.evaluation.metrics import Estimate
+from raft_core.evaluation.report_config import ReportStage
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -57,14 +58,13 @@ def difference_section(compared: Rows, labels: Mapping[str, str]) -> list[str]:
     ]
 
 
-def panel_section(
-    rows: Rows, benchmarks: Sequence[str], members: Sequence[PanelMember]
-) -> list[str]:
+def panel_section(rows: Rows, config: ReportStage) -> list[str]:
     """Each judge's share of right answers, and how far the judges agree."""
+    members = config.panel
     judged = [
         (row["label"], name, row["scores"][name]["agreement"])
         for row in rows
-        for name in benchmarks
+        for name in config.benchmarks
         if judges_of(row["scores"][name]) == [member.judge for member in members]
     ]
     names = [name_of(member) for member in members]
@@ -86,7 +86,7 @@ def panel_section(
         "and a judge that fails or cannot tell counts like one that votes against."
     )
     section = ["## Panel", "", f"Judges: {', '.join(names)}. {rule}", ""]
-    section += [line for w in overlap_warnings(members) for line in (f"**Warning**: {w}.", "")]
+    section += [line for w in config.warnings for line in (f"**Warning**: {w}.", "")]
     if lines and len(names) > 1:
         section += [
             *table(head, lines, left=2),

@@ -66,10 +66,28 @@ def test_gpu_profile_as_in_the_paper_warns_of_the_model_that_fuses(tmp_path: Pat
     assert warning.startswith("3 of the panel's 3 model judges")
 
 
+@pytest.mark.parametrize(
+    ("judges", "alone"),
+    [
+        ("[{kind: llm, generator: {kind: vllm, model: {path: mini:peer}}}]", True),
+        (
+            "[{kind: llm, generator: {kind: vllm, model: {path: mini:peer}}}, {kind: support}]",
+            False,
+        ),
+        ("[{kind: llm, generator: {kind: vllm, model: {path: mini:base}}}]", False),
+    ],
+)
+def test_model_that_fuses_is_the_only_judge_of_its_texts_is_told(judges: str, alone: bool) -> None:
+    warnings = load_settings("mini", "law", [f"fuse.judges={judges}"]).panel_warnings()
+    assert [w.startswith("the model that fuses (mini:peer) alone") for w in warnings] == [
+        True
+    ] * alone
+
+
 def test_mini_profile_rule_judges_no_warning() -> None:
     members = load_settings("mini", "law").panel_members()
     assert [m.judge for m in members] == ["contains", "first_mention", "unambiguous"]
-    assert overlap_warnings(members) == []
+    assert load_settings("mini", "law").panel_warnings() == overlap_warnings(members) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from raft_core.errors import InputError
 from raft_core.evaluation.comparison import pairs
-from raft_core.evaluation.report import as_markdown, measured, run
+from raft_core.evaluation.report import as_markdown, measured, notes, run
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.evaluation.stage import score
 from raft_core.progress import Progress
@@ -94,6 +94,7 @@ def report(tmp_path: Path) -> Reported:
             "retained": ("general",),
             "tau": 0.8,
             "panel": MEMBERS,
+            "warnings": ["llm_2 (m) wrote the fused answers"],
         }
         stage = ReportStage.model_validate(config | changes)
         out = tmp_path / "out"
@@ -131,7 +132,7 @@ def test_report_page_has_its_sections_in_order_warning_and_plots(report: Reporte
     page = (out / "report.md").read_text()
     titles = [line for line in page.splitlines() if line.startswith("## ")]
     assert titles == ["## Differences", "## Panel", "## Refinement", "## Training"]
-    assert "**Warning**: 1 of the panel's 1 model judges" in page
+    assert "**Warning**: llm_2 (m) wrote the fused answers." in page
     assert "| RAFT - SFT raw | domain | +0.625 [" in page
     assert "All intervals count rows as independent" in page
     # The base has no domain answer right: no verdict differs, so there is no agreement to state.
@@ -141,6 +142,11 @@ def test_report_page_has_its_sections_in_order_warning_and_plots(report: Reporte
         "domain_versus_retention.png", "differences.png", "weight_distance.png", "similarity.png",
         "curves.png",
     }  # fmt: skip
+
+
+def test_notes_of_the_terminal_begin_with_the_panels_warning(report: Reported) -> None:
+    numbers = numbers_of(report("sft_raw", "raft"))
+    assert notes(numbers) == ["llm_2 (m) wrote the fused answers"]
 
 
 def test_report_rows_of_one_fact_are_drawn_together(report: Reported) -> None:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raft_core.errors import InputError, StageError
+from raft_core.settings import load_settings
+from tasks.pipeline import tell_overlap
 from tasks.stage import failure, follow
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,3 +95,12 @@ def test_stage_process_ends_with_the_one_that_started_it() -> None:
     while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+@pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])
+def test_run_begins_with_what_the_panel_had_a_part_in(profile: str, count: int) -> None:
+    told: list[str] = []
+    display = SimpleNamespace(note=told.append)
+    tell_overlap(SimpleNamespace(settings=load_settings(profile, "law"), display=display))
+    assert len(told) == count
+    assert all("llm_3 (qwen3-32b): wrote the fused answers" in line for line in told)
