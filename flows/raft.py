@@ -50,7 +50,7 @@ def raft(
     Args:
         profile: Machine and models: the name of a file in conf/, or a path.
         domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
-        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        data: A .jsonl or .parquet file, a datasets folder or hub:ORG/NAME, not the domain's own.
         limit: Use this many rows, chosen by the hash of their ids.
         overrides: Settings on top of the files, each as section.field=value.
     """
@@ -64,6 +64,7 @@ def raft(
 
 def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
     """Every stage in its order; what does not depend on each other runs side by side."""
+    pipeline.tell_overlap(context)
     refined = pipeline.refine(context)
     base = pipeline.evaluate_model(context, pipeline.BASE, refined.prepared)
     readable = pipeline.gate.submit(context, base)

@@ -27,6 +27,13 @@ from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
+from raft_core.evaluation.independence import (
+    PanelMember,
+    overlap_warnings,
+    panel_members,
+    self_grading_warnings,
+)
+from raft_core.evaluation.report_config import ReportStage
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
@@ -169,6 +176,30 @@ class Settings(FrozenConfig):
 
     def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
+
+    def panel_members(self) -> tuple[PanelMember, ...]:
+        """The panel's judges, each with the parts that its model had in making the answers."""
+        fusion = self.fusion_engine or self.engine
+        return panel_members(self.evaluate.panel, self.fuse, fusion, self.base)
+
+    def panel_warnings(self) -> list[str]:
+        """What speaks against believing the judges of this run."""
+        fusion = self.fusion_engine or self.engine
+        grading = self_grading_warnings(self.fuse, fusion)
+        return overlap_warnings(self.panel_members()) + grading
+
+    def report_stage(self) -> ReportStage:
+        benchmarks = self.evaluate.benchmarks.items()
+        return ReportStage(
+            domain=self.domain.name,
+            learning_rates={name: m.learning_rate for name, m in self.methods.items()},
+            benchmarks=tuple(name for name, b in benchmarks if not b.base_only),
+            retained=self.evaluate.retained,
+            tau=self.filter.tau,
+            compare=self.evaluate.compare,
+            panel=self.panel_members(),
+            warnings=tuple(self.panel_warnings()),
+        )
 
     def promote_stage(self) -> PromoteStage:
         return PromoteStage(promotion=self.promotion, retained=self.evaluate.retained)

@@ -16,7 +16,6 @@ from raft_core.artifacts import ArtifactRef
 from raft_core.config import FrozenConfig
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
-from raft_core.evaluation.report_config import ReportStage
 from raft_core.gather import SHARD, GatherStage
 from raft_core.records import read_jsonl
 from raft_core.settings import Settings
@@ -138,6 +137,12 @@ class Refined:
     fused: Any
 
 
+def tell_overlap(context: RunContext) -> None:
+    """Say at the start of a run which judges had a part in what they judge."""
+    for warning in context.settings.panel_warnings():
+        context.display.note(f"Note: {warning}.")
+
+
 def refine(context: RunContext) -> Refined:
     """Prepare, rewrite, filter and fuse one domain's rows."""
     prepared = prepare.submit(context).result()
@@ -223,15 +228,7 @@ def require_gate(settings: Settings, evaluated: ArtifactRef) -> float:
 
 @task(name="report", **STAGE_TASK)
 def report(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
-    settings = context.settings
-    config = ReportStage(
-        domain=settings.domain.name,
-        learning_rates={name: m.learning_rate for name, m in settings.methods.items()},
-        benchmarks=tuple(n for n, b in settings.evaluate.benchmarks.items() if not b.base_only),
-        retained=settings.evaluate.retained,
-        tau=settings.filter.tau,
-    )
-    return run_stage(context, "report", config, inputs)
+    return run_stage(context, "report", context.settings.report_stage(), inputs)
 
 
 @task(name="promote", **STAGE_TASK)

@@ -71,8 +71,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
 def _plain(row: dict[str, Any]) -> dict[str, str]:
     cells = {"method": row["label"]}
     cells |= {name: score_cell(score) for name, score in row["scores"].items()}
-    kept = row["retention"]
-    return cells | {"retention": "" if kept is None else interval(kept["value"], kept)}
+    return cells | {"retention": interval(row["retention"])}
 
 
 def show(summary: dict[str, Any]) -> None:

@@ -123,6 +123,8 @@ class StageTracker:
         scores = json.loads((artifact.folder / "scores.json").read_text())
         for name, score in scores.items():
             values = {f"{name}.{key}": score[key] for key in ("accuracy", "low", "high")}
+            agreed = {key: score["agreement"][key] for key in ("kappa", "alpha")}
+            values |= {f"{name}.{key}": v for key, v in agreed.items() if v is not None}
             log_metrics(self._journal, self._run, values)
 
         def readable(row: dict[str, Any]) -> dict[str, Any]:

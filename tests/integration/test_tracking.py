@@ -66,6 +66,7 @@ def test_parent_run_has_the_plots_and_the_report(
     paths = {file.path for file in client.list_artifacts(runs["parent"].info.run_id)}
     assert paths >= {
         "domain_versus_retention.png", "similarity.png", "curves.png", "report.md", "report.json",
+        "differences.png", "weight_distance.png",
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ def changed(before: Settings, after: Settings) -> set[str]:
         ("runtime.parallel_stages=1", set()),
         ("runtime.pools={}", set()),
         ("domain.description=other words", set()),
+        ("evaluate.compare.baseline=sdft", set()),
         ("filter.tau=0.7", {"config"}),
         ("engine.max_model_len=256", {"config"}),
         ("promotion.domain_margin=0.1", {"config"}),

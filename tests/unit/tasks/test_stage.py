@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raft_core.errors import InputError, StageError
 from raft_core.runtime import RuntimeConfig
+from raft_core.settings import load_settings
+from tasks.pipeline import tell_overlap
 from tasks.stage import StageContext, failure, follow
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -115,3 +118,12 @@ def test_slot_light_stage_does_not_wait_for_the_others() -> None:
     with context.slot("lineage"):
         pass
     assert context.slot("fuse") is taken
+
+
+@pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])
+def test_run_begins_with_what_the_panel_had_a_part_in(profile: str, count: int) -> None:
+    told: list[str] = []
+    display = SimpleNamespace(note=told.append)
+    tell_overlap(SimpleNamespace(settings=load_settings(profile, "law"), display=display))
+    assert len(told) == count
+    assert all("llm_3 (qwen3-32b): wrote the fused answers" in line for line in told)
