@@ -118,18 +118,26 @@ class TransformersConfig(FrozenConfig):
 class OpenAIConfig(FrozenConfig):
     """An OpenAI-compatible endpoint, whose address stands under `runtime.endpoints`.
 
-    `vllm_extensions` asks for token ids and constrained choices, which vLLM's server knows and
-    others refuse. `extra_body` goes into every request as it is, for example
-    `{chat_template_kwargs: {enable_thinking: false}}`. `model_version` is yours to set: it enters
-    the stage key.
+    `structured` is how an answer is held to one of given choices: `vllm` asks for it, and for token
+    ids, as vLLM's server understands it and others refuse; `json_schema` by `response_format`, as
+    OpenAI and most servers understand it; `none` leaves it to the prompt. `extra_body` goes into
+    every request as it is, for example `{chat_template_kwargs: {enable_thinking: false}}`.
+    `model_version` is yours to set: it enters the stage key.
     """
 
     kind: Literal["openai"] = "openai"
     endpoint: str
     model: str
     model_version: str = ""
-    vllm_extensions: bool = True
+    structured: Literal["vllm", "json_schema", "none"] = "vllm"
     extra_body: dict[str, Any] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """Artifacts from before there was `json_schema` say `vllm_extensions`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        structured = fields.pop("structured")
+        fields["vllm_extensions"] = structured == "vllm"
+        return fields | ({"structured": structured} if structured == "json_schema" else {})
 
 
 GeneratorConfig = Annotated[

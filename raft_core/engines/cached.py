@@ -107,7 +107,7 @@ class CachedGenerator:
     def _require_answers(self, completions: Sequence[Completion]) -> None:
         """The cache changes no outcome: the share of failures is that of all requests."""
         if isinstance(self._config, OpenAIConfig):
-            from raft_core.engines.openai import require_answers
+            from raft_core.engines.openai_answers import require_answers
 
             endpoint = self._stage.runtime.endpoints[self._config.endpoint]
             require_answers(completions, self._config, endpoint.max_failed_share)

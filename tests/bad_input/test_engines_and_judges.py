@@ -81,12 +81,16 @@ ANSWERS = {
 }
 # Mood -> what stands in the error of each of its completions.
 FAULTS = {
-    "slow": "Timeout", "cut": "Connection", "400": "told 400", "401": "told 401",
-    "404": "told 404", "429": "told 429", "500": "told 500", "503": "told 503",
+    "slow": "Timeout", "400": "told 400", "429": "told 429", "500": "told 500", "503": "told 503",
     "malformed JSON": "JSONDecodeError", "no JSON": "JSONDecodeError",
     "JSON list": "chat format", "JSON of another kind": "no choice",
     "choices of another kind": "chat format", "choice without a message": "chat format",
     "no choice": "no choice", "content of another kind": "a int, not text",
+}  # fmt: skip
+# Nothing that is asked later would be answered either, so nothing is.
+HOPELESS = {
+    "401": r"wants a key.*api_key_env.*told 401", "404": r"should end in /v1.*told 404",
+    "403": r"wants a key.*told 403", "cut": r"in a row had no answer.*Connection",
 }  # fmt: skip
 # Answers without text are no failure of the endpoint; they cost their rows.
 SILENT = {"refusal": "refused: I cannot", "nothing": "an empty answer", "null": "an empty answer"}
@@ -121,6 +125,16 @@ def test_endpoint_that_always_fails_is_one_error_of_the_stage(
         ask(endpoint, tmp_path, 3)
     assert FAULTS[mood] in str(failed.value)
     assert "Traceback" not in str(failed.value)
+
+
+@pytest.mark.parametrize("mood", HOPELESS)
+def test_endpoint_that_cannot_answer_any_request_is_given_up_with_one_error(
+    mood: str, endpoint: EndpointRuntime, tmp_path: Path
+) -> None:
+    Endpoint.mood, Endpoint.left = mood, 1000
+    with pytest.raises(EngineError, match=rf"endpoint 'here'.*{HOPELESS[mood]}"):
+        ask(endpoint.model_copy(update={"max_retries": 0}), tmp_path, 40)
+    assert Endpoint.left >= 1000 - 8
 
 
 @pytest.mark.parametrize("mood", FAULTS)

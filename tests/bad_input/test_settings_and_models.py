@@ -46,6 +46,30 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "password in an endpoint's address": (
         ["runtime.endpoints={far: {base_url: 'http://me:hunter2@far/v1'}}"], r"holds a user",
     ),
+    "budget of nothing": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {requests: 0}}}"],
+        r"budget\.requests'.*greater than 0",
+    ),
+    "budget that is no number": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {tokens: many}}}"],
+        r"budget\.tokens'.*integer.*'many'",
+    ),
+    "budget without end": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {seconds: .inf}}}"],
+        r"budget\.seconds'.*finite",
+    ),
+    "budget in a unit that is not counted": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {dollars: 5}}}"],
+        r"budget\.dollars': no such field",
+    ),
+    "structured output of no such kind": (
+        ["fusion_engine={kind: openai, endpoint: far, model: m, structured: xml}"],
+        r"structured'.*'vllm', 'json_schema' or 'none'",
+    ),
+    "field that another one has replaced": (
+        ["fusion_engine={kind: openai, endpoint: far, model: m, vllm_extensions: false}"],
+        r"vllm_extensions': no such field",
+    ),
     "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
 }  # fmt: skip
 
