@@ -59,9 +59,7 @@ def endpoint(answer: Callable[[Asked], Reply]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = (
-            True  # a body would wait 40 ms for its head's receipt
-        )
+        disable_nagle_algorithm = True  # a body would wait 40 ms for its head's receipt
 
         def do_GET(self) -> None:
             self._reply(answer(Asked(self.path, self.headers, None)))

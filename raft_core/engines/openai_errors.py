@@ -17,8 +17,9 @@ MODELS_NAMED = 20
 
 
 def is_too_long(error: Exception) -> bool:
-    """Whether a 400 is about a prompt that does not fit; only OpenAI has a code for it."""
-    return getattr(error, "status_code", None) == 400 and TOO_LONG.search(str(error)) is not None
+    """Whether an error is about a prompt that does not fit: servers share words, but no code."""
+    refused = getattr(error, "status_code", None) in (400, 413, 422)
+    return refused and TOO_LONG.search(str(error)) is not None
 
 
 def patience(error: Exception, max_failed_share: float) -> int | None:
