@@ -31,7 +31,9 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "value that is not YAML": (["filter.tau=[1"], r"not YAML"),
     "Python object in YAML": (["filter.tau=!!python/object/apply:os.getcwd []"], r"not YAML"),
     "path in a domain's name": (["domain.name=../../x"], r"'domain\.name'.*pattern"),
-    "path in a prompt's name": (["rewrite.prompt=../../../etc/passwd"], r"rewrite\.prompt"),
+    "path in a prompt's name": (
+        ["rewrite.prompt=../../../../../../../../etc/passwd"], r"rewrite\.prompt",
+    ),
     "rollouts without end": (["distill.rollout.max_tokens=10000000"], r"max_tokens'.*less than"),
     "no rows at all": (["domain.limit=0"], r"'domain\.limit'.*greater than 0"),
     "judges that are none": (["evaluate.panel=[]"], r"evaluate\.panel"),
