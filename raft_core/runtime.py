@@ -44,6 +44,22 @@ class VllmRuntime(FrozenConfig):
     enforce_eager: bool = False
 
 
+class EndpointBudget(FrozenConfig):
+    """The most that one stage spends at an endpoint; null: no limit.
+
+    It is checked before every request: those in flight are waited for, so that tokens and seconds
+    may be exceeded by what `concurrency` requests take. Every shard is a stage of its own.
+    """
+
+    requests: Positive | None = Field(None, description="HTTP requests, retries included")
+    tokens: Positive | None = Field(
+        None, description="of prompts and completions, as the endpoint counts them in `usage`"
+    )
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of waiting for the endpoint"
+    )
+
+
 class EndpointRuntime(FrozenConfig):
     """Where an OpenAI-compatible endpoint listens and how hard it may be driven."""
 
@@ -57,6 +73,7 @@ class EndpointRuntime(FrozenConfig):
         description="of one batch of requests, those that the cache answers included; above it "
         "the stage stops with the error",
     )
+    budget: EndpointBudget = EndpointBudget()
 
 
 class Limit(FrozenConfig):
