@@ -154,6 +154,7 @@ def as_markdown(report: Mapping[str, Any], config: ReportStage) -> str:
         "",
         *report_sections.retention_section(rows, config.retained),
         *report_sections.difference_section(report["comparisons"], labels_of(rows)),
+        *report_sections.ifeval_section(rows, config.benchmarks),
         *report_sections.panel_section(rows, config),
         "## Refinement",
         "",

@@ -58,6 +58,41 @@ def difference_section(compared: Rows, labels: Mapping[str, str]) -> list[str]:
     ]
 
 
+def ifeval_section(rows: Rows, benchmarks: Sequence[str]) -> list[str]:
+    """IFEval's four figures of every method, where there is such a benchmark."""
+    lines, splitters = [], set()
+    for name in benchmarks:
+        for row in rows:
+            levels = row["scores"][name].get("ifeval")
+            if levels is None:
+                continue
+            splitters.add(levels["sentence_splitter"])
+            lines.append(
+                [
+                    row["label"],
+                    name,
+                    *(estimate(figure(levels[f"prompt_{how}"])) for how in ("strict", "loose")),
+                    *(
+                        f"{levels[f'instruction_{how}']['value']:.3f}"
+                        for how in ("strict", "loose")
+                    ),
+                ]
+            )
+    if not lines:
+        return []
+    head = ["method", "benchmark", "prompt strict", "prompt loose", "instruction strict", "loose"]
+    return [
+        "## Instructions",
+        "",
+        *table(head, lines, left=2),
+        "",
+        "A prompt is followed when all its instructions are; loose forgives a first line, a last "
+        "line and asterisks (Zhou et al. 2023). Instructions of one prompt depend on each other "
+        f"and have no interval. Sentences are split by {' and '.join(sorted(splitters))}.",
+        "",
+    ]
+
+
 def panel_section(rows: Rows, config: ReportStage) -> list[str]:
     """Each judge's share of right answers, and how far the judges agree."""
     members = config.panel
