@@ -1,0 +1,117 @@
+"""Negations: whether what one text denies is affirmed by the other.
+
+Clauses of both texts that share most of their words are held against each other. Where they are
+worded alike each negation counts; where they are put more freely, only whether there is one. Words
+that may stand for a negation (`similar` for `no difference`) give slack where only one side has them.
+English only: the caller asks `is_english`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from raft_core.facts.text import clauses, plain, stem, words
+
+_NEGATIONS = frozenset(
+    "not no never none nobody nothing nowhere neither without cannot hardly scarcely unable "
+    "lack lacks lacked lacking absence absent fail fails failed failing failure unlikely".split()
+)
+# Prefixes and words that may say the same as a negation does.
+_LIKE_A_NEGATION = re.compile(
+    r"(?:in|un|non|im|il|ir|dis)[a-z]{5,}|[a-z]{3,}less|similar(?:ly)?|comparabl[ey]|same|equal(?:ly)?|"
+    r"equivalent|identical|exclud\w+|avoid\w*|prevent\w*|refus\w+|den(?:y|ies|ied)|reject\w*|only|"
+    r"barely|rarely|seldom|little|few|limited|instead|rather|against|ruled|stop\w*|missing|free|"
+    r"contrary|irrespective|regardless|despite|question\w*|doubt\w*|devoid|nor|minimal|negligible"
+)
+_NEUTRAL = re.compile(
+    r"\bnot (?:only|just|merely|solely|simply)\b|\bwhether or not\b|\bno\.? ?(?=\d)|\bno doubt\b", re.I
+)
+_NOR_DID = re.compile(r"\bnor (?:do|does|did|is|are|was|were|has|have|had|can|could|will|would)\b", re.I)
+_SMALL_WORDS = frozenset(
+    "a an the of and or with were are is was be been being has have had this these those that which "
+    "who there from by its it their his her he she they we our in on at to for as if do does did done "
+    "should could can may might will would must than then also so such any some all".split()
+)
+_SAME_CLAUSE = 0.5  # share of the shorter one's words
+_WORDED_ALIKE = 0.75  # share of all words of both
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    text: str
+    content: frozenset[str]
+    negations: int
+    like_negations: frozenset[str]
+
+
+def flipped(reference: str, rewrite: str, *, freely: bool = True) -> str:
+    """The clauses of the reference and of the rewrite that contradict each other, or nothing.
+
+    Only clauses that are worded alike are held against each other where `freely` is false.
+    """
+    ours, theirs = _clauses(reference), _clauses(rewrite)
+    for some, others in _matched(ours, theirs):
+        if _contradict(some, others, freely):
+            return f"'{' '.join(c.text for c in some)}' -> '{' '.join(c.text for c in others)}'"
+    return ""
+
+
+def _clauses(text: str) -> list[Clause]:
+    return [_clause(part) for part in clauses(plain(text))]
+
+
+def _clause(text: str) -> Clause:
+    said = words(_NEUTRAL.sub(" ", text))
+    marks = [w for w in said if w in _NEGATIONS or w.endswith("n't")]
+    if not marks and _NOR_DID.search(text):  # otherwise it goes on with a negation
+        marks = ["nor"]
+    like = {w for w in said if w not in _NEGATIONS and _LIKE_A_NEGATION.fullmatch(w)}
+    plain_words = {w for w in said if w not in marks and w != "nor"}
+    content = {stem(w) for w in plain_words - _SMALL_WORDS} or plain_words
+    return Clause(text, frozenset(content), len(marks), frozenset(like))
+
+
+def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause], list[Clause]]]:
+    """Groups of clauses that say the same things, however they are split and ordered."""
+    groups: list[tuple[list[int], list[int]]] = []
+    for j, other in enumerate(theirs):
+        near = [i for i, one in enumerate(ours) if _near(one, other, ours, theirs)]
+        if not near:
+            continue
+        joined = [group for group in groups if set(group[0]) & set(near)]
+        groups = [group for group in groups if group not in joined]
+        mine = sorted({i for group in joined for i in group[0]} | set(near))
+        groups.append((mine, sorted({k for group in joined for k in group[1]} | {j})))
+    return [([ours[i] for i in mine], [theirs[j] for j in yours]) for mine, yours in groups]
+
+
+def _near(one: Clause, other: Clause, ours: list[Clause], theirs: list[Clause]) -> bool:
+    """Whether one says what the other says, and not both have a better counterpart."""
+    if _overlap(one, other) <= _SAME_CLAUSE:
+        return False
+    if _alikeness(one, other) >= _WORDED_ALIKE:
+        return True
+    taken = any(_alikeness(one, third) >= _WORDED_ALIKE for third in theirs)
+    return not (taken and any(_alikeness(third, other) >= _WORDED_ALIKE for third in ours))
+
+
+def _overlap(one: Clause, other: Clause) -> float:
+    shorter = min(len(one.content), len(other.content))
+    return len(one.content & other.content) / shorter if shorter else 0.0
+
+
+def _alikeness(one: Clause, other: Clause) -> float:
+    union = one.content | other.content
+    return len(one.content & other.content) / len(union) if union else 0.0
+
+
+def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:
+    mine, yours = (sum(c.negations for c in side) for side in (ours, theirs))
+    like = [frozenset().union(*(c.like_negations for c in side)) for side in (ours, theirs)]
+    slack = len(like[0] ^ like[1])
+    if abs(mine - yours) <= slack:
+        return False
+    said = [frozenset().union(*(c.content for c in side)) for side in (ours, theirs)]
+    alike = len(said[0] & said[1]) >= _WORDED_ALIKE * len(said[0] | said[1])
+    return alike or (freely and not (mine and yours))
