@@ -15,10 +15,10 @@ Change = Callable[[str, random.Random], str | None]
 _NUMBER = re.compile(r"(?<![\w.,-])\d+(?:[.,]\d+)*(?![\w]|[.,]\d)|(?<![\w.,])\d+(?:\.\d+)?(?=%|-)")
 _CODE = re.compile(r"\b[A-Za-z]+\d+\b")
 _WORDS = "two three four five six seven eight nine ten".split()
-_UNITS = {"mg": "g", "g": "kg", "kg": "g", "mm": "cm", "cm": "mm", "km": "m", "ml": "l", "days": "weeks",
-          "weeks": "months", "months": "years", "years": "months", "hours": "days", "minutes": "hours",
-          "h": "min", "day": "week", "week": "month", "month": "year", "year": "month",
-          "hour": "minute"}  # fmt: skip
+_UNITS = {"mg": "g", "g": "kg", "kg": "g", "mm": "cm", "cm": "mm", "km": "m", "ml": "l",
+          "days": "weeks", "weeks": "months", "months": "years", "years": "months", "hours": "days",
+          "minutes": "hours", "h": "min", "day": "week", "week": "month", "month": "year",
+          "year": "month", "hour": "minute"}  # fmt: skip
 _AUXILIARY = re.compile(
     r"\b(?:is|are|was|were|has|have|had|can|could|may|might|will|would|should|must|does|do|did)\b"
     r"(?!\s+(?:not|no|never|neither|nor|only)\b|n't|\s*[.,;?!]|\s+or\b)",
@@ -130,7 +130,9 @@ HARMLESS: dict[str, Change] = {
     "% -> percent": _everywhere(r"(?<=\d)%", " percent"),
     "0.5 -> .5": _everywhere(r"\b0(?=\.\d)", ""),
     "0.5 -> 0.50": _everywhere(r"(?<!\S)\d+\.\d+(?![\w.]*\d)", lambda m: m[0] + "0"),
-    "2 -> two": _everywhere(r"(?<![\w.,/+<>=≥≤-])(?<![<>=≥≤] )(?:[2-9]|10)(?= [a-z]{5,})", _digits_as_word),
+    "2 -> two": _everywhere(
+        r"(?<![\w.,/+<>=≥≤-])(?<![<>=≥≤] )(?:[2-9]|10)(?= [a-z]{5,})", _digits_as_word
+    ),
     "two -> 2": _everywhere(
         rf"\b(?:{'|'.join(_WORDS)})\b", lambda m: str(_WORDS.index(m[0]) + 2)
     ),
@@ -139,7 +141,9 @@ HARMLESS: dict[str, Change] = {
     "white space": lambda text, rng: "  " + re.sub(r" ", "  ", text) + "\n",
     "order of sentences": sentences_shuffled,
     "do not -> don't": _everywhere(r"\b(do|does|did|is|was|are|were|could|should) not\b", r"\1n't"),
-    "don't -> do not": _everywhere(r"\b(do|does|did|is|was|are|were|could|should)n['’]t\b", r"\1 not"),
+    "don't -> do not": _everywhere(
+        r"\b(do|does|did|is|was|are|were|could|should)n['’]t\b", r"\1 not"
+    ),
     "cannot -> can't": _everywhere(r"\bcannot\b", "can't"),
     "- -> –": _everywhere(r"(?<=\d)-(?=\d)", "–"),
 }  # fmt: skip

@@ -64,7 +64,7 @@ class Kept:
 def filtered(
     rows: Iterable[Row], failures: Iterable[Failures], near: Iterable[bool] | None = None
 ) -> Kept:
-    """What is kept of solutions, given what the guard found and whether the cosine is high enough."""
+    """What is kept, given what the guard found and whether the cosine is high enough."""
     kept = Kept()
     rows = list(rows)
     for row, failed, passed in zip(rows, failures, near or [True] * len(rows), strict=True):

@@ -26,6 +26,8 @@ from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
+from raft_core.facts.guard import GuardConfig
+from raft_core.facts.nli import check_nli
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
@@ -61,6 +63,10 @@ class Settings(FrozenConfig):
     prepare: PrepareConfig = PrepareConfig()
     rewrite: RewriteConfig = RewriteConfig()
     filter: FilterConfig = FilterConfig()
+    guard: GuardConfig | None = Field(
+        GuardConfig(),
+        description="the facts that rewrites and fused answers must keep; null: the paper's filter",
+    )
     fuse: FuseConfig
     distill: DistillConfig = DistillConfig()
     methods: dict[str, MethodConfig] = Field(min_length=1)
@@ -133,11 +139,11 @@ class Settings(FrozenConfig):
         )
 
     def filter_stage(self) -> FilterStage:
-        return FilterStage(filter=self.filter, encoder=self.encoder)
+        return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)
 
     def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
         generator = self.fusion_engine or self.engine
-        return FuseStage(generator=generator, fuse=self.fuse, shard=shard)
+        return FuseStage(generator=generator, fuse=self.fuse, guard=self.guard, shard=shard)
 
     def distill_stage(self, method: str) -> DistillStage:
         """Its training; what is done to the trained weights is a stage of its own."""
@@ -275,6 +281,8 @@ def checked(settings: Settings) -> Settings:
                 f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
             )
     check_models(settings)
+    if settings.guard is not None and settings.guard.nli is not None:
+        check_nli(settings.guard.nli)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits

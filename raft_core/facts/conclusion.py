@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 
 from raft_core.facts.numbers import Number, numbers, same_number
-from raft_core.facts.text import plain, statements, words
+from raft_core.facts.text import plain, statements
 
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _EQUALS = re.compile(r"=|\b(?:equals?|(?:is|are) equal to)\b", re.I)
-_CHOICE = re.compile(r"\banswer\b(?:\s+is)?\s*[:=]?\s*(?:option\s*)?\(?([A-Ha-h])\)?(?![\w'])(?!\s+\w)")
+_CHOICE = re.compile(
+    r"\b[Aa]nswer\b(?:\s+is)?\s*[:=]?\s*(?:option\s*)?\(?([A-Ha-h])\)?(?![\w'])(?!\s+\w)"
+)
 
 
 def conclusion(text: str) -> tuple[Number, ...]:
@@ -46,14 +48,12 @@ def same_conclusion(
 def _among(number: Number, others: Sequence[Number]) -> bool:
     """Values alone decide: a conclusion may leave its unit to the question."""
     bare = Number(number.text, 0, 0, number.values, firm=False)
-    return any(
-        same_number(bare, Number(o.text, 0, 0, o.values, firm=False)) for o in others
-    )
+    return any(same_number(bare, Number(o.text, 0, 0, o.values, firm=False)) for o in others)
 
 
 def choice(text: str) -> str:
     """The letter of a chosen option ("the answer is (B)"), or a leading yes or no; else empty."""
     if found := _CHOICE.findall(plain(text)):
         return str(found[-1]).upper()
-    first = words(text)[:1]
-    return first[0] if first and first[0] in ("yes", "no") and re.match(r"\W*\w+\s*[,.:;!-]", text) else ""
+    first = re.match(r"\W*(yes|no)\s*[,.:;!-]", text, re.I)
+    return first[1].casefold() if first else ""

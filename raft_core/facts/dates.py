@@ -13,8 +13,7 @@ _MONTHS = {
         "december".split(),
         start=1,
     )
-    for length in (3, 4, len(name))
-    if length != 4 or name == "september"
+    for length in {3, len(name)} | ({4} if name == "september" else set())
 }
 _MONTH = "(?P<month>" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\b\.?"
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"

@@ -1,7 +1,7 @@
 """Equations in worked arithmetic: found between operators and '=', evaluated, never executed.
 
-`9 plus 9 plus 3 equals 21` and `4 horses x 5 pounds = 20 pounds` are equations; `n = 20`, `x + 3 = 8`
-and `1 hour = 60 minutes` are none.
+`9 plus 9 plus 3 equals 21` and `4 horses x 5 pounds = 20 pounds` are equations; `n = 20`,
+`x + 3 = 8` and `1 hour = 60 minutes` are none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from raft_core.facts.text import plain
 
@@ -26,7 +27,9 @@ _WORDS_FOR = [
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?%?|\.\d+%?|[-+*/×÷·()\[\]=]|[^\W\d_]+|\S")
 _OPERATORS = {"×": "*", "÷": "/", "·": "*"}
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
-_ALGEBRA = re.compile(r"(?<![^\W\d_])[a-z]\s*[-+*/][^=\n]*=[^=\n]*\d|=\s*\d*\s*[a-z]\s*[-+*/]\s*[\d(]", re.I)
+_ALGEBRA = re.compile(
+    r"(?<![^\W\d_])[a-z]\s*[-+*/][^=\n]*=[^=\n]*\d|=\s*\d*\s*[a-z]\s*[-+*/]\s*[\d(]", re.I
+)
 _MOST_WORDS_AFTER_A_NUMBER = 4
 
 
@@ -63,7 +66,7 @@ def _lines(text: str) -> Iterator[str]:
 
 def _of_line(line: str) -> Iterator[Equation]:
     sides = [_TOKEN.findall(side) for side in line.split("=")]
-    for left, right in zip(sides, sides[1:], strict=False):
+    for left, right in pairwise(sides):
         expression = _last_expression(left)
         if expression is None or not any(token in _PRECEDENCE for token in expression):
             continue
@@ -77,9 +80,12 @@ def _of_line(line: str) -> Iterator[Equation]:
 
 def _may_begin_earlier(side: Sequence[str], expression: Sequence[str]) -> bool:
     """Whether a number stands shortly before the operation: `24 eggs in 1 tray x 2 trays`."""
-    at = next(i for i in range(len(side) - 1, -1, -1) if side[i:].count(expression[0]) and
-              sum(map(_is_number, side[i:])) == sum(map(_is_number, expression)))
-    return any(_is_number(token) for token in side[max(0, at - _MOST_WORDS_AFTER_A_NUMBER) : at])
+    places = [i for i, token in enumerate(side) if _is_number(token)]
+    inside = sum(map(_is_number, expression))
+    if len(places) == inside:
+        return False
+    first, before = places[-inside], places[-inside - 1]
+    return all(_is_word(token) for token in side[before + 1 : first])
 
 
 def _results(side: Sequence[str]) -> Iterator[list[str]]:
@@ -153,7 +159,10 @@ def _agree(left: Sequence[str], right: Sequence[str]) -> bool:
     """Whether both have one value, percents read as hundredths or as they stand."""
     rounded = _rounding(left, right)
     values = [
-        (a, b) for a in _values(left) for b in _values(right) if math.isfinite(a) and math.isfinite(b)
+        (a, b)
+        for a in _values(left)
+        for b in _values(right)
+        if math.isfinite(a) and math.isfinite(b)
     ]
     return any(abs(a - b) <= max(rounded, 0.005 * abs(b)) for a, b in values)
 

@@ -4,7 +4,7 @@ The rules, in the order in which they name the reason of a rejection:
 
 - `answer_changed`: a string of the row's `expected` that the reference says and the rewrite does
   not; another option, yes or no; in worked arithmetic another conclusion
-- `number_changed`: a number is gone, new, or of another unit. Numbers of the question may come and go
+- `number_changed`: a number is gone, new, or of another unit; those of the question may come and go
 - `arithmetic_wrong`: an equation that does not hold, where all of the reference do
 - `negation_changed`: a clause is denied that the reference affirms, or the other way round
 - `name_changed`: a name or code is gone or new
@@ -41,7 +41,7 @@ Failures = dict[str, str]  # rule -> what was lost and what is new; empty: passe
 
 
 class GuardConfig(FrozenConfig):
-    """Which facts a rewrite or a fused answer must keep. `nli` adds a model's verdict to the rules'."""
+    """Which facts a rewrite or a fused answer must keep; `nli` adds a model's verdict."""
 
     answer: bool = True
     numbers: bool = True
@@ -94,10 +94,11 @@ def check_rules(claim: Claim, config: GuardConfig) -> Failures:
         found["arithmetic_wrong"] = _arithmetic(claim)
     elif config.numbers:
         found["number_changed"] = _numbers(claim)
-    if config.negation and is_english(claim.reference) and is_english(claim.text):
+    english = is_english(f"{claim.question} {claim.reference} {claim.text}")
+    if config.negation and english:
         found["negation_changed"] = _negation(claim, derivation)
     if config.names:
-        found["name_changed"] = _names(claim, derivation)
+        found["name_changed"] = _names(claim, derivation, english)
     return {rule: detail[:LONGEST_DETAIL] for rule, detail in found.items() if detail}
 
 
@@ -145,10 +146,14 @@ def _negation(claim: Claim, derivation: bool) -> str:
     return flipped(*(" ".join(end) for end in ends), freely=False)
 
 
-def _names(claim: Claim, derivation: bool) -> str:
+def _names(claim: Claim, derivation: bool, english: bool) -> str:
     may_leave_out = derivation or bool(claim.expected)
-    lost = [] if may_leave_out else unsaid(claim.reference, f"{claim.text} {claim.question}")
-    new = unsaid(claim.text, f"{claim.reference} {claim.question}")
+    texts = claim.reference, claim.text
+    lost, new = (
+        unsaid(one, f"{other} {claim.question}", english=english)
+        for one, other in (texts, texts[::-1])
+    )
+    lost = [] if may_leave_out else lost
     parts = [("lost", _listed(lost)), ("new", _listed(new))]
     return "; ".join(f"{what} {which}" for what, which in parts if which)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
+from raft_core.facts.dates import dates
 from raft_core.facts.number_words import number_words
-from raft_core.facts.text import is_english, plain, statements, stem, words
+from raft_core.facts.text import plain, statements, stem, words
 
 _CODE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]*[A-Za-z]\d)[A-Za-z][A-Za-z0-9]*")
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:'[^\W\d_]+)?(?![\w])")
@@ -19,18 +20,20 @@ _NO_NAMES = frozenset(
     "i a an the and or of in on at to for it its this that these those he she they we you his her "
     "their our there here no not yes if so as by from with when while where what who why how "
     "however therefore thus hence but because although then also first second finally conclusion "
-    "results result table figure fig section chapter appendix total sure ok okay pm am vs eg ie etc "
-    "mr mrs ms dr prof each all both some any let given since after before once total step "
-    "usd eur gbp ci sd or rr hr answer question note".split()
+    "results result table figure fig section chapter appendix total sure ok okay pm am vs eg ie "
+    "etc mr mrs ms dr prof each all both some any let given since after before once step "
+    "celsius fahrenheit usd eur gbp ci sd or rr hr answer question note".split()
 )
 _PEOPLE_AND_PLACES = ("ese", "ish", "ian", "ean", "an", "n", "ic", "ey", "y", "a", "e", "s", "")
 
 
-def names(text: str) -> dict[str, str]:
-    """Casefolded name -> the name as written."""
+def names(text: str, *, english: bool = True) -> dict[str, str]:
+    """Casefolded name -> the name as written; codes alone where the text is not English."""
     text = plain(text)
+    for date in dates(text):  # the months in them
+        text = text[: date.start] + " " * (date.end - date.start) + text[date.end :]
     found = {match[0].casefold(): match[0] for match in _CODE.finditer(text)}
-    if not is_english(text):
+    if not english:
         return found
     for statement in statements(text):
         said = list(_WORD.finditer(statement))
@@ -52,7 +55,7 @@ def _is_name(word: str, position: int, before: str) -> bool:
     return acronym or (word[0].isupper() and not starts)
 
 
-def unsaid(text: str, there: str) -> list[str]:
+def unsaid(text: str, there: str, *, english: bool = True) -> list[str]:
     """The names of `text` that `there` does not say: not the word, nor its people, nor spelled out
     or abbreviated.
     """
@@ -63,7 +66,7 @@ def unsaid(text: str, there: str) -> list[str]:
     known = said | _abbreviated(plain(text), there)
     return [
         name
-        for key, name in names(text).items()
+        for key, name in names(text, english=english).items()
         if not (
             key in known
             or stem(key) in stems

@@ -2,8 +2,8 @@
 
 Clauses of both texts that share most of their words are held against each other. Where they are
 worded alike each negation counts; where they are put more freely, only whether there is one. Words
-that may stand for a negation (`similar` for `no difference`) give slack where only one side has them.
-English only: the caller asks `is_english`.
+that may stand for a negation (`similar` for `no difference`) give slack where one side alone has
+them. English only: the caller asks `is_english`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,26 @@ _NEGATIONS = frozenset(
     "not no never none nobody nothing nowhere neither without cannot hardly scarcely unable "
     "lack lacks lacked lacking absence absent fail fails failed failing failure unlikely".split()
 )
-# Prefixes and words that may say the same as a negation does.
+# Words that may say what a negation says.
 _LIKE_A_NEGATION = re.compile(
-    r"(?:in|un|non|im|il|ir|dis)[a-z]{5,}|[a-z]{3,}less|similar(?:ly)?|comparabl[ey]|same|equal(?:ly)?|"
-    r"equivalent|identical|exclud\w+|avoid\w*|prevent\w*|refus\w+|den(?:y|ies|ied)|reject\w*|only|"
+    r"similar(?:ly|ity)?|comparabl[ey]|same|equal(?:ly)?|equivalent|identical|unchanged|exclud\w+|"
+    r"avoid\w*|prevent\w*|refus\w+|den(?:y|ies|ied)|reject\w*|forbid\w*|forbidden|prohibit\w*|only|"
     r"barely|rarely|seldom|little|few|limited|instead|rather|against|ruled|stop\w*|missing|free|"
-    r"contrary|irrespective|regardless|despite|question\w*|doubt\w*|devoid|nor|minimal|negligible"
+    r"exempt\w*|contrary|irrespective|regardless|despite|question\w*|doubt\w*|devoid|minimal|negligible"
 )
+_PREFIX = re.compile(r"un|in|im|il|ir|non|dis")
 _NEUTRAL = re.compile(
-    r"\bnot (?:only|just|merely|solely|simply)\b|\bwhether or not\b|\bno\.? ?(?=\d)|\bno doubt\b", re.I
+    r"\bnot (?:only|just|merely|solely|simply)\b|\bwhether or not\b|\bno\.? ?(?=\d)|\bno doubt\b",
+    re.I,
 )
-_NOR_DID = re.compile(r"\bnor (?:do|does|did|is|are|was|were|has|have|had|can|could|will|would)\b", re.I)
+_NOR_DID = re.compile(
+    r"\bnor (?:do|does|did|is|are|was|were|has|have|had|can|could|will|would)\b", re.I
+)
 _SMALL_WORDS = frozenset(
-    "a an the of and or with were are is was be been being has have had this these those that which "
-    "who there from by its it their his her he she they we our in on at to for as if do does did done "
-    "should could can may might will would must than then also so such any some all".split()
+    "a an the of and or with were are is was be been being has have had this these those that "
+    "which who there from by its it their his her he she they we our in on at to for as if do "
+    "does did done should could can may might will would must than then also so such any some "
+    "all".split()
 )
 _SAME_CLAUSE = 0.5  # share of the shorter one's words
 _WORDED_ALIKE = 0.75  # share of all words of both
@@ -66,7 +71,7 @@ def _clause(text: str) -> Clause:
     marks = [w for w in said if w in _NEGATIONS or w.endswith("n't")]
     if not marks and _NOR_DID.search(text):  # otherwise it goes on with a negation
         marks = ["nor"]
-    like = {w for w in said if w not in _NEGATIONS and _LIKE_A_NEGATION.fullmatch(w)}
+    like = {stem(w) for w in said if _LIKE_A_NEGATION.fullmatch(w)}
     plain_words = {w for w in said if w not in marks and w != "nor"}
     content = {stem(w) for w in plain_words - _SMALL_WORDS} or plain_words
     return Clause(text, frozenset(content), len(marks), frozenset(like))
@@ -96,9 +101,20 @@ def _near(one: Clause, other: Clause, ours: list[Clause], theirs: list[Clause]) 
     return not (taken and any(_alikeness(third, other) >= _WORDED_ALIKE for third in ours))
 
 
+def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
+    """How many words of one side are those of the other behind a prefix: `ineffective`."""
+    return sum(
+        len(word) - match.end() >= 5 and word[match.end() :] in others
+        for word in some - others
+        if (match := _PREFIX.match(word)) is not None
+    )
+
+
 def _overlap(one: Clause, other: Clause) -> float:
     shorter = min(len(one.content), len(other.content))
-    return len(one.content & other.content) / shorter if shorter else 0.0
+    shared = len(one.content & other.content)
+    shared += _opposites(one.content, other.content) + _opposites(other.content, one.content)
+    return shared / shorter if shorter else 0.0
 
 
 def _alikeness(one: Clause, other: Clause) -> float:
@@ -109,9 +125,10 @@ def _alikeness(one: Clause, other: Clause) -> float:
 def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:
     mine, yours = (sum(c.negations for c in side) for side in (ours, theirs))
     like = [frozenset().union(*(c.like_negations for c in side)) for side in (ours, theirs)]
-    slack = len(like[0] ^ like[1])
-    if abs(mine - yours) <= slack:
-        return False
     said = [frozenset().union(*(c.content for c in side)) for side in (ours, theirs)]
+    opposites = _opposites(*said), _opposites(said[1], said[0])
+    apart = abs(mine + opposites[0] - yours - opposites[1])
+    if apart <= len(like[0] ^ like[1]) or (any(opposites) and apart % 2 == 0):  # not uncommon
+        return False
     alike = len(said[0] & said[1]) >= _WORDED_ALIKE * len(said[0] | said[1])
-    return alike or (freely and not (mine and yours))
+    return alike or (freely and (any(opposites) or not (mine and yours)))

@@ -46,7 +46,7 @@ class NliModel:
         self._column = contradiction_label(labels, config.model.path)
 
     def contradictions(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """For each pair what is known of a contradiction in either direction; empty where none is."""
+        """For each pair the share of a contradiction in either direction; empty where none is."""
         if not pairs:
             return []
         both = [*pairs, *((b, a) for a, b in pairs)]

@@ -68,14 +68,14 @@ _RUN = re.compile(
     rf"|(?<=hundred)\s+and\s+(?:{_CARDINAL})\b|(?<=thousand)\s+and\s+(?:{_CARDINAL})\b)*",
     re.I,
 )
-_PART = re.compile(rf"[\s-]+({'|'.join(_PARTS)})\b(?!\s+(?:of\s+)?(?:group|time|day|year)s?\b)", re.I)
+_PART = re.compile(
+    rf"[\s-]+({'|'.join(_PARTS)})\b(?!\s+(?:of\s+)?(?:group|time|day|year)s?\b)", re.I
+)
 _A_PART = re.compile(r"(?<!\w)an?\s+(third|fourth|fifth|sixth|eighth|tenth)\b(?=\s+of\b)", re.I)
 _FOLD = re.compile(rf"(?<!\w)({_CARDINAL})-?fold\b", re.I)
-_ORDINAL = re.compile(
-    rf"(?<!\w)(?:(?:({'|'.join(_TENS)})-)?({'|'.join(_ORDINALS)}))(?!\w)", re.I
-)
+_ORDINAL = re.compile(rf"(?<!\w)(?:(?:({'|'.join(_TENS)})-)?({'|'.join(_ORDINALS)}))(?!\w)", re.I)
 _WORD = re.compile(r"[^\W\d_]+(?:-(?=\w))?")
-_HAN = re.compile("[〇零一二两三四五六七八九十百千万亿]+")
+_HAN = re.compile("(百分之)?([〇零一二两三四五六七八九十百千万亿]+)")
 _HAN_DIGITS = {c: v for v, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _HAN_STEPS = {"十": 10, "百": 100, "千": 1000}
 
@@ -104,7 +104,8 @@ def number_words(text: str) -> Iterator[WordNumber]:
         if match[1].casefold() in UNITS and match[1].casefold() != "cent":
             yield WordNumber(match.start(), match.start(1), 1, UNITS[match[1].casefold()], False)
     for match in _HAN.finditer(text):
-        yield WordNumber(match.start(), match.end(), _han_value(match[0]), None, False)
+        unit = PERCENT if match[1] else None
+        yield WordNumber(match.start(), match.end(), _han_value(match[2]), unit, False)
 
 
 def _fractions(text: str) -> Iterator[WordNumber]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from raft_core.facts.dates import dates
 from raft_core.facts.number_words import MAGNITUDES, number_words
@@ -24,7 +25,11 @@ _DIGITS = (
     r"\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?!\d)"
     r"|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+,\d{1,2}(?!\d)|\d+(?:\.\d+)?|\.\d+"
 )
-_TIMES_TEN = r"(?:\s*[x×·*]\s*10\s*(?:\^\s*\(?|\*\*\s*\(?|\()\s*(?P<power>[+-]?\d+)\)?|[eE](?P<e>[+-]?\d+))"
+_TIMES_TEN = (
+    r"(?:\s*[x×·*]\s*10\s*(?:\^\s*\(?|\*\*\s*\(?|\()\s*(?P<power>[+-]?\d+)\)?"
+    r"|[eE](?P<e>[+-]?\d+)"
+    r"|(?<=10)(?<![\d.,]10)(?:\^\(?|\*\*\(?|\((?=[+-]))(?P<alone>[+-]?\d+)\)?)"
+)
 _NUMBER = re.compile(
     rf"(?P<currency>[$€£¥]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
     rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]*\d))?"
@@ -33,10 +38,10 @@ _NUMBER = re.compile(
     re.I,
 )
 _SIGN = re.compile(r"(?:^|[\s(=<>,:])-\s?$|\bminus\s$")
-_UNIT = re.compile(
-    r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥])|)", re.I
-)
+_UNIT = re.compile(r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥])|)", re.I)
+_DEGREES = re.compile(r"[\s-]?(?:degrees?|deg\.?)\s(C\b|F\b|Celsius|Fahrenheit)", re.I)
 _SHARED = re.compile(r",?\s*(?:and|or|and/or|to)|-|/|±|\+/-|through|until|vs\.?|versus", re.I)
+_OF_MAGNITUDE = re.compile(r"(?:thousand|million|billion|trillion|mn|bn)\b", re.I)
 _ORDERED = re.compile(r"\s*(?::|-|to|/|-to-|through|until|down to|up to)\s*", re.I)
 
 
@@ -89,6 +94,8 @@ def _in_digits(text: str) -> Iterator[Number]:
         value = _value(match["digits"])
         if power := match["power"] or match["e"]:
             value *= 10.0 ** max(-300, min(300, int(power)))
+        if match["alone"]:
+            value = 10.0 ** max(-300, min(300, int(match["alone"])))
         parts: tuple[float, ...] = ()
         if match["below"]:
             below = float(match["below"])
@@ -102,7 +109,9 @@ def _in_digits(text: str) -> Iterator[Number]:
         unit, end = _unit_after(text, match.end())
         if match["currency"]:
             unit = unit_of(match["currency"].strip())
-        yield Number(text[match.start() : end].strip(), match.start(), end, (value,), unit, parts=parts)
+        yield Number(
+            text[match.start() : end].strip(), match.start(), end, (value,), unit, parts=parts
+        )
 
 
 def _value(digits: str) -> float:
@@ -132,17 +141,22 @@ def _unit_after(text: str, end: int) -> tuple[Unit | None, int]:
         return PERCENT, match.end() + 5
     if word in ("s", "S") and attached:  # the 1990s
         return None, end
+    if degrees := _DEGREES.match(text, match.start()):
+        return unit_of(f"°{degrees[1][0]}"), degrees.end()
     unit = unit_of(re.sub(r"\s", "", word))
     return (unit, match.end()) if unit else (None, end)
 
 
 def _with_shared_units(found: Sequence[Number], text: str) -> list[Number]:
-    """In `5 and 10 km` also the five is in km."""
+    """In `5 and 10 km` also the five is in km, and in `15 to 18 million` it may be in millions."""
     out = list(found)
     for i in range(len(out) - 2, -1, -1):
         this, after = out[i], out[i + 1]
         between = text[this.end : after.start].strip()
         joined = _SHARED.fullmatch(between) or (between == "," and after.shared)
+        if match := _OF_MAGNITUDE.search(after.text) if joined and not this.parts else None:
+            size = MAGNITUDES[match[0].lower()]
+            out[i] = this = replace(this, values=(*this.values, *(v * size for v in this.values)))
         measured = after.unit is not None and after.unit not in (DAY_OF_YEAR, FOLD)
         if this.unit is None and this.firm and measured and joined:
             out[i] = replace(this, unit=after.unit, shared=True)
@@ -204,7 +218,8 @@ def _pairs(text: str) -> dict[tuple[float, float], str]:
     found = [n for n in numbers(text) if n.firm and n.unit != DAY_OF_YEAR]
     readable = plain(text)
     pairs = {(n.parts[0], n.parts[1]): n.text for n in found if len(n.parts) == 2}
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         if _ORDERED.fullmatch(readable[one.end : other.start]):
-            pairs[one.value, other.value] = readable[one.start : other.end]
+            said = readable[one.start : other.end]
+            pairs |= {(a, b): said for a in one.values for b in other.values}
     return pairs

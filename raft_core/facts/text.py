@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
 _SUPERSCRIPT_RUN = re.compile(f"[{_SUPERSCRIPTS}]+")
@@ -22,19 +23,23 @@ _SENTENCE_END = re.compile(
 _CONTRAST = re.compile(r",?\s+\b(?:but|although|though|whereas|while|however|yet)\b,?\s*", re.I)
 
 _ENGLISH = frozenset(
-    "the of and with were are is was be been has have had this these those that which there from by "
-    "it its he she they we you to for not did does do should could would can may might will".split()
+    "the of and with were are is was be been has have had this these those that which there from "
+    "by it its he she they we you to for not did does do should could would can may might will all "
+    "any some each both his her their about only than more most when if but what how who".split()
 )
 _ELSEWHERE = frozenset(
-    "der das und ist nicht ein eine mit von zu den dem les des est pas une dans pour que el los las "
-    "del en con por para una il della che di per sono não os uma het een niet och inte som jest".split()
+    "der das und ist nicht ein eine mit von zu den dem les des est pas une dans pour que el los "
+    "las del en con por para una il della che di per sono não os uma het een niet och inte".split()
 )
 
 
 def plain(text: str) -> str:
-    """Compatible characters in one form; `10⁻³` as `10^-3`, `½` as ` 1/2`, dashes as `-`, spaces as one."""
+    """One form of compatible characters: `10^-3` for `10⁻³`, `m2` for `m²`, ` 1/2 ` for `½`, `-`
+    for every dash, one space for many.
+    """
     raised = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_TO_PLAIN_DIGITS), text)
-    apart = _FRACTION.sub(r" \1 ", raised.translate(_SAME))
+    units = re.sub(r"(?<=[A-Za-z])\^(?=[-+]?\d)", "", raised)
+    apart = _FRACTION.sub(r" \1 ", units.translate(_SAME))
     return re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFKC", apart).replace("⁄", "/"))
 
 
@@ -60,6 +65,7 @@ def is_english(text: str) -> bool:
     return sum(w in _ENGLISH for w in said) > sum(w in _ELSEWHERE for w in said)
 
 
+@lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """A word without its ending: enough to find `differ` in `difference`."""
     for ending in _ENDINGS:
@@ -69,8 +75,8 @@ def stem(word: str) -> str:
 
 
 _ENDINGS = sorted(
-    "s es ed ing ly e ence ences ance ances ent ently ant antly ation ations ion ions ment ments able "
-    "ive al ally er ers ity ities ies ied y".split(),
+    "s es ed ing ly e ence ences ance ances ent ently ant antly ation ations ion ions ment ments "
+    "able ive al ally er ers ity ities ies ied y".split(),
     key=len,
     reverse=True,
 )

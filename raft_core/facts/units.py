@@ -35,7 +35,8 @@ _KINDS = {
     # Also the currency: which of the two a "pound" is, the word does not tell.
     "pounds": {"pound pounds lb lbs £ gbp": 1},
     "volume": {
-        "l L litre litres liter liters": 1, "ml mL millilitre millilitres milliliter milliliters": 1e-3,
+        "l L litre litres liter liters": 1,
+        "ml mL millilitre millilitres milliliter milliliters": 1e-3,
         "dl dL decilitre decilitres deciliter deciliters": 0.1,
         "μl μL ul microlitre microlitres microliter microliters": 1e-6,
         "gallon gallons": 3.785411784, "pint pints": 0.473176473, "cup cups": 0.2365882365,
@@ -54,9 +55,9 @@ _KINDS = {
     "pressure": {"Pa": 1, "kPa": 1e3, "mmHg": 133.322},
     "amount": {"mol mole moles": 1, "mmol millimole millimoles": 1e-3, "μmol umol": 1e-6},
     "concentration": {"mM": 1e-3, "μM uM": 1e-6, "nM": 1e-9},
-    "celsius": {"°c celsius": 1}, "fahrenheit": {"°f fahrenheit": 1}, "degrees": {"° degree degrees": 1},
-    "bytes": {"KB kilobyte kilobytes": 1, "MB megabyte megabytes": 1e3, "GB gigabyte gigabytes": 1e6,
-              "TB terabyte terabytes": 1e9},
+    "celsius": {"°c celsius": 1}, "fahrenheit": {"°f fahrenheit": 1},
+    "bytes": {"KB kilobyte kilobytes": 1, "MB megabyte megabytes": 1e3,
+              "GB gigabyte gigabytes": 1e6, "TB terabyte terabytes": 1e9},
     "dollars": {"$ usd dollar dollars": 1, "cent cents": 0.01}, "euros": {"€ eur euro euros": 1},
     "yen": {"¥ jpy yen": 1},
     "percent": {"% percent pct percentage": 1},
