@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from raft_core.facts.text import plain
@@ -41,9 +42,10 @@ class Equation:
     holds: bool
 
 
-def equations(text: str) -> list[Equation]:
+@lru_cache(maxsize=1024)
+def equations(text: str) -> tuple[Equation, ...]:
     """The equations of a text, of which at least the left side is an operation."""
-    return [equation for line in _lines(text) for equation in _of_line(line)]
+    return tuple(equation for line in _lines(text) for equation in _of_line(line))
 
 
 def is_derivation(text: str) -> bool:

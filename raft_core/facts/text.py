@@ -33,6 +33,7 @@ _ELSEWHERE = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def plain(text: str) -> str:
     """One form of compatible characters: `10^-3` for `10⁻³`, `m2` for `m²`, ` 1/2 ` for `½`, `-`
     for every dash, one space for many.

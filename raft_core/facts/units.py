@@ -16,7 +16,7 @@ PERCENT = Unit("percent", 1)
 FOLD = Unit("fold", 1)
 
 # One line a kind: symbols and words = factor. Symbols of one letter are read as they are written.
-_KINDS = {
+_KINDS: dict[str, dict[str, float]] = {
     "length": {
         "m metre metres meter meters": 1, "km kilometre kilometres kilometer kilometers": 1e3,
         "cm centimetre centimetres centimeter centimeters": 1e-2,
