@@ -53,13 +53,20 @@ class Clause:
 def flipped(reference: str, rewrite: str, *, freely: bool = True) -> str:
     """The clauses of the reference and of the rewrite that contradict each other, or nothing.
 
-    Only clauses that are worded alike are held against each other where `freely` is false.
+    Only clauses that are worded alike are held against each other where `freely` is false, and
+    where both texts have equally many negations.
     """
     ours, theirs = _clauses(reference), _clauses(rewrite)
+    # In other words, a negation may have moved into a clause that has no counterpart.
+    freely = freely and _denials(ours) != _denials(theirs)
     for some, others in _matched(ours, theirs):
         if _contradict(some, others, freely):
             return f"'{' '.join(c.text for c in some)}' -> '{' '.join(c.text for c in others)}'"
     return ""
+
+
+def _denials(clauses: list[Clause]) -> int:
+    return sum(clause.negations for clause in clauses)
 
 
 def _clauses(text: str) -> list[Clause]:
@@ -78,10 +85,21 @@ def _clause(text: str) -> Clause:
 
 
 def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause], list[Clause]]]:
-    """Groups of clauses that say the same things, however they are split and ordered."""
+    """Groups of clauses that say the same things, however they are split and ordered.
+
+    Two clauses that both have a counterpart in nearly the same words are not held together.
+    """
+    alike = [[_alikeness(one, other) >= _WORDED_ALIKE for other in theirs] for one in ours]
+    ours_paired = [any(row) for row in alike]
+    theirs_paired = [any(column) for column in zip(*alike, strict=True)]
     groups: list[tuple[list[int], list[int]]] = []
     for j, other in enumerate(theirs):
-        near = [i for i, one in enumerate(ours) if _near(one, other, ours, theirs)]
+        near = [
+            i
+            for i, one in enumerate(ours)
+            if _overlap(one, other) > _SAME_CLAUSE
+            and (alike[i][j] or not (ours_paired[i] and theirs_paired[j]))
+        ]
         if not near:
             continue
         joined = [group for group in groups if set(group[0]) & set(near)]
@@ -89,16 +107,6 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
         mine = sorted({i for group in joined for i in group[0]} | set(near))
         groups.append((mine, sorted({k for group in joined for k in group[1]} | {j})))
     return [([ours[i] for i in mine], [theirs[j] for j in yours]) for mine, yours in groups]
-
-
-def _near(one: Clause, other: Clause, ours: list[Clause], theirs: list[Clause]) -> bool:
-    """Whether one says what the other says, and not both have a better counterpart."""
-    if _overlap(one, other) <= _SAME_CLAUSE:
-        return False
-    if _alikeness(one, other) >= _WORDED_ALIKE:
-        return True
-    taken = any(_alikeness(one, third) >= _WORDED_ALIKE for third in theirs)
-    return not (taken and any(_alikeness(third, other) >= _WORDED_ALIKE for third in ours))
 
 
 def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
@@ -130,5 +138,6 @@ def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:
     apart = abs(mine + opposites[0] - yours - opposites[1])
     if apart <= len(like[0] ^ like[1]) or (any(opposites) and apart % 2 == 0):  # not uncommon
         return False
-    alike = len(said[0] & said[1]) >= _WORDED_ALIKE * len(said[0] | said[1])
-    return alike or (freely and (any(opposites) or not (mine and yours)))
+    shared = len(said[0] & said[1]) + sum(opposites)
+    alike = shared >= _WORDED_ALIKE * (len(said[0] | said[1]) - sum(opposites))
+    return alike or (freely and not (mine and yours))

@@ -191,17 +191,29 @@ def _close(one: float, other: float) -> bool:
 def missing(wanted: Iterable[Number], there: Sequence[Number]) -> list[Number]:
     """The firm numbers that `there` does not have, each value once."""
     parts = [replace(n, values=(p,), parts=()) for n in there for p in n.parts]
-    pool = [*there, *parts]
+    pool = [*there, *parts, *filter(None, map(_as_share, there))]
+
+    def has(number: Number) -> bool:
+        return any(same_number(number, other) for other in pool)
+
     lacking: list[Number] = []
     for number in wanted:
-        if not number.firm or any(same_number(number, other) for other in pool):
+        share = _as_share(number)
+        if not number.firm or has(number) or (share is not None and has(share)):
             continue
         split = [replace(number, values=(part,), unit=None, parts=()) for part in number.parts]
-        if split and all(any(same_number(part, other) for other in pool) for part in split):
+        if split and all(map(has, split)):
             continue
         if not any(same_number(number, other) for other in lacking):
             lacking.append(number)
     return lacking
+
+
+def _as_share(number: Number) -> Number | None:
+    """20% as a fifth."""
+    if number.unit != PERCENT or number.shared:
+        return None
+    return replace(number, values=tuple(v / 100 for v in number.values), unit=None, parts=())
 
 
 def turned_around(reference: str, rewrite: str) -> list[str]:
