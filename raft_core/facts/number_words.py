@@ -68,9 +68,7 @@ _RUN = re.compile(
     rf"|(?<=hundred)\s+and\s+(?:{_CARDINAL})\b|(?<=thousand)\s+and\s+(?:{_CARDINAL})\b)*",
     re.I,
 )
-_PART = re.compile(
-    rf"[\s-]+({'|'.join(_PARTS)})\b(?!\s+(?:of\s+)?(?:group|time|day|year)s?\b)", re.I
-)
+_PART = re.compile(rf"[\s-]+({'|'.join(_PARTS)})\b", re.I)
 _A_PART = re.compile(r"(?<!\w)an?\s+(third|fourth|fifth|sixth|eighth|tenth)\b(?=\s+of\b)", re.I)
 _FOLD = re.compile(rf"(?<!\w)({_CARDINAL})-?fold\b", re.I)
 _ORDINAL = re.compile(rf"(?<!\w)(?:(?:({'|'.join(_TENS)})-)?({'|'.join(_ORDINALS)}))(?!\w)", re.I)
