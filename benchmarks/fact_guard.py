@@ -3,7 +3,8 @@
 DIR holds `gsm8k/solutions_6b.jsonl` (worked solutions of a model, each marked right or wrong) and
 `pubmedqa/train.jsonl` (conclusions of medical abstracts). Solutions are filtered as rewrites of the
 reference solution; conclusions are changed (`fact_changes.py`) and held against themselves. The
-guard's rules were made on one half of each file, the split by a hash; both halves are reported.
+guard's rules were made on one half of each file, the split by a hash; both halves are reported. A
+last table has paraphrases by hand (`fact_paraphrases.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fact_changes import ALTERING, HARMLESS, Change
+from benchmarks.fact_paraphrases import PAIRS
 from raft_core.facts.guard import Claim, Failures, GuardConfig, check_rules
 from raft_core.records import read_jsonl
 
@@ -184,6 +186,20 @@ def changes_table(rows: Sequence[Row], changes: Mapping[str, Change], head: str)
     yield f"| **all** | {' | '.join(map(_share, total))} | |"
 
 
+def paraphrases_table() -> Iterator[str]:
+    """Each paraphrase of the reference and the reverse; each changed one beside the reference."""
+    both = [pair for one, other, _ in PAIRS for pair in ((one, other), (other, one))]
+    changed = [(reference, text) for reference, _, text in PAIRS]
+    yield "| paraphrases by hand | rejected | rules |"
+    yield "| --- | ---: | --- |"
+    for name, pairs in (("honest", both), ("a fact changed", changed)):
+        failures = [check_rules(Claim("", *pair), GuardConfig()) for pair in pairs]
+        rules = Counter(rule for failed in failures for rule in failed)
+        counts = ", ".join(f"{rule} {count:,}" for rule, count in rules.most_common())
+        rejected = sum(map(bool, failures))
+        yield f"| {name} | {rejected} of {len(pairs)} ({rejected / len(pairs):.1%}) | {counts} |"
+
+
 def _share(caught: Caught) -> str:
     share = caught.rejected / caught.texts if caught.texts else 0
     return f"{caught.rejected:,} of {caught.texts:,} ({share:.1%})" if caught.texts else "none"
@@ -200,6 +216,7 @@ def main() -> None:
         lambda: solutions_table(solutions, options.encoder),
         lambda: changes_table(conclusions, ALTERING, "a fact changed"),
         lambda: changes_table(conclusions, HARMLESS, "nothing changed but"),
+        paraphrases_table,
     ]
     for table in tables:
         started = time.perf_counter()
