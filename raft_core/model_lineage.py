@@ -24,7 +24,8 @@ def lineage(settings: Settings) -> dict[str, str]:
 
     `code` stands for the versions of all stages, which change when their results do.
     """
-    fields = set(type(settings).model_fields) - NOT_SETTINGS
+    off = {"guard"} if settings.guard is None else set()
+    fields = set(type(settings).model_fields) - NOT_SETTINGS - off
     config = {name: fingerprint(getattr(settings, name), name) for name in fields}
     engine = settings.engine.model_dump(exclude={"model"})
     return {

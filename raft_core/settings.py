@@ -34,6 +34,8 @@ from raft_core.evaluation.independence import (
     self_grading_warnings,
 )
 from raft_core.evaluation.report_config import ReportStage
+from raft_core.facts.guard import GuardConfig
+from raft_core.facts.nli import check_nli
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
@@ -71,6 +73,10 @@ class Settings(FrozenConfig):
     prepare: PrepareConfig = PrepareConfig()
     rewrite: RewriteConfig = RewriteConfig()
     filter: FilterConfig = FilterConfig()
+    guard: GuardConfig | None = Field(
+        GuardConfig(),
+        description="the facts that rewrites and fused answers must keep; null: the paper's filter",
+    )
     fuse: FuseConfig
     lineage: LineageConfig = LineageConfig()
     distill: DistillConfig = DistillConfig()
@@ -144,11 +150,11 @@ class Settings(FrozenConfig):
         )
 
     def filter_stage(self) -> FilterStage:
-        return FilterStage(filter=self.filter, encoder=self.encoder)
+        return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)
 
     def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
         generator = self.fusion_engine or self.engine
-        return FuseStage(generator=generator, fuse=self.fuse, shard=shard)
+        return FuseStage(generator=generator, fuse=self.fuse, guard=self.guard, shard=shard)
 
     def lineage_stage(self) -> LineageStage:
         return LineageStage(domain=self.domain.name, lineage=self.lineage)
@@ -305,6 +311,8 @@ def checked(settings: Settings) -> Settings:
     require_rows(settings.evaluate.benchmarks)
     require_endpoint_keys(settings, settings.runtime)
     check_models(settings)
+    if settings.guard is not None and settings.guard.nli is not None:
+        check_nli(settings.guard.nli)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits

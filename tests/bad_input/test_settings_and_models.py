@@ -84,6 +84,17 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
         ["fusion_engine={kind: openai, endpoint: far, model: m, vllm_extensions: false}"],
         r"vllm_extensions': no such field",
     ),
+    "rule that the guard lacks": (["guard.nmaes=false"], r"'guard\.nmaes': no such field"),
+    "guard that is a word": (["guard=strict"], r"'guard'"),
+    "guard whose threshold is no probability": (
+        ["guard.nli={model: {path: x}, threshold: 1.5}"], r"guard\.nli\.threshold'.*less than",
+    ),
+    "guard whose model is not there": (
+        ["guard.nli={model: {path: ./no/such/model}}"], r"no/such/model.*no config\.json",
+    ),
+    "guard whose model does not judge contradictions": (
+        ["guard.nli={model: {path: 'mini:base'}}"], r"guard\.nli.*no label 'contradiction'",
+    ),
     "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
 }  # fmt: skip
 
