@@ -11,7 +11,7 @@ from typing import Any
 
 from raft_core.config import fingerprint
 from raft_core.settings import Settings
-from raft_core.stages import STAGES
+from raft_core.stages import DOCUMENT_STAGES, STAGES
 
 NOT_SETTINGS = {"profile", "runtime", "domain", "engine"}
 DIGITS = 16
@@ -20,16 +20,18 @@ DIGITS = 16
 def lineage(settings: Settings) -> dict[str, str]:
     """Digests by name: `dataset`, `base_model`, `config`, `code`.
 
-    `code` stands for the versions of all stages, which change when their results do.
+    `code` stands for the versions of all stages from a domain's rows on, which change when their
+    results do.
     """
     fields = set(type(settings).model_fields) - NOT_SETTINGS
     config = {name: fingerprint(getattr(settings, name), name) for name in fields}
     engine = settings.engine.model_dump(exclude={"model"})
+    versions = {n: stage.version for n, stage in STAGES.items() if n not in DOCUMENT_STAGES}
     return {
         "dataset": _digest(fingerprint(settings.domain, "domain")),
         "base_model": _digest(fingerprint(settings.base, "engine.model")),
         "config": _digest(config | {"engine": engine}),
-        "code": _digest({name: stage.version for name, stage in STAGES.items()}),
+        "code": _digest(versions),
     }
 
 

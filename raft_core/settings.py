@@ -268,16 +268,25 @@ def checked(settings: Settings) -> Settings:
         has_rows = getattr(benchmark, "data", None) is None or benchmark.items(Path())
         if not has_rows:
             raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
+    require_keys(settings)
+    check_models(settings)
+    at_commits: Settings = pinned(settings)
+    fingerprint(at_commits)
+    return at_commits
+
+
+def require_keys(settings: Any) -> None:
+    """Every endpoint that is asked for must have its key in the environment.
+
+    Raises:
+        InputError: one has not.
+    """
     for endpoint in sorted(endpoints_of(settings)):
         variable = settings.runtime.endpoints[endpoint].api_key_env
         if variable and not os.environ.get(variable):
             raise InputError(
                 f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
             )
-    check_models(settings)
-    at_commits: Settings = pinned(settings)
-    fingerprint(at_commits)
-    return at_commits
 
 
 def domain_name(data: str) -> str:

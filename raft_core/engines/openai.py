@@ -11,6 +11,7 @@ from raft_core.engines.base import (
     Completion,
     FinishReason,
     GenerationRequest,
+    JsonSchema,
     OnCompletion,
     OpenAIConfig,
     Sampling,
@@ -54,12 +55,13 @@ class OpenAIGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         completions: dict[int, Completion] = {}
         with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             positions = {
-                pool.submit(self._answer, request, sampling, choices): position
+                pool.submit(self._answer, request, sampling, choices, json_schema): position
                 for position, request in enumerate(requests)
             }
             try:
@@ -88,7 +90,11 @@ class OpenAIGenerator:
         return text if self._api_key == NO_KEY else text.replace(self._api_key, "***")
 
     def _answer(
-        self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
+        self,
+        request: GenerationRequest,
+        sampling: Sampling,
+        choices: Sequence[str] | None,
+        json_schema: JsonSchema | None,
     ) -> Completion:
         from openai import OpenAIError
 
@@ -97,6 +103,8 @@ class OpenAIGenerator:
             extra["return_token_ids"] = True
         if self._config.vllm_extensions and choices:
             extra["structured_outputs"] = {"choice": list(choices)}
+        if json_schema:
+            extra |= json_form(json_schema, vllm_extensions=self._config.vllm_extensions)
         try:
             response = self._client.chat.completions.create(
                 model=self._config.model,
@@ -110,6 +118,14 @@ class OpenAIGenerator:
         except (OpenAIError, ValueError) as error:  # the latter: a body that is no JSON
             return failed(self._without_key(f"{type(error).__name__}: {error}")[:300])
         return read_answer(response)
+
+
+def json_form(schema: JsonSchema, *, vllm_extensions: bool) -> dict[str, Any]:
+    """The fields of a request that restrict its answer to JSON of this form."""
+    if vllm_extensions:
+        return {"structured_outputs": {"json": dict(schema)}}
+    named = {"name": "answer", "schema": dict(schema), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 def read_answer(response: Any) -> Completion:

@@ -86,4 +86,8 @@ RewritePrompt = Annotated[PromptRef, with_placeholders("question", "reference")]
 FusePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "rewrite")]
 TeacherPrompt = Annotated[PromptRef, with_placeholders("question", "reference")]
 JudgePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "response")]
+AskPrompt = Annotated[PromptRef, with_placeholders("count", "title", "passage")]
+VerdictPrompt = Annotated[
+    PromptRef, with_placeholders("title", "passage", "question", "answer")
+]
 GradePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "fused")]
