@@ -136,7 +136,8 @@ def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, 
         ) from None
     if not isinstance(row, dict):
         raise InputError(
-            f"{path} row {number}: a {type(row).__name__}, not an object with fields such as {fields}"
+            f"{path} row {number}: a {type(row).__name__}, not an object with fields such as "
+            f"{fields}"
         )
     return row
 

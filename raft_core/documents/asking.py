@@ -96,12 +96,25 @@ def fill_frames(
     passages: Sequence[Passage], proposer: FramesProposer, generator: Generator, stage: StageRun
 ) -> tuple[list[Pair], list[Rejection]]:
     """Questions by rule, which the model answers by reading the passage."""
-    prompt = proposer.prompt.load()
     asked = [
         (passage, f"{passage.id}:{number}", question)
         for passage in passages
         for number, question in enumerate(framed_questions(passage.text, proposer))
     ]
+    having = {passage.id for passage, _, _ in asked}
+    none = [Rejection(p.id, STAGE, "no_question") for p in passages if p.id not in having]
+    pairs, rejected = answered(asked, proposer, generator, stage)
+    return pairs, none + rejected
+
+
+def answered(
+    asked: Sequence[tuple[Passage, str, str]],
+    proposer: FramesProposer,
+    generator: Generator,
+    stage: StageRun,
+) -> tuple[list[Pair], list[Rejection]]:
+    """Pairs of (passage, id of the pair, question), each answered by reading the passage."""
+    prompt = proposer.prompt.load()
     requests = [
         GenerationRequest(
             prompt.render(reference=passage.text, question=question),
@@ -110,12 +123,8 @@ def fill_frames(
         for passage, pair_id, question in asked
     ]
     stage.progress.start(STAGE, len(requests))
-    completions = generator.generate(
-        requests, proposer.sampling, on_done=stage.progress.advance
-    )
-    having = {passage.id for passage, _, _ in asked}
-    rejected = [Rejection(p.id, STAGE, "no_question") for p in passages if p.id not in having]
-    pairs = []
+    completions = generator.generate(requests, proposer.sampling, on_done=stage.progress.advance)
+    pairs, rejected = [], []
     for (passage, pair_id, question), completion in zip(asked, completions, strict=True):
         if completion.finish_reason != "stop" or not completion.text:
             reason = UNANSWERED.get(completion.finish_reason, "no_answer")

@@ -93,9 +93,7 @@ class FramesProposer(FrozenConfig):
     generator: GeneratorConfig
     prompt: TeacherPrompt = PromptRef(name="teacher.v1")
     sampling: Sampling = Sampling(max_tokens=256)
-    frames: Annotated[
-        tuple[Annotated[str, AfterValidator(names_both)], ...], Field(min_length=1)
-    ]
+    frames: Annotated[tuple[Annotated[str, AfterValidator(names_both)], ...], Field(min_length=1)]
     subjects: Annotated[str, AfterValidator(compiles)] = Field(
         description="a regular expression; what it matches in a passage is a subject"
     )

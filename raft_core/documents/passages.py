@@ -46,9 +46,7 @@ def measure_of(budget: BudgetConfig) -> Measure:
 def passages_of(document: Document, config: PassagesConfig, measure: Measure) -> list[Passage]:
     """A document's passages; a passage's id is the document's and its position."""
     budget = config.budget
-    cut = split(
-        document.text, measure, budget.limit, budget.overlap, markdown=document.markdown
-    )
+    cut = split(document.text, measure, budget.limit, budget.overlap, markdown=document.markdown)
     return [
         Passage(
             id=f"{document.id}:{position:04d}",

@@ -43,7 +43,9 @@ def split(
     passages = []
     for section in sections(text) if markdown else [Section("", 0, len(text))]:
         spans = parts(text, (section.start, section.end), measure, limit)
-        passages += [(section.heading, span) for span in packed(text, spans, measure, limit, overlap)]
+        passages += [
+            (section.heading, span) for span in packed(text, spans, measure, limit, overlap)
+        ]
     return passages
 
 
@@ -122,8 +124,7 @@ def packed(
     while first < len(spans):
         last = first
         while (
-            last + 1 < len(spans)
-            and measure(text[spans[first][0] : spans[last + 1][1]]) <= limit
+            last + 1 < len(spans) and measure(text[spans[first][0] : spans[last + 1][1]]) <= limit
         ):
             last += 1
         yield spans[first][0], spans[last][1]

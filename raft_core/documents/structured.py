@@ -43,7 +43,7 @@ def pairs_schema(most: int) -> dict[str, Any]:
 
 VERDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": dict.fromkeys(CRITERIA, {"type": "string", "enum": list(OPINIONS)}),
+    "properties": {c: {"type": "string", "enum": list(OPINIONS)} for c in CRITERIA},
     "required": list(CRITERIA),
     "additionalProperties": False,
 }
@@ -88,7 +88,9 @@ def read_verdict(text: str) -> dict[str, Opinion]:
     """
     given = read_object(text)
     if given.keys() != set(CRITERIA):
-        raise MalformedError(f"not an object of {', '.join(CRITERIA)}, but of {sorted(given)}"[:200])
+        raise MalformedError(
+            f"not an object of {', '.join(CRITERIA)}, but of {sorted(given)}"[:200]
+        )
     for name, value in given.items():
         if not isinstance(value, str) or value not in OPINIONS:
             raise MalformedError(f"{name} is {value!r}, none of {', '.join(OPINIONS)}"[:200])

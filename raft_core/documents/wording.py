@@ -1,4 +1,4 @@
-"""What a text says, by its words: what an answer takes from a passage, and whom a question names."""
+"""What a text says, by its words: what an answer takes from a passage, whom a question names."""
 
 from __future__ import annotations
 

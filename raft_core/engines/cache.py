@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raft_core.config import fingerprint
-from raft_core.engines.base import Completion, GenerationRequest, GeneratorConfig, JsonSchema, Sampling
+from raft_core.engines.base import (
+    Completion,
+    GenerationRequest,
+    GeneratorConfig,
+    JsonSchema,
+    Sampling,
+)
 
 # Raise it when the engines' code answers otherwise than before.
 VERSION = 1

@@ -87,7 +87,5 @@ FusePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "re
 TeacherPrompt = Annotated[PromptRef, with_placeholders("question", "reference")]
 JudgePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "response")]
 AskPrompt = Annotated[PromptRef, with_placeholders("count", "title", "passage")]
-VerdictPrompt = Annotated[
-    PromptRef, with_placeholders("title", "passage", "question", "answer")
-]
+VerdictPrompt = Annotated[PromptRef, with_placeholders("title", "passage", "question", "answer")]
 GradePrompt = Annotated[PromptRef, with_placeholders("question", "reference", "fused")]
