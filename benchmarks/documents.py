@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -43,9 +44,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the facts")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
-    print(
-        "| limit | question | pairs | kept | right of the kept |\n| ---: | --- | ---: | ---: | ---: |"
-    )
+    print("| limit | question | pairs | kept | right of the kept |")
+    print("| ---: | --- | ---: | ---: | ---: |")
     for limit in options.limits:
         with tempfile.TemporaryDirectory() as folder:
             counts = measured(Path(folder), options.seed, limit, options.overrides)
@@ -92,7 +92,9 @@ def strangers(there: list[Passage], settings: DocumentSettings, stage: StageRun)
     every = sorted(name for names in DOMAIN_NAMES.values() for name in names)
     asked = []
     for passage in there:
-        for attribute in (a for a in proposer.attributes if a in passage.text.split()):
+        for attribute in proposer.attributes:
+            if not re.search(rf"\b{attribute}\b", passage.text):
+                continue
             name = rng.choice([name for name in every if name not in passage.text])
             question = proposer.frames[0].format(attribute=attribute, subject=name)
             asked.append((passage, f"{passage.id}{STRANGER}{attribute}", question))

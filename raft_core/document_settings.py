@@ -57,7 +57,12 @@ class DocumentSettings(FrozenConfig):
     @property
     def name(self) -> str:
         """What people call it: the last folder and the name of what the documents lie in."""
-        return domain_name(self.documents.path)
+        path = self.documents.path
+        return (
+            path.replace(":", "-").replace("/", "-")
+            if self.documents.is_mini
+            else domain_name(path)
+        )
 
     def passages_stage(self) -> PassagesStage:
         return PassagesStage(documents=self.documents, limit=self.limit, passages=self.passages)

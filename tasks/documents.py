@@ -12,8 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
-from raft_core.documents.report import reasons
-from raft_core.errors import RaftError
+from raft_core.documents.report import reasons, require_pairs
 from raft_core.records import read_jsonl
 from raft_core.shards import Shard, shards_for
 from tasks.pipeline import STAGE_TASK
@@ -22,10 +21,6 @@ from tasks.tracking import masked
 
 # Beside the file of pairs: its name with these endings.
 BESIDE = {"rejected.jsonl": ".rejected.jsonl", "report.md": ".report.md"}
-
-
-class NoPairsError(RaftError):
-    """Nothing was kept; the message counts why."""
 
 
 @task(name="passages", **STAGE_TASK)
@@ -87,12 +82,7 @@ def results(context: RunContext, made: ArtifactRef, out: Path) -> dict[str, Any]
     create_markdown_artifact(key=f"pairs-{slug}", markdown=page)
     context.tracker.log_pairs(made)
     summary = json.loads((made.folder / "summary.json").read_text())
-    if not summary["pairs"]:
-        why = "; ".join(f"{n}: {reasons(c)}" for n, c in summary["stages"].items() if reasons(c))
-        raise NoPairsError(
-            f"no pair of {summary['documents']} documents was kept ({why}); every rejected row is "
-            f"in {places['rejected.jsonl']}"
-        )
+    require_pairs(summary, places["rejected.jsonl"])
     return summary | {
         "files": {name: str(place) for name, place in places.items()},
         "mlflow_run": context.tracker.run_id,

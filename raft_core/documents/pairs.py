@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raft_core.documents.records import Pair, Passage
 from raft_core.documents.report import report
@@ -20,6 +20,7 @@ from raft_core.stage import StageRun
 STAGE = "pairs"
 BEFORE = ("passages", "ask", "vote")
 Row = dict[str, Any]
+Record = TypeVar("Record")
 
 
 def run(stage: StageRun) -> None:
@@ -138,7 +139,7 @@ def _rows(folders: Sequence[Path], name: str) -> list[Row]:
     return [row for folder in folders for row in read_jsonl(folder / name)]
 
 
-def _records(folders: Sequence[Path], name: str, kind: type) -> list[Any]:
+def _records(folders: Sequence[Path], name: str, kind: type[Record]) -> list[Record]:
     return [record for folder in folders for record in read_records(folder / name, kind)]
 
 

@@ -69,7 +69,7 @@ def _read(source: DocumentSource, max_characters: int) -> Iterator[Read]:
 
 def _sources(source: DocumentSource, max_characters: int) -> Iterator[tuple[str, bool, Read]]:
     """(where it stands, whether it brings its own id, document or rejection)."""
-    if source.path.startswith(MINI):
+    if source.is_mini:
         for number, row in enumerate(_mini_rows(source.path), 1):
             yield _from_row(f"{source.path} row {number}", source.path, row, max_characters)
         return
@@ -101,7 +101,7 @@ def from_file(file: SourceFile, max_characters: int) -> Read:
     except OSError as error:
         return _rejected(file.name, "unreadable", str(error.strerror))
     try:
-        text = content.decode("utf-8-sig")
+        text = plain_line_ends(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return _rejected(file.name, "not_utf8", f"{error.reason} at byte {error.start}")
     markdown = file.kind in MARKDOWN
@@ -138,7 +138,7 @@ def _from_row(
 
 def checked(document: Document, max_characters: int) -> Read:
     """The document with plain line ends, or the reason why it cannot be asked about."""
-    text = document.text.replace("\r\n", "\n").replace("\r", "\n")
+    text = plain_line_ends(document.text)
     if not text.strip():
         return _rejected(document.id, "document_empty")
     if "\0" in text:
@@ -148,6 +148,10 @@ def checked(document: Document, max_characters: int) -> Read:
     if len(text) > max_characters:
         return _rejected(document.id, "document_too_long", f"{len(text):,} characters")
     return replace(document, text=text)
+
+
+def plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def drop_repeated(documents: Sequence[Document]) -> tuple[list[Document], list[Rejection]]:

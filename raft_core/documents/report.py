@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from raft_core.errors import RaftError
 
 EXAMPLES = 5
 STAGES = {
@@ -13,6 +16,24 @@ STAGES = {
     "vote": "pairs voted on",
     "pairs": "pairs approved",
 }
+
+
+class NoPairsError(RaftError):
+    """Nothing was kept; the message counts why."""
+
+
+def require_pairs(summary: Mapping[str, Any], rejected: Path) -> None:
+    """A preparation without a pair has failed, whatever its stages did.
+
+    Raises:
+        NoPairsError: with the reasons, and the file of everything that was rejected.
+    """
+    if not summary["pairs"]:
+        why = "; ".join(f"{n}: {reasons(c)}" for n, c in summary["stages"].items() if reasons(c))
+        raise NoPairsError(
+            f"no pair of {summary['documents']} documents was kept ({why}); every rejected row is "
+            f"in {rejected}"
+        )
 
 
 def report(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -34,8 +34,13 @@ class DocumentSource(FrozenConfig):
     def _accept_plain_path(cls, value: object) -> object:
         return {"path": value} if isinstance(value, str) else value
 
+    @property
+    def is_mini(self) -> bool:
+        """Whether they are the embedded world's."""
+        return self.path.startswith(MINI)
+
     def identity(self) -> dict[str, Any]:
-        if self.path.startswith(MINI):
+        if self.is_mini:
             from raft_core.mini.documents import VERSION
 
             return {"mini": self.path, "documents": VERSION}
