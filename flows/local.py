@@ -117,7 +117,7 @@ def prepare_parameters(description: str) -> dict[str, Any]:
     add_overrides(parser)
     parameters = vars(parser.parse_args())
     settings = exit_on_error(lambda: checked_documents(document_settings_of(parameters)))
-    exit_on_error(lambda: require_place(parameters["out"]))
+    exit_on_error(lambda: require_place(parameters["out"], settings.documents.path))
     exit_on_error(lambda: choose_api(settings.runtime.home_folder))
     exit_on_interrupt()
     return parameters
@@ -133,11 +133,11 @@ def document_settings_of(parameters: dict[str, Any]) -> DocumentSettings:
     )
 
 
-def require_place(out: str) -> Path:
-    """Where the pairs are to be written, if they can be.
+def require_place(out: str, documents: str) -> Path:
+    """Where the pairs of these documents are to be written, if they can be.
 
     Raises:
-        InputError: it is a folder, or no JSONL file that can be made.
+        InputError: it is no JSONL file that can be made, or one that would be read as a document.
     """
     path = Path(out).expanduser().absolute()
     if path.suffix != ".jsonl":
@@ -145,6 +145,9 @@ def require_place(out: str) -> Path:
     parent = next(folder for folder in path.parents if folder.exists())
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"out '{out}': no file can be written there")
+    given = Path(documents).expanduser().absolute()
+    if given == path or (given.is_dir() and given in path.parents):
+        raise InputError(f"out '{out}' lies among the documents; the next run would read it")
     return path
 
 

@@ -62,7 +62,7 @@ def prepare(
     """
     parameters = {"profile": profile, "documents": documents, "limit": limit}
     settings = checked_documents(document_settings_of(parameters | {"overrides": overrides}))
-    place = require_place(out)
+    place = require_place(out, settings.documents.path)
     with open_context(settings, Tracker.of_documents(settings)) as context:
         return tasks.results(context, run_stages(context), place)
 

@@ -6,6 +6,7 @@ documents' profile may change something. Importing this loads neither torch nor 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,9 @@ class DocumentSettings(FrozenConfig):
     def name(self) -> str:
         """What people call it: the last folder and the name of what the documents lie in."""
         path = self.documents.path
-        return (
-            path.replace(":", "-").replace("/", "-")
-            if self.documents.is_mini
-            else domain_name(path)
-        )
+        if self.documents.is_mini:
+            return re.sub(r"[^a-z0-9]+", "-", path.lower())
+        return domain_name(path)
 
     def passages_stage(self) -> PassagesStage:
         return PassagesStage(documents=self.documents, limit=self.limit, passages=self.passages)

@@ -55,7 +55,7 @@ def report(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
             {vote["answerable"], vote["grounded"], vote["self_contained"] or "yes"} == {"yes"}
             for vote in row["votes"]
         )
-        place = f"`{plain(row['source'])}`, characters {row['start']} to {row['end']}"
+        place = f"{plain(row['source'])}, characters {row['start']} to {row['end']}"
         lines += [
             f"- **{plain(row['question'])}**",
             f"  {plain(row['answer'])}",

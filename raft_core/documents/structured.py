@@ -25,11 +25,10 @@ class MalformedError(ValueError):
 
 
 def pairs_schema(most: int) -> dict[str, Any]:
-    """Up to `most` questions with their answers."""
-    text = {"type": "string", "minLength": 1}
+    """Up to `most` questions with their answers, in the words that all endpoints know."""
     pair = {
         "type": "object",
-        "properties": dict.fromkeys(TEXTS, text),
+        "properties": {name: {"type": "string"} for name in TEXTS},
         "required": list(TEXTS),
         "additionalProperties": False,
     }

@@ -126,15 +126,15 @@ def verdict_vote(name: str, completion: Completion) -> PairVote:
     """What a model said, if it said it in the form that it was asked for."""
     if completion.finish_reason != "stop":
         said = completion.error or f"the answer ended early ({completion.finish_reason})"
-        return _cannot_tell(name, completion, said)
+        return _cannot_tell(name, said)
     try:
         opinions = read_verdict(completion.text)
     except MalformedError as error:
-        return _cannot_tell(name, completion, completion.error or str(error))
+        return _cannot_tell(name, completion.error or str(error))
     return PairVote(name, **opinions)
 
 
-def _cannot_tell(name: str, completion: Completion, detail: str) -> PairVote:
+def _cannot_tell(name: str, detail: str) -> PairVote:
     return PairVote(name, "cannot_tell", "cannot_tell", "cannot_tell", detail[:200])
 
 

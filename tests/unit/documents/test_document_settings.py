@@ -122,10 +122,14 @@ def test_lineage_of_a_model_does_not_know_the_document_stages() -> None:
         STAGES.update(before)
 
 
-@pytest.mark.parametrize("out", ["pairs.csv", "folder.jsonl", "file.txt/pairs.jsonl"])
+@pytest.mark.parametrize(
+    "out", ["pairs.csv", "folder.jsonl", "file.txt/pairs.jsonl", "docs/pairs.jsonl"]
+)
 def test_place_that_cannot_be_written_is_one_error(out: str, tmp_path: Path) -> None:
-    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("folder.jsonl", "docs"):
+        (tmp_path / name).mkdir()
     (tmp_path / "file.txt").write_text("x")
-    with pytest.raises(InputError, match=r"out '.*': (name a \.jsonl file|no file can be)"):
-        require_place(str(tmp_path / out))
-    assert require_place(str(tmp_path / "new" / "pairs.jsonl")).name == "pairs.jsonl"
+    documents = str(tmp_path / "docs")
+    with pytest.raises(InputError, match=r"out '.*' ?(: name a|: no file can|lies among the doc)"):
+        require_place(str(tmp_path / out), documents)
+    assert require_place(str(tmp_path / "new" / "pairs.jsonl"), documents).name == "pairs.jsonl"
