@@ -35,6 +35,7 @@ from raft_core.shards import WHOLE
 from raft_core.stage import StageRun
 
 KINDS = ("stated", "crossed", "lost", "stranger")
+COUNTED = ("asked", "right", "kept", "kept right")
 STRANGER = ":s"
 
 
@@ -44,19 +45,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the facts")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()
-    print("| limit | question | pairs | kept | right of the kept |")
-    print("| ---: | --- | ---: | ---: | ---: |")
+    print(f"| limit | question | {' | '.join(COUNTED)} |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for limit in options.limits:
         with tempfile.TemporaryDirectory() as folder:
             counts = measured(Path(folder), options.seed, limit, options.overrides)
         for kind in KINDS:
             if counts[kind, "asked"]:
-                asked, kept, right = (counts[kind, what] for what in ("asked", "kept", "right"))
-                print(f"| {limit} | {kind} | {asked} | {kept} | {right} |", flush=True)
+                cells = [str(counts[kind, what]) for what in COUNTED]
+                print(f"| {limit} | {kind} | {' | '.join(cells)} |", flush=True)
 
 
 def measured(folder: Path, seed: int, limit: int, overrides: list[str]) -> Counter[Any]:
-    """(kind, asked | kept | right) -> pairs."""
+    """(kind, what of COUNTED) -> pairs."""
     rows = [row for domain in DOMAINS for row in documents(domain, seed)]
     write_jsonl(folder / "files.jsonl", rows)
     own = [f"passages.budget.limit={limit}", *overrides]
@@ -114,11 +115,12 @@ def counted(
             f for f in facts if f.name in pair.question and f.attribute in pair.question
         ] or [Fact("", "", "")]
         kind = "stranger" if STRANGER in pair.id else kind_of(text, fact)
+        right = kind == "stated" and holds_value(pair.answer, [fact.value])
         counts[kind, "asked"] += 1
+        counts[kind, "right"] += right
         if pair.id not in gone:
             counts[kind, "kept"] += 1
-            right = kind == "stated" and holds_value(pair.answer, [fact.value])
-            counts[kind, "right"] += right
+            counts[kind, "kept right"] += right
     return counts
 
 

@@ -70,7 +70,7 @@ def _pair(item: Any) -> dict[str, str] | str:
         return "not an object of question and answer alone"
     for field, longest in zip(TEXTS, (MAX_QUESTION, MAX_ANSWER), strict=True):
         value = item[field]
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not re.search(r"\w", value):
             return f"the {field} is no text"
         if len(value) > longest:
             return f"the {field} has {len(value):,} characters"

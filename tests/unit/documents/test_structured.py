@@ -69,6 +69,7 @@ def test_pairs_of_another_form_are_refused_whole(name: str) -> None:
         ({"question": "Who?"}, "not an object"),
         (GOOD | {"source": "x"}, "not an object"),
         (GOOD | {"answer": " "}, "the answer is no text"),
+        (GOOD | {"question": "?!"}, "the question is no text"),
         (GOOD | {"answer": 3}, "the answer is no text"),
         (GOOD | {"question": "x" * 2_001}, "the question has 2,001 characters"),
         (GOOD | {"answer": "a\0b"}, "the answer holds a NUL"),
