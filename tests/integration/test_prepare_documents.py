@@ -114,19 +114,9 @@ def test_prepare_pairs_are_a_domain_that_the_pipeline_takes(first: Prepared) -> 
     assert settings.domain.name == "made-pairs"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--documents", "nowhere"], "error: documents 'nowhere': no file"),
-        (["--out", "pairs.csv"], "error: out 'pairs.csv': name a .jsonl file"),
-        (["--profile", "gpu"], "field 'documents': Field required"),
-    ],
-)
-def test_prepare_mistake_is_one_error_and_nothing_is_made(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    ended = prepare(tmp_path, *arguments)
+def test_prepare_mistake_is_one_error_and_nothing_is_made(tmp_path: Path) -> None:
+    ended = prepare(tmp_path, "--documents", "nowhere")
     assert ended.code == 2
-    assert message in ended.output
+    assert ended.output.startswith("error: documents 'nowhere': no file")
     assert "Traceback" not in ended.output
     assert not (tmp_path / "home").exists()
