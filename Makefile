@@ -20,7 +20,7 @@ LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
 
-.PHONY: help run retrain up down status models promote rollback test unit lint ui study bench mini-base
+.PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench mini-base
 .PHONY: learning-rates chaos audit lock clean
 
 help:  ## what can be made
@@ -28,6 +28,9 @@ help:  ## what can be made
 
 run: $(INSTALLED)  ## the pipeline: DOMAIN=law, DATA=file, LIMIT=rows, PROFILE=mini, EXTRA=cpu, ARGS="--set filter.tau=0.7"
 	@$(PY) -m flows.raft --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+prepare: $(INSTALLED)  ## question-answer pairs from documents: DOCS=folder, OUT=pairs.jsonl, LIMIT=documents, PROFILE=mini
+	@$(PY) -m flows.prepare --profile $(PROFILE) $(if $(DOCS),--documents '$(DOCS)') $(if $(OUT),--out $(OUT)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 retrain: $(INSTALLED)  ## train on today's rows and promote the model if it holds: DOMAIN=law, ARGS="--force"
 	@$(PY) -m flows.retrain --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(ARGS)

@@ -17,6 +17,11 @@ from urllib.request import urlopen
 
 from pydantic import Field
 
+from raft_core.document_settings import (
+    DocumentSettings,
+    checked_documents,
+    load_document_settings,
+)
 from raft_core.errors import InputError, RaftError
 from raft_core.settings import Settings, checked, default_domain, load_settings
 from raft_core.study.config import BASE, Cell
@@ -40,6 +45,12 @@ def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit", type=int, help="use this many rows, chosen by the hash of their ids"
     )
+    add_overrides(parser)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """`--set`, which all flows with settings take."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -48,7 +59,6 @@ def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
         metavar="SECTION.FIELD=VALUE",
         help="override one setting; may be repeated",
     )
-    return parser
 
 
 def settings_of(parameters: dict[str, Any]) -> Settings:
@@ -92,6 +102,52 @@ def retrain_parameters(description: str) -> dict[str, Any]:
     exit_on_error(lambda: choose_api(settings.runtime.home_folder))
     exit_on_interrupt()
     return parameters
+
+
+def prepare_parameters(description: str) -> dict[str, Any]:
+    """The command line of a preparation of documents, checked likewise."""
+    parser = argparse.ArgumentParser(prog="python -m flows.prepare", description=description)
+    parser.add_argument("--profile", default="mini", help="conf/documents/PROFILE.yaml, or a file")
+    parser.add_argument("--documents", help="a .txt, .md or .jsonl file, a folder, or a glob")
+    parser.add_argument("--out", default="pairs.jsonl", help="the .jsonl file to write")
+    parser.add_argument(
+        "--limit", type=int, help="use this many documents, chosen by the hash of their ids"
+    )
+    add_overrides(parser)
+    parameters = vars(parser.parse_args())
+    settings = exit_on_error(lambda: checked_documents(document_settings_of(parameters)))
+    exit_on_error(lambda: require_place(parameters["out"], settings.documents.path))
+    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
+    exit_on_interrupt()
+    return parameters
+
+
+def document_settings_of(parameters: dict[str, Any]) -> DocumentSettings:
+    """The settings that the parameters of a preparation stand for."""
+    return load_document_settings(
+        parameters["profile"],
+        parameters["documents"],
+        parameters["overrides"],
+        limit=parameters["limit"],
+    )
+
+
+def require_place(out: str, documents: str) -> Path:
+    """Where the pairs of these documents are to be written, if they can be.
+
+    Raises:
+        InputError: it is no JSONL file that can be made, or one that would be read as a document.
+    """
+    path = Path(out).expanduser().absolute()
+    if path.suffix != ".jsonl":
+        raise InputError(f"out '{out}': name a .jsonl file, which `--data` takes as it is")
+    parent = next(folder for folder in path.parents if folder.exists())
+    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"out '{out}': no file can be written there")
+    given = Path(documents).expanduser().absolute()
+    if given == path or (given.is_dir() and given in path.parents):
+        raise InputError(f"out '{out}' lies among the documents; the next run would read it")
+    return path
 
 
 def one_method(settings: Settings, method: str) -> Settings:

@@ -152,7 +152,7 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.is_dir():
         yield from _read_saved_dataset(path)
     elif path.suffix in {".jsonl", ".json"}:
-        yield from _read_jsonl(path)
+        yield from read_objects(path)
     elif path.suffix == ".parquet":
         yield from _read_parquet(path)
     else:
@@ -162,17 +162,24 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_objects(
+    path: Path, fields: str = "'question' and 'answer'"
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (where, object) for each line of a JSONL file; `fields` are those that it should have.
+
+    Raises:
+        InputError: the file is not UTF-8, or a line is no JSON object.
+    """
     with open(path, encoding="utf-8-sig") as handle:  # some programs begin with a byte order mark
         try:
             for number, line in enumerate(handle, 1):
                 if line.strip():
-                    yield f"{path} row {number}", _parse_object(path, number, line)
+                    yield f"{path} row {number}", _parse_object(path, number, line, fields)
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
 
 
-def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, Any]:
     try:
         row = json.loads(line.strip())
     except (ValueError, RecursionError) as error:
@@ -187,7 +194,7 @@ def _parse_object(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(
             f"{path} row {number}: a {type(row).__name__}, not an object with fields such as "
-            "'question' and 'answer'"
+            f"{fields}"
         )
     return row
 

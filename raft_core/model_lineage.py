@@ -11,28 +11,30 @@ from typing import Any
 
 from raft_core.config import fingerprint
 from raft_core.settings import Settings
-from raft_core.stages import STAGES
+from raft_core.stages import DOCUMENT_STAGES, STAGES
 
 NOT_SETTINGS = {"profile", "runtime", "domain", "engine", "lineage"}
 # Stages that tell of a run and decide nothing of its model.
-NO_PART = {"lineage"}
+NO_PART = {"lineage", *DOCUMENT_STAGES}
 DIGITS = 16
 
 
 def lineage(settings: Settings) -> dict[str, str]:
     """Digests by name: `dataset`, `base_model`, `config`, `code`.
 
-    `code` stands for the versions of all stages, which change when their results do.
+    `code` stands for the versions of all stages from a domain's rows on, which change when their
+    results do.
     """
     off = {"guard"} if settings.guard is None else set()
     fields = set(type(settings).model_fields) - NOT_SETTINGS - off
     config = {name: fingerprint(getattr(settings, name), name) for name in fields}
     engine = settings.engine.model_dump(exclude={"model"})
+    versions = {n: stage.version for n, stage in STAGES.items() if n not in NO_PART}
     return {
         "dataset": _digest(fingerprint(settings.domain, "domain")),
         "base_model": _digest(fingerprint(settings.base, "engine.model")),
         "config": _digest(config | {"engine": engine}),
-        "code": _digest({n: stage.version for n, stage in STAGES.items() if n not in NO_PART}),
+        "code": _digest(versions),
     }
 
 

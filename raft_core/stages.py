@@ -13,6 +13,7 @@ from raft_core import fusion, gather, prepare, promotion, rewrite, similarity
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.config import FrozenConfig, fingerprint
 from raft_core.distill import config as distill_config
+from raft_core.documents import config as documents_config
 from raft_core.evaluation import config as evaluation_config
 from raft_core.evaluation import report_config
 from raft_core.runtime import RuntimeConfig
@@ -56,6 +57,8 @@ class Stage:
         )
 
 
+# They make a domain's rows; no model depends on their code but through these.
+DOCUMENT_STAGES = ("passages", "ask", "vote", "pairs")
 STAGES = {
     stage.name: stage
     for stage in (
@@ -104,5 +107,29 @@ STAGES = {
         ),
         Stage("promote", promotion.VERSION, promotion.PromoteStage, "raft_core.promotion"),
         Stage("study", study_config.VERSION, study_config.StudyStage, "raft_core.study.stage"),
+        Stage(
+            "passages",
+            documents_config.PASSAGES_VERSION,
+            documents_config.PassagesStage,
+            "raft_core.documents.passages",
+        ),
+        Stage(
+            "ask",
+            documents_config.ASK_VERSION,
+            documents_config.AskStage,
+            "raft_core.documents.asking",
+        ),
+        Stage(
+            "vote",
+            documents_config.VOTE_VERSION,
+            documents_config.VoteStage,
+            "raft_core.documents.voting",
+        ),
+        Stage(
+            "pairs",
+            documents_config.PAIRS_VERSION,
+            documents_config.PairsStage,
+            "raft_core.documents.pairs",
+        ),
     )
 }

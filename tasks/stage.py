@@ -16,6 +16,7 @@ from prefect.states import Completed, State
 
 from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
 from raft_core.config import FrozenConfig
+from raft_core.document_settings import DocumentSettings
 from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
@@ -65,9 +66,9 @@ class StageContext:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext(StageContext):
-    """A flow run of the pipeline: its settings say what its stages do."""
+    """A flow run of the pipeline or of a preparation: its settings say what its stages do."""
 
-    settings: Settings
+    settings: Settings | DocumentSettings
 
     def for_settings(self, settings: Settings) -> RunContext:
         """The same run, slots and failures under other settings."""
@@ -75,7 +76,7 @@ class RunContext(StageContext):
 
 
 @contextmanager
-def open_context(settings: Settings, tracker: Tracker) -> Iterator[RunContext]:
+def open_context(settings: Settings | DocumentSettings, tracker: Tracker) -> Iterator[RunContext]:
     """Display, tracking, processes and store of one flow run, open as long as it lasts."""
     with open_stages(settings.runtime, tracker) as stages:
         shared = {f.name: getattr(stages, f.name) for f in fields(stages)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ from raft_core.runtime import SECRET
 
 FinishReason = Literal["stop", "length", "too_long", "error"]
 OnCompletion = Callable[[int, "Completion"], None]
+JsonSchema = Mapping[str, Any]
 
 
 class Sampling(FrozenConfig):
@@ -59,10 +60,13 @@ class Engine(Protocol):
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         """Complete every request. `choices` restricts each answer to one of these strings.
 
+        `json_schema` restricts it to JSON of this form where the engine can; none can promise that
+        the answer does not end early, so what is read has to be checked all the same.
         `on_completion` is called in this thread with a request's position and its completion as
         soon as that is there, once for every request.
         """
@@ -82,6 +86,7 @@ class Generator(Protocol):
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """As an engine's; `on_done` is told how many more requests have their completion."""

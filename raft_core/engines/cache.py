@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raft_core.config import fingerprint
-from raft_core.engines.base import Completion, GenerationRequest, GeneratorConfig, Sampling
+from raft_core.engines.base import (
+    Completion,
+    GenerationRequest,
+    GeneratorConfig,
+    JsonSchema,
+    Sampling,
+)
 
 # Raise an engine's when its code answers otherwise than before.
 VERSIONS = {"vllm": 1, "transformers": 1, "openai": 2}
@@ -37,8 +43,9 @@ def request_keys(
     requests: Sequence[GenerationRequest],
     sampling: Sampling,
     choices: Sequence[str] | None,
+    json_schema: JsonSchema | None = None,
 ) -> list[bytes]:
-    """sha256 over model, engine, sampling, choices, prompt and seed, for each request.
+    """sha256 over model, engine, sampling, form of the answer, prompt and seed, for each request.
 
     Raises:
         InputError: the model is not to be found.
@@ -49,6 +56,7 @@ def request_keys(
         _versions(ENGINE_PACKAGES[config.kind]),
         fingerprint(sampling),
         list(choices or ()),
+        *([dict(json_schema)] if json_schema else []),  # without one, keys are what they were
     )
     return [_digest(shared.hex(), request.prompt, request.seed) for request in requests]
 

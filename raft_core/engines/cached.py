@@ -10,6 +10,7 @@ from raft_core.engines.base import (
     Engine,
     GenerationRequest,
     GeneratorConfig,
+    JsonSchema,
     OpenAIConfig,
     Sampling,
 )
@@ -46,6 +47,7 @@ class CachedGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Complete every request; equal ones are generated once.
@@ -53,7 +55,7 @@ class CachedGenerator:
         Raises:
             EngineError: more requests failed than an endpoint may fail.
         """
-        keys = request_keys(self._config, requests, sampling, choices)
+        keys = request_keys(self._config, requests, sampling, choices, json_schema)
         known = self._cache.find(keys) if self._cache else {}
         missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
         found = len(requests) - len(missing)
@@ -66,7 +68,7 @@ class CachedGenerator:
 
         tell(known)
         if missing:
-            known |= self._generate(missing, sampling, choices, tell)
+            known |= self._generate(missing, sampling, choices, json_schema, tell)
         completions = [known[key] for key in keys]
         self._require_answers(completions)
         return completions
@@ -76,6 +78,7 @@ class CachedGenerator:
         missing: Mapping[bytes, GenerationRequest],
         sampling: Sampling,
         choices: Sequence[str] | None,
+        json_schema: JsonSchema | None,
         tell: Callable[[Iterable[bytes]], None],
     ) -> dict[bytes, Completion]:
         if self._engine is None:
@@ -90,7 +93,11 @@ class CachedGenerator:
 
         try:
             completions = self._engine.generate(
-                list(missing.values()), sampling, choices=choices, on_completion=keep
+                list(missing.values()),
+                sampling,
+                choices=choices,
+                json_schema=json_schema,
+                on_completion=keep,
             )
         finally:
             self._flush(unwritten)

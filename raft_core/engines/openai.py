@@ -11,16 +11,18 @@ from typing import Any
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
+    JsonSchema,
     OnCompletion,
     OpenAIConfig,
     Sampling,
     failed,
 )
 from raft_core.engines.openai_answers import (
-    choice_format,
+    choice_schema,
     read_answer,
     read_choice,
     require_answers,
+    schema_format,
     tokens_used,
 )
 from raft_core.engines.openai_errors import explanation, is_too_long, patience
@@ -62,12 +64,13 @@ class OpenAIGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         completions: dict[int, Completion] = {}
         with self._account.waiting(), ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             positions = {
-                pool.submit(self._answer, request, sampling, choices): position
+                pool.submit(self._answer, request, sampling, choices, json_schema): position
                 for position, request in enumerate(requests)
             }
             try:
@@ -97,24 +100,24 @@ class OpenAIGenerator:
         self._client.close()
 
     def _answer(
-        self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
+        self,
+        request: GenerationRequest,
+        sampling: Sampling,
+        choices: Sequence[str] | None,
+        json_schema: JsonSchema | None,
     ) -> Completion | None:
         """None where the endpoint is given up."""
         from openai import OpenAIError
 
         if self._given_up:
             return None
-        body = request_body(self._config, request, sampling, choices)
+        body = request_body(self._config, request, sampling, choices, json_schema)
         try:
             response = self._client.chat.completions.create(**body)
         except BudgetSpent as spent:
             self._give_up(str(spent))
             return None
-        except (
-            OpenAIError,
-            ValueError,
-            RecursionError,
-        ) as error:  # the latter: a body that is no JSON
+        except (OpenAIError, ValueError, RecursionError) as error:  # the last two: of the body
             return self._failed(error)
         self._in_a_row = 0
         completion = read_answer(response)
@@ -157,6 +160,7 @@ def request_body(
     request: GenerationRequest,
     sampling: Sampling,
     choices: Sequence[str] | None,
+    json_schema: JsonSchema | None = None,
 ) -> dict[str, Any]:
     """What the client's `chat.completions.create` takes; `extra_body` is what it does not know."""
     extra = dict(config.extra_body)
@@ -173,8 +177,11 @@ def request_body(
         extra["return_token_ids"] = True
         if choices:
             extra["structured_outputs"] = {"choice": list(choices)}
-    elif config.structured == "json_schema" and choices:
-        body["response_format"] = choice_format(choices)
+        if json_schema:
+            extra["structured_outputs"] = {"json": dict(json_schema)}
+    elif config.structured == "json_schema" and (choices or json_schema):
+        schema = choice_schema(choices) if choices else dict(json_schema or {})
+        body["response_format"] = schema_format(schema)
     return body
 
 

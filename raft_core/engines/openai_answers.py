@@ -20,18 +20,20 @@ NO_ANSWER = {
 }
 
 
-def choice_format(choices: Sequence[str]) -> dict[str, Any]:
-    """The `response_format` under which an answer is one of these strings."""
-    schema = {
+def choice_schema(choices: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema of an answer that is one of these strings."""
+    return {
         "type": "object",
         "properties": {CHOICE_FIELD: {"type": "string", "enum": list(choices)}},
         "required": [CHOICE_FIELD],
         "additionalProperties": False,
     }
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "choice", "strict": True, "schema": schema},
-    }
+
+
+def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """The `response_format` under which an answer is JSON of this schema."""
+    named = {"name": "answer", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def read_answer(response: Any) -> Completion:

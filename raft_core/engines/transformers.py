@@ -9,6 +9,7 @@ from typing import Any
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
+    JsonSchema,
     OnCompletion,
     Sampling,
     TransformersConfig,
@@ -51,8 +52,10 @@ class TransformersGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
+        """As every engine's, but nothing restricts an answer to `json_schema`."""
         if choices:
             raise InputError("the transformers engine has no structured output; use kind: vllm")
         encoded = [

@@ -10,6 +10,7 @@ from raft_core.engines.base import (
     Completion,
     FinishReason,
     GenerationRequest,
+    JsonSchema,
     OnCompletion,
     Sampling,
     VllmConfig,
@@ -52,6 +53,8 @@ class VllmGenerator:
             max_num_batched_tokens=runtime.vllm.max_num_batched_tokens,
             generation_config="vllm",
             load_format="safetensors",
+            # Blanks between the parts of JSON could go on until the length limit.
+            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
             disable_log_stats=True,
         )
 
@@ -61,6 +64,7 @@ class VllmGenerator:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         prompts = [
@@ -68,12 +72,14 @@ class VllmGenerator:
             for request in requests
         ]
 
+        form = structured(choices, json_schema)
+
         def complete(rows: list[int]) -> list[Completion]:
             if not rows:
                 return []
             names = self._llm.enqueue(
                 [{"prompt_token_ids": prompts[i]} for i in rows],
-                [self._params(sampling, requests[i].seed, choices) for i in rows],
+                [self._params(sampling, requests[i].seed, form) for i in rows],
                 use_tqdm=False,
             )
             # Outputs go by a request's number, without the suffix that the engine gave it.
@@ -135,11 +141,10 @@ class VllmGenerator:
         self,
         sampling: Sampling,
         seed: int,
-        choices: Sequence[str] | None = None,
+        form: Any = None,
         stop_ids: Sequence[int] | None = None,
     ) -> Any:
         from vllm import SamplingParams
-        from vllm.sampling_params import StructuredOutputsParams
 
         return SamplingParams(
             temperature=sampling.temperature,
@@ -147,8 +152,19 @@ class VllmGenerator:
             max_tokens=sampling.max_tokens,
             seed=seed,
             stop_token_ids=list(stop_ids or self._stop_ids),
-            structured_outputs=StructuredOutputsParams(choice=list(choices)) if choices else None,
+            structured_outputs=form,
         )
+
+
+def structured(choices: Sequence[str] | None, json_schema: JsonSchema | None) -> Any:
+    """What vLLM restricts an answer to, or None."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if choices:
+        return StructuredOutputsParams(choice=list(choices))
+    if json_schema:
+        return StructuredOutputsParams(json=dict(json_schema))
+    return None
 
 
 def _completion(output: Any) -> Completion:

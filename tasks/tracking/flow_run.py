@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.document_settings import DocumentSettings
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
@@ -102,6 +103,23 @@ class Tracker:
         domain = settings.domain.name
         tags = {"raft.domain": domain, "raft.profile": settings.profile}
         return cls(settings.runtime, domain, tags, settings.model_dump(mode="json"))
+
+    @classmethod
+    def of_documents(cls, settings: DocumentSettings) -> Tracker:
+        """The run of a preparation of documents."""
+        tags = {"raft.documents": settings.documents.path, "raft.profile": settings.profile}
+        params = settings.model_dump(mode="json")
+        return cls(settings.runtime, f"prepare {settings.name}", tags, params)
+
+    @never_fatal
+    def log_pairs(self, pairs: ArtifactRef) -> None:
+        """What was made of documents, on the parent run."""
+        if self._outbox is None:
+            return
+        for name in ("report.md", "summary.json"):
+            self._outbox.journal.add("log_file", self._run, path=str(pairs.folder / name))
+        page = (pairs.folder / "report.md").read_text(encoding="utf-8")[:NOTE_LIMIT]
+        self._outbox.journal.add("set_tag", self._run, name="mlflow.note.content", value=page)
 
     @never_fatal
     def log_cell(

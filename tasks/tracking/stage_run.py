@@ -133,6 +133,15 @@ class StageTracker:
 
         self._table(artifact, "verdicts.jsonl", "verdicts.json", readable)
 
+    def _log_pairs(self, artifact: ArtifactRef) -> None:
+        def readable(row: dict[str, Any]) -> dict[str, Any]:
+            return row | {
+                name: json.dumps(row[name])
+                for name in {"votes", "expected", "asked_by"} & row.keys()
+            }
+
+        self._table(artifact, "pairs.jsonl", "pairs.json", readable)
+
     def _table(
         self,
         artifact: ArtifactRef,

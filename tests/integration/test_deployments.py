@@ -96,6 +96,15 @@ def test_stack_every_domain_is_scheduled(stack: Stack) -> None:
         assert each["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
+def test_stack_documents_are_prepared_by_a_deployment(stack: Stack) -> None:
+    (only,) = stack.api("deployments/filter", flows={"name": {"any_": ["prepare"]}})
+    assert only["name"] == "domain"
+    assert only["parameters"]["out"] == str(stack.home / "pairs.jsonl")
+    refused = stack.run("prepare/domain", limit=-1)
+    assert refused.returncode != 0
+    assert "minimum of 0" in " ".join(told(refused).split())
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from raft_core.config import PACKAGE_ROOT
+from raft_core.document_settings import load_document_settings
+from raft_core.documents.passages import measure_of
 from raft_core.mini.lexicon import DOMAINS
 from raft_core.mini.scores import FILE, score_base
 from raft_core.mini.styles import VOICES
@@ -49,3 +51,10 @@ def test_card_and_readme_show_the_shipped_scores(model: str) -> None:
         assert f"| {SHIPPED[model][name]:.3f} |" in card
         both = " | ".join(f"{SHIPPED[each][name]:.3f}" for each in MODELS)
         assert f"| {both} |" in readme
+
+
+def test_token_budget_counts_the_tokens_of_its_model() -> None:
+    override = "passages.budget={kind: tokens, limit: 9, model: {path: 'mini:base'}}"
+    measure = measure_of(load_document_settings("mini", None, [override]).passages.budget)
+    assert measure("123") == 3
+    assert measure("") == 0

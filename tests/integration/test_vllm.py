@@ -12,6 +12,7 @@ import pytest
 
 from raft_core import engines
 from raft_core.config import ModelRef
+from raft_core.documents.structured import VERDICT_SCHEMA, pairs_schema, read_verdict
 from raft_core.engines import open_engine
 from raft_core.engines.base import (
     Completion,
@@ -86,6 +87,16 @@ def test_vllm_choices_restrict_the_answer(vllm: Engine) -> None:
     choices = ("correct", "incorrect", "cannot tell")
     completions = vllm.generate(requests, Sampling(max_tokens=16), choices=choices)
     assert {completion.text for completion in completions} <= set(choices)
+
+
+def test_vllm_json_schema_is_the_form_of_every_finished_answer(vllm: Engine) -> None:
+    requests = [GenerationRequest(question, seed=1) for question in QUESTIONS[:4]]
+    completions = vllm.generate(requests, Sampling(max_tokens=160), json_schema=VERDICT_SCHEMA)
+    assert {completion.finish_reason for completion in completions} == {"stop"}
+    for completion in completions:
+        assert set(read_verdict(completion.text).values()) <= {"yes", "no", "cannot_tell"}
+    (begun,) = vllm.generate(requests[:1], Sampling(max_tokens=40), json_schema=pairs_schema(2))
+    assert begun.text.startswith('{"pairs":[')
 
 
 def test_vllm_prompt_over_the_models_length_costs_its_request_alone(vllm: Engine) -> None:

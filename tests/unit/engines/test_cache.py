@@ -189,11 +189,11 @@ def key(
     config: GeneratorConfig = CONFIG,
     sampling: Sampling = WARM,
     choices: tuple[str, ...] | None = None,
+    json_schema: dict[str, Any] | None = None,
     **request: Any,
 ) -> bytes:
-    (only,) = request_keys(
-        config, [GenerationRequest(**{"prompt": "a", "seed": 1} | request)], sampling, choices
-    )
+    asked = [GenerationRequest(**{"prompt": "a", "seed": 1} | request)]
+    (only,) = request_keys(config, asked, sampling, choices, json_schema)
     return only
 
 
@@ -205,6 +205,8 @@ FORKS = {
     "max_tokens": key(sampling=Sampling(temperature=0.7, max_tokens=9)),
     "choices": key(choices=("yes", "no")),
     "order of choices": key(choices=("no", "yes")),
+    "schema": key(json_schema={"type": "object"}),
+    "another schema": key(json_schema={"type": "array"}),
     "model": key(VllmConfig(model={"path": "mini:peer"})),
     "engine": key(TransformersConfig(model=BASE)),
     "dtype": key(VllmConfig(model=BASE, dtype="float32")),

@@ -48,6 +48,7 @@ class Echo:
         sampling: Sampling,
         *,
         choices: Sequence[str] | None = None,
+        json_schema: Any = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         assert on_completion is not None
@@ -181,7 +182,7 @@ from pathlib import Path
 from tests.unit.engines.test_cached import Echo, ask, stage_of
 
 class Killed(Echo):
-    def generate(self, requests, sampling, *, choices, on_completion):
+    def generate(self, requests, sampling, *, choices, json_schema, on_completion):
         def until(position, completion):
             on_completion(position, completion)
             if len(self.asked) == 75:

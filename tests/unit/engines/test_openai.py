@@ -156,6 +156,33 @@ def test_endpoint_identity_of_older_settings_is_what_it_was() -> None:
     assert kinds["json_schema"] not in (kinds["vllm"], kinds["none"])
 
 
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "sent"),
+    [
+        (CONFIG, "structured_outputs", {"json": SCHEMA}),
+        (
+            CONFIG.model_copy(update={"structured": "json_schema"}),
+            "response_format",
+            {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+            },
+        ),
+    ],
+)
+def test_endpoint_request_carries_the_json_schema_in_the_form_that_the_server_knows(
+    runtime: RuntimeConfig, config: OpenAIConfig, field: str, sent: dict[str, Any]
+) -> None:
+    engine = OpenAIGenerator(config, runtime)
+    engine.generate([GenerationRequest("a")], Sampling(max_tokens=9), json_schema=SCHEMA)
+    body = Endpoint.seen[0]
+    assert body[field] == sent
+    assert len({"structured_outputs", "response_format"} & body.keys()) == 1
+
+
 def test_endpoint_passing_fault_is_retried(runtime: RuntimeConfig) -> None:
     Endpoint.flaky_left = 1
     assert ask(runtime, "flaky")[0].text == "re: flaky"

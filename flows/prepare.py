@@ -1,0 +1,79 @@
+"""A domain's rows from documents: cut them, ask about each passage, let voters decide.
+
+`python -m flows.prepare --documents FOLDER --out pairs.jsonl` does it on this machine, and
+`python -m flows.raft --data pairs.jsonl` takes what comes out.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    # Before Prefect is imported, which takes seconds: bad input ends at once.
+    from flows.local import prepare_parameters
+
+    PARAMETERS = prepare_parameters(__doc__)
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.local import Limit, Override, document_settings_of, exit_on_error, require_place
+from raft_core.artifacts import ArtifactRef
+from raft_core.document_settings import checked_documents
+from raft_core.errors import RaftError
+from tasks import documents as tasks
+from tasks import pipeline
+from tasks.stage import RunContext, open_context
+from tasks.tracking import Tracker
+
+MAX_WAITING_TASKS = 64
+
+
+def run_name() -> str:
+    """The flow run's name, by what the documents lie in."""
+    try:
+        return f"prepare {document_settings_of(flow_run.parameters).name}"
+    except RaftError:  # bad settings are the flow's to refuse: a name must not fail
+        return f"prepare {flow_run.parameters['documents']}"
+
+
+@flow(
+    name="prepare",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_WAITING_TASKS),
+    persist_result=False,
+)
+def prepare(
+    profile: str = "mini",
+    documents: str | None = None,
+    out: str = "pairs.jsonl",
+    limit: Limit | None = None,
+    overrides: list[Override] = [],  # noqa: B006 (Prefect reads the default and never changes it)
+) -> dict[str, Any]:
+    """Turn documents into question-answer pairs that several models agree on.
+
+    Args:
+        profile: Models and settings: the name of a file in conf/documents/, or a path.
+        documents: A .txt, .md or .jsonl file, a folder or a glob, in place of the profile's.
+        out: Where the pairs are written, as JSONL; rejected rows and report are put beside it.
+        limit: Use this many documents, chosen by the hash of their ids.
+        overrides: Settings on top of the file, each as section.field=value.
+    """
+    parameters = {"profile": profile, "documents": documents, "limit": limit}
+    settings = checked_documents(document_settings_of(parameters | {"overrides": overrides}))
+    place = require_place(out, settings.documents.path)
+    with open_context(settings, Tracker.of_documents(settings)) as context:
+        return tasks.results(context, run_stages(context), place)
+
+
+def run_stages(context: RunContext) -> ArtifactRef:
+    """Every stage in its order; shards run side by side."""
+    cut = tasks.passages.submit(context).result()
+    inputs = {"passages": cut} | tasks.ask_and_vote(context, cut)
+    made = tasks.pairs.submit(context, inputs)
+    return pipeline.finished(context, inputs | {"pairs": made})["pairs"]
+
+
+if __name__ == "__main__":
+    tasks.show(exit_on_error(lambda: prepare(**PARAMETERS)))
