@@ -17,6 +17,7 @@ from urllib.request import urlopen
 
 from pydantic import Field
 
+from raft_core.config import made_folder
 from raft_core.errors import InputError, RaftError
 from raft_core.settings import Settings, checked, default_domain, load_settings
 from raft_core.study.config import BASE, Cell
@@ -180,7 +181,7 @@ def choose_api(home: Path) -> None:
     """Let Prefect start its own API for this process, unless a server is configured.
 
     Raises:
-        InputError: `make up` was here, and its server does not answer.
+        InputError: `make up` was here, and its server does not answer; or there can be no `home`.
     """
     require_answer(Path("prefect.toml"))
     profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
@@ -192,7 +193,7 @@ def choose_api(home: Path) -> None:
     # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
     defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
     if not configured:
-        (home / "prefect").mkdir(parents=True, exist_ok=True)
+        made_folder(home / "prefect", "runtime.home (or RAFT_HOME)")
         defaults |= {
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",

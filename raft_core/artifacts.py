@@ -25,7 +25,7 @@ from pydantic import Field
 
 from raft_core import __version__
 from raft_core.config import FrozenConfig, digest_file
-from raft_core.errors import StageError
+from raft_core.errors import InputError, StageError
 
 RECORD = "record.json"
 KEY_DIGITS = 24
@@ -223,10 +223,21 @@ class Store:
 
     @contextmanager
     def _hold(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Hold the key's lock; without `wait` False where another process has it."""
+        """Hold the key's lock; without `wait` False where another process has it.
+
+        Raises:
+            InputError: the store cannot be written.
+        """
         path = self.root / "locks" / f"{stage}-{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "w")  # noqa: SIM115 (closed below, where its errors are others)
+        except OSError as error:
+            raise InputError(
+                f"store {self} cannot be written: {error.strerror} ('{path}'); name another "
+                "folder (runtime.store, or RAFT_STORE)"
+            ) from None
+        with lock as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:

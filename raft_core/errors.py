@@ -11,6 +11,12 @@ class RaftError(Exception):
     exit_code = 1
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, short enough for a message; its name where it is silent."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 class InputError(RaftError):
     """Bad settings, a bad file or a missing model: found before any model loads."""
 

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from raft_core.config import FrozenConfig
+from raft_core.config import FrozenConfig, local_path
 
 Positive = Annotated[int, Field(gt=0)]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 SERVER_NOTE = "mlflow-url"
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
@@ -114,7 +115,7 @@ class RuntimeConfig(FrozenConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads_per_stage: Positive = 1
     parallel_stages: Positive = 1
-    preload: tuple[str, ...] = Field(
+    preload: tuple[Module, ...] = Field(
         (),
         description="modules to import once for all stages, which are then forked; none: every "
         "stage is a new interpreter. With device `cpu` alone: CUDA does not survive a fork",
@@ -141,7 +142,7 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def home_folder(self) -> Path:
-        return Path(os.environ.get("RAFT_HOME", self.home)).expanduser().resolve()
+        return local_path(os.environ.get("RAFT_HOME", self.home), "runtime.home").resolve()
 
     @property
     def store_address(self) -> str:

@@ -1,0 +1,166 @@
+"""Settings and profiles: refused with one error before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.local import choose_api
+from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
+from raft_core.settings import CONF, checked, load_settings
+from raft_core.shared_store import open_store
+from tests.artifacts import spec
+
+SETTINGS: dict[str, tuple[list[str], str]] = {
+    "share above one": (["filter.tau=1.5"], r"'filter\.tau'.*less than"),
+    "not a number": (["filter.tau=.nan"], r"'filter\.tau'.*finite"),
+    "infinite": (["distill.temperature=.inf"], r"'distill\.temperature'.*finite"),
+    "text for a number": (["distill.epochs=three"], r"'distill\.epochs'.*number.*'three'"),
+    "number for text": (["domain.name=3"], r"'domain\.name'.*string"),
+    "negative rate": (["methods.raft.learning_rate=-1"], r"learning_rate'.*greater than 0"),
+    "field that is not there": (["filter.tua=0.5"], r"'filter\.tua': no such field"),
+    "section that is not there": (["fliter.tau=0.5"], r"'fliter': no such field"),
+    "no value": (["filter.tau"], r"write it as section\.field=value"),
+    "value that is not YAML": (["filter.tau=[1"], r"not YAML"),
+    "Python object in YAML": (["filter.tau=!!python/object/apply:os.getcwd []"], r"not YAML"),
+    "path in a domain's name": (["domain.name=../../x"], r"'domain\.name'.*pattern"),
+    "path in a prompt's name": (["rewrite.prompt=../../../etc/passwd"], r"prompt '\.\./"),
+    "rollouts without end": (["distill.rollout.max_tokens=10000000"], r"max_tokens'.*less than"),
+    "no rows at all": (["domain.limit=0"], r"'domain\.limit'.*greater than 0"),
+    "judges that are none": (["evaluate.panel=[]"], r"evaluate\.panel"),
+    "method of no such targets": (["methods.raft.targets=magic"], r"methods\.raft\.targets"),
+    "batch that does not divide": (
+        ["distill.batch_size=10", "distill.gradient_accumulation=4"], r"no multiple",
+    ),
+    "engine of no such kind": (["engine.kind=magic"], r"'engine'.*magic"),
+    "endpoint that is not named": (
+        ["fusion_engine={kind: openai, endpoint: far, model: m}"], r"no 'far'",
+    ),
+    "password in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'http://me:hunter2@far/v1'}}"], r"holds a user",
+    ),
+    "nested too deep": (["filter.tau=" + "[" * 800], r"'filter\.tau=\[\[.*not YAML"),
+    "name nested too deep": (["filter.tau" + ".a" * 3000 + "=1"], r"'filter\.tau'.*valid number"),
+    "date that is none": (["filter.tau=2020-13-45"], r"not YAML"),
+    "number for a method's name": (
+        ["methods={1: {targets: raw, learning_rate: 1e-3}}"], r"'methods\.1\..*valid string",
+    ),
+    "path for a method's name": (
+        ["methods={'../../x': {targets: raw, learning_rate: 1e-3}}"], r"'methods\..*pattern",
+    ),
+    "no name of a method": (
+        ["methods={'': {targets: raw, learning_rate: 1e-3}}"], r"'methods\..*pattern",
+    ),
+    "seed below zero": (["seed=-1"], r"'seed'.*greater than or equal to 0"),
+    "seed beyond 32 bits": ([f"seed={10**23}"], r"'seed'.*less than"),
+    "epochs without end": (["distill.epochs=1e+300"], r"'distill\.epochs'.*less than"),
+    "learning rate without end": (
+        ["methods.raft.learning_rate=1e+300"], r"learning_rate'.*less than",
+    ),
+    "learning rate without end in the grid": (
+        ["learning_rate_grid=[1e+300]"], r"'learning_rate_grid\.0'.*less than",
+    ),
+    "batch without end": (["distill.batch_size=1000000000000"], r"batch_size'.*less than"),
+    "student that is a list": (["student=[a]"], r"no student"),
+    "preloaded module that is not there": (
+        ["runtime.preload=[no_such_mod.of_mine]"], r"no module 'no_such_mod\.of_mine'",
+    ),
+    "preloaded module that is none": (["runtime.preload=[os; rm]"], r"preload\.0'.*pattern"),
+    "model of no name": (["engine.model.path='package:..'"], r"package '\.\.' is not installed"),
+    "model of a hidden package": (["engine.model.path='package:.x/y'"], r"is not installed"),
+    "model of a package inside none": (
+        ["engine.model.path='package:no.such/x'"], r"package 'no\.such' is not installed",
+    ),
+    "model of a name without end": (["engine.model.path=" + "x" * 5000], r"model 'xxx.*too long"),
+    "prompt of a name without end": (["rewrite.prompt=" + "x" * 5000], r"prompt 'xxx.*too long"),
+    "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_is_refused_with_one_error(name: str) -> None:
+    overrides, message = SETTINGS[name]
+    with pytest.raises(InputError, match=message) as refused:
+        checked(load_settings("mini", "law", overrides))
+    assert len(str(refused.value)) < 600
+
+
+PROFILES: dict[str, tuple[bytes, str]] = {
+    "broken YAML": (b"a: [1", r"not readable as YAML"),
+    "a list": (b"- 1\n- 2\n", r"must hold fields and values"),
+    "empty": (b"", r"must hold fields and values"),
+    "binary": (b"\xff\xfe\x00", r"not readable as YAML"),
+    "a Python object": (b"a: !!python/object/apply:os.getcwd []", r"not readable as YAML"),
+    "nested too deep": (b"a: " + b"[" * 800, r"not readable as YAML"),
+    "a date that is none": (b"a: 2020-13-45", r"not readable as YAML"),
+    "a number of YAML's own that is none": (b"a: !!int ''", r"not readable as YAML"),
+    "names that YAML expands beyond all memory": (
+        b"filter: &a [x,x,x,x,x,x,x,x,x]\n"
+        + b"".join(
+            b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 9)) for n in range(98, 112)
+        ),
+        r"no such field",
+    ),
+    "a name that YAML expands without end": (
+        b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+        b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n",
+        r"no such field",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profile_is_refused_with_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    content, message = PROFILES[name]
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=message) as refused:
+        load_settings(str(tmp_path / "own.yaml"), "law")
+    assert "own.yaml" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["no", "/etc/passwd", "a\0b", "x" * 300, "~nouser/x"])
+def test_profile_or_domain_name_that_leads_nowhere_is_one_error(name: str) -> None:
+    with pytest.raises(InputError):
+        load_settings(name, "law")
+    with pytest.raises(InputError):
+        load_settings("mini", name)
+    assert CONF.is_dir()
+
+
+# home or store -> what is said of it. `~` is the test's own folder, where `file` is a file.
+PLACES: dict[str, tuple[str, str]] = {
+    "home that is a file": ("home=~/file", r"home .*: Not a directory"),
+    "home below a file": ("home=~/file/home", r"home .*: Not a directory"),
+    "home of the kernel": ("home=/proc/x", r"home .*'/proc/x/prefect': No such file"),
+    "home of a name without end": ("home=" + "x" * 300, r"runtime\.home 'xxx.*too long"),
+    "home of nobody": ("home=~nouser/x", r"runtime\.home '~nouser/x': .*home directory"),
+    "store that is a file": ("store=~/file", r"store '.*file' is no folder"),
+    "store below a file": ("store=~/file/store", r"store '.*' cannot be written: Not a directory"),
+    "store of a name without end": ("store=" + "x" * 300, r"store 'xxx.*too long"),
+    "store in a circle": ("store=~/loop", r"store '.*loop': Too many levels"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_place_that_cannot_be_written_is_one_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("RAFT_HOME", "PREFECT_API_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in (("HOME", tmp_path), ("PREFECT_HOME", tmp_path)):
+        monkeypatch.setenv(variable, str(value))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path)
+    runtime = load_settings("mini", "law", [f"runtime.{PLACES[name][0]}"]).runtime
+    with pytest.raises(InputError, match=PLACES[name][1]):
+        use(runtime, name.split()[0])
+
+
+def use(runtime: RuntimeConfig, place: str) -> None:
+    if place == "home":
+        choose_api(runtime.home_folder)
+    with open_store(runtime).lock(spec()):
+        pass
