@@ -62,6 +62,10 @@ def check_chat_model(model: ModelRef) -> None:
         return
     folder, named = Path(model.resolve()), f"model '{model.path}'"
     config = read_object(folder / "config.json", named)
+    if not isinstance(config.get("model_type"), str):
+        raise InputError(
+            f"{named}: config.json does not name its 'model_type'; fetch the file again"
+        )
     if "auto_map" in config:
         raise InputError(
             f"{named} brings code of its own (auto_map in config.json), which is not run; give a "
@@ -70,6 +74,7 @@ def check_chat_model(model: ModelRef) -> None:
     text = config.get("text_config", config)
     with understood(folder / "config.json", named):
         check_counts(text, named)
+    check_stops(folder / "generation_config.json", named)
     shapes = shapes_of_weights(folder, named)
     check_vocabulary(folder, text, named)
     with understood(folder / "config.json", named):
@@ -93,6 +98,16 @@ def understood(file: Path, named: str) -> Iterator[None]:
         raise InputError(
             f"{named}: '{file.name}' is not what a model's is ({told}); fetch it again"
         ) from None
+
+
+def check_stops(file: Path, named: str) -> None:
+    """Where a generation configuration is given, its stop tokens must be ids."""
+    stops = read_object(file, named).get("eos_token_id") if file.is_file() else None
+    if any(type(stop) is not int for stop in (stops if isinstance(stops, list) else [stops or 0])):
+        raise InputError(
+            f"{named}: field 'eos_token_id' of {file.name} is {str(stops)[:60]!r}, no token id; "
+            "fetch the file again"
+        )
 
 
 def check_counts(config: Mapping[str, Any], named: str) -> None:
@@ -208,7 +223,7 @@ def check_chat_template(folder: Path, named: str) -> None:
 
 def tokens_and_template(folder: Path, named: str) -> tuple[dict[str, str], str]:
     """The special tokens that a template may name, and the template, '' where there is none."""
-    stated = {}
+    stated: dict[str, Any] = {}
     for file in (folder / "chat_template.json", folder / "tokenizer_config.json"):
         stated |= read_object(file, named) if file.is_file() else {}
     tokens = {"bos_token": "", "eos_token": "", "unk_token": "", "pad_token": ""}

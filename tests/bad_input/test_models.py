@@ -155,6 +155,13 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "size that is text": (
         edited("config.json", lambda c: c.update(vocab_size="many")), r"'vocab_size' .*'many'",
     ),
+    "no family": (edited("config.json", lambda c: c.pop("model_type")), r"not name its 'model_type'"),
+    "stop token that is text": (
+        edited("generation_config.json", lambda c: c.update(eos_token_id="x")), r"'x', no token id",
+    ),
+    "stop tokens that are torn": (
+        lambda folder: (folder / "generation_config.json").write_text("{"), r"cannot be read as",
+    ),
     "no heads": (
         edited("config.json", lambda c: c.update(num_attention_heads=0)), r"attention_heads' .*'0'",
     ),
