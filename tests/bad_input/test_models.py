@@ -155,7 +155,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "size that is text": (
         edited("config.json", lambda c: c.update(vocab_size="many")), r"'vocab_size' .*'many'",
     ),
-    "no family": (edited("config.json", lambda c: c.pop("model_type")), r"not name its 'model_type'"),
+    "no family": (edited("config.json", lambda c: c.pop("model_type")), r"its 'model_type'; fetch"),
     "stop token that is text": (
         edited("generation_config.json", lambda c: c.update(eos_token_id="x")), r"'x', no token id",
     ),
