@@ -11,10 +11,10 @@ class RaftError(Exception):
     exit_code = 1
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, short enough for a message; its name where it is silent."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def first_line(said: object) -> str:
+    """What a library's error says, short enough for a message; its type where it is silent."""
+    lines = str(said).strip().splitlines()
+    return lines[0][:300] if lines else type(said).__name__
 
 
 class InputError(RaftError):

@@ -77,8 +77,9 @@ def check_chat_model(model: ModelRef) -> None:
     check_stops(folder / "generation_config.json", named)
     shapes = shapes_of_weights(folder, named)
     check_vocabulary(folder, text, named)
-    with understood(folder / "config.json", named):
-        check_shapes(shapes, text, named)
+    if not any(name.startswith("quantization") for name in (*config, *text)):
+        with understood(folder / "config.json", named):
+            check_shapes(shapes, text, named)
     check_chat_template(folder, named)
 
 
@@ -174,13 +175,11 @@ def check_vocabulary(folder: Path, config: Mapping[str, Any], named: str) -> Non
 def check_shapes(shapes: Shapes, config: Mapping[str, Any], named: str) -> None:
     """Embeddings and layers must be as large and as many as the configuration says.
 
-    Quantized weights are packed in other shapes, and of families that name their embeddings
-    otherwise nothing is known here: those are left to what loads them.
+    Quantized weights are packed in other shapes; of families that name their embeddings otherwise
+    nothing is known here. Both are left to what loads them.
     """
     if not shapes:
         raise InputError(f"{named}: its weights hold no tensor; fetch them again")
-    if any(name.startswith("quantization") for name in config):
-        return
     vocabulary, width = config.get("vocab_size"), config.get("hidden_size", config.get("n_embd"))
     layers = config.get("num_hidden_layers", config.get("n_layer"))
     for name, shape in shapes.items():

@@ -46,10 +46,10 @@ def loading(model: ModelRef) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        said = first_line(error)
+        said: object = error
         if isinstance(error, ValidationError):  # its first line only counts what is wrong
-            said = error.errors()[0]["msg"].removeprefix("Value error, ")[:300]
-        raise InputError(f"model '{model.path}' cannot be loaded: {said}") from None
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"model '{model.path}' cannot be loaded: {first_line(said)}") from None
 
 
 def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:

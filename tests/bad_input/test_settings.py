@@ -132,7 +132,7 @@ def test_profile_or_domain_name_that_leads_nowhere_is_one_error(name: str) -> No
 PLACES: dict[str, tuple[str, str]] = {
     "home that is a file": ("home=~/file", r"home .*: Not a directory"),
     "home below a file": ("home=~/file/home", r"home .*: Not a directory"),
-    "home of the kernel": ("home=/proc/x", r"home .*'/proc/x/prefect': No such file"),
+    "home of the kernel": ("home=/proc/x", r"home .*'/proc/x': No such file"),
     "home of a name without end": ("home=" + "x" * 300, r"runtime\.home 'xxx.*too long"),
     "home of nobody": ("home=~nouser/x", r"runtime\.home '~nouser/x': .*home directory"),
     "store that is a file": ("store=~/file", r"store '.*file' is no folder"),
