@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from raft_core.config import FrozenConfig, local_path
+from raft_core.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
@@ -178,6 +180,18 @@ class RuntimeConfig(FrozenConfig):
     @property
     def forks_stages(self) -> bool:
         return bool(self.preload) and self.device == "cpu"
+
+    def require_modules(self) -> None:
+        """The packages of `preload` must be installed; their modules are found when they load.
+
+        Raises:
+            InputError: one is not.
+        """
+        for module in self.preload if self.forks_stages else ():
+            if importlib.util.find_spec(module.partition(".")[0]) is None:
+                raise InputError(
+                    f"field 'runtime.preload': no module '{module}' is installed; remove it"
+                )
 
     def torch_device(self) -> str:
         """`cuda` or `cpu`; imports torch."""

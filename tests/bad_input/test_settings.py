@@ -130,7 +130,7 @@ def test_profile_or_domain_name_that_leads_nowhere_is_one_error(name: str) -> No
 
 # home or store -> what is said of it. `~` is the test's own folder, where `file` is a file.
 PLACES: dict[str, tuple[str, str]] = {
-    "home that is a file": ("home=~/file", r"home .*: Not a directory"),
+    "home that is a file": ("home=~/file", r"home .*: File exists"),
     "home below a file": ("home=~/file/home", r"home .*: Not a directory"),
     "home of the kernel": ("home=/proc/x", r"home .*'/proc/x': No such file"),
     "home of a name without end": ("home=" + "x" * 300, r"runtime\.home 'xxx.*too long"),
