@@ -36,7 +36,9 @@ def pipeline_parser(flow: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow}", description=description)
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
     parser.add_argument("--domain", help="conf/domains/DOMAIN.yaml, or a file")
-    parser.add_argument("--data", help="a .jsonl or .parquet file or a datasets folder")
+    parser.add_argument(
+        "--data", help="a .jsonl or .parquet file, a datasets folder, or hub:ORG/NAME"
+    )
     parser.add_argument(
         "--limit", type=int, help="use this many rows, chosen by the hash of their ids"
     )

@@ -50,7 +50,7 @@ def raft(
     Args:
         profile: Machine and models: the name of a file in conf/, or a path.
         domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
-        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        data: A .jsonl or .parquet file, a datasets folder or hub:ORG/NAME, not the domain's own.
         limit: Use this many rows, chosen by the hash of their ids.
         overrides: Settings on top of the files, each as section.field=value.
     """
@@ -64,6 +64,7 @@ def raft(
 
 def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
     """Every stage in its order; what does not depend on each other runs side by side."""
+    pipeline.tell_overlap(context)
     refined = pipeline.refine(context)
     base = pipeline.evaluate_model(context, pipeline.BASE, refined.prepared)
     readable = pipeline.gate.submit(context, base)
@@ -75,12 +76,13 @@ def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
             context, method, refined.prepared, trained[method]
         )
 
+    lineage = pipeline.tell_lineage(context, refined)
     inputs = {"prepare": refined.prepared, "filter": refined.filtered, "fuse": refined.fused}
     inputs["evaluate.base"] = base
     inputs |= {f"distill.{name}": future for name, future in trained.items()}
     inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
     report = pipeline.report.submit(context, inputs)
-    return pipeline.finished(context, inputs | {"report": report})
+    return pipeline.finished(context, inputs | {"report": report, "lineage": lineage})
 
 
 def slowest_first(context: RunContext) -> list[str]:

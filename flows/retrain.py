@@ -21,7 +21,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, exit_on_error, named, one_method, settings_of
 from raft_core.artifacts import ArtifactRef
-from raft_core.lineage import lineage
+from raft_core.model_lineage import lineage
 from raft_core.settings import checked
 from tasks import pipeline, promotion
 from tasks.stage import RunContext, open_context
@@ -55,7 +55,7 @@ def retrain(
     Args:
         profile: Machine and models: the name of a file in conf/, or a path.
         domain: Data and what belongs to it: the name of a file in conf/domains/, or a path.
-        data: A .jsonl or .parquet file or a datasets folder, in place of the domain's.
+        data: A .jsonl or .parquet file, a datasets folder or hub:ORG/NAME, not the domain's own.
         limit: Use this many rows, chosen by the hash of their ids.
         method: The one of the profile's methods that is trained.
         force: Train even where neither data nor models nor settings have changed.
@@ -112,6 +112,7 @@ def run_stages(
     context: RunContext, method: str, champion: Champion | None
 ) -> dict[str, ArtifactRef]:
     """Refine, train and compare; what the store holds of earlier runs is not done again."""
+    pipeline.tell_overlap(context)
     refined = pipeline.refine(context)
     today = refined.prepared
     base = pipeline.evaluate_model(context, pipeline.BASE, today)

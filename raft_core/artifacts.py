@@ -16,7 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from raft_core.config import FrozenConfig, digest_file
 from raft_core.errors import InputError, StageError
 
 RECORD = "record.json"
+DOWNLOAD = ".download"
+USERS = "users"
 KEY_DIGITS = 24
 PLAIN = re.compile(r"[\w-]+")
 
@@ -140,6 +142,26 @@ class Store:
         with self._hold(spec.stage, spec.key):
             yield
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """As long as it lasts, nobody of this machine is `alone`: a run keeps what it has found."""
+        with self._locked(USERS, fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no run of this machine uses the store; none begins before this ends."""
+        with self._locked(USERS, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+            yield held
+
+    def last_used(self, record: Record) -> datetime:
+        """When a run of this machine last found or made it."""
+        made = datetime.fromisoformat(record.created)
+        file = self._folder(record.stage, record.key) / RECORD
+        if not file.is_file():
+            return made
+        return max(made, datetime.fromtimestamp(file.stat().st_mtime, UTC))
+
     def work_folder(self, spec: StageSpec) -> Path:
         """Where this key is computed; it outlives a crash, so that a stage can resume in it."""
         folder = self.root / "work" / f"{spec.stage}-{spec.key}"
@@ -198,14 +220,22 @@ class Store:
                 self._discard(self._folder(record.stage, record.key))
         return held
 
-    def abandoned_work(self, before: datetime) -> list[Path]:
-        """Work folders of stages that have not gone on since then."""
-        folders = (self.root / "work").glob("*")
+    def without_record(self) -> list[Path]:
+        """Folders among the artifacts that no record makes one: torn, altered or not RAFT's."""
+        folders = (self.root / "artifacts").glob("*/*")
+        records = ((folder, read_record(folder)) for folder in folders)
+        return sorted(f for f, r in records if r is None or not r.is_of(f.parent.name, f.name))
+
+    def abandoned(self, before: datetime) -> list[Path]:
+        """Work folders of stages that have not gone on since then, and artifacts without record."""
+        folders = [*(self.root / "work").glob("*"), *self.without_record()]
         return sorted(f for f in folders if f.stat().st_mtime < before.timestamp())
 
-    def discard_work(self, folder: Path) -> bool:
-        """Remove a work folder; False, and nothing done, while a stage runs in it."""
-        stage, _, key = folder.name.rpartition("-")
+    def discard(self, folder: Path) -> bool:
+        """Remove what was abandoned; False, and nothing done, while a stage is at it."""
+        stage, _, key = folder.name.removesuffix(DOWNLOAD).rpartition("-")
+        if folder.parent.parent.name == "artifacts":
+            stage, key = folder.parent.name, folder.name
         with self._hold(stage, key, wait=False) as held:
             if held:
                 shutil.rmtree(folder)
@@ -217,8 +247,10 @@ class Store:
     def _find(self, stage: str, key: str) -> ArtifactRef | None:
         folder = self._folder(stage, key)
         record = read_record(folder)
-        if record is None or record.key != key or not is_intact(folder, record):
+        if record is None or not record.is_of(stage, key) or not is_intact(folder, record):
             return None
+        with suppress(OSError):  # a store that may only be read
+            os.utime(folder / RECORD)  # when it was last used
         return ArtifactRef(stage=stage, key=key, path=str(folder))
 
     @contextmanager
@@ -228,7 +260,13 @@ class Store:
         Raises:
             InputError: the store cannot be written.
         """
-        path = self.root / "locks" / f"{stage}-{key}.lock"
+        how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+        with self._locked(f"{stage}-{key}", how) as held:
+            yield held
+
+    @contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[bool]:
+        path = self.root / "locks" / f"{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = open(path, "w")  # noqa: SIM115 (closed below, where its errors are others)
@@ -239,7 +277,7 @@ class Store:
             ) from None
         with lock as handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(handle, how)
             except BlockingIOError:
                 yield False
             else:

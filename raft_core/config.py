@@ -12,7 +12,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,7 +28,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 class FrozenConfig(BaseModel):
     """Base of every settings model: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # What was given may hold a key, and an error is logged.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 def local_path(path: str | Path, named: str) -> Path:
@@ -130,7 +133,7 @@ class ModelRef(FrozenConfig):
     def _commit(self) -> str:
         if self.revision and COMMIT.fullmatch(self.revision):
             return self.revision
-        commit = _hub_commit(self.path, self.revision or "main")
+        commit = hub_commit(self.path, self.revision or "main")
         if commit is None:
             raise InputError(
                 f"model '{self.path}': no folder of this name, and the hub's revision "
@@ -141,19 +144,26 @@ class ModelRef(FrozenConfig):
 
 
 @lru_cache(maxsize=32)
-def _hub_commit(name: str, revision: str) -> str | None:
+def hub_commit(name: str, revision: str, kind: Literal["model", "dataset"] = "model") -> str | None:
+    """The commit that a revision of a hub repository stands for; None where nothing here knows.
+
+    Raises:
+        InputError: the hub cannot be asked, or has no such repository or revision.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
-    cached = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / revision
+    cached = Path(HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}" / "refs" / revision
     if not HF_HUB_OFFLINE:
         try:
-            return HfApi().model_info(name, revision=revision, timeout=3).sha
+            ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
+            return ask(name, revision=revision, timeout=3).sha
         except Exception as error:  # any network or hub failure: the local cache may still know
             if not cached.is_file():
                 raise InputError(
-                    f"model '{name}': neither a folder here nor reachable on the hub "
-                    f"({type(error).__name__}); check the name, or give a local folder"
+                    f"{kind} '{name}': neither {'a folder' if kind == 'model' else 'cached'} here "
+                    f"nor reachable on the hub ({type(error).__name__}); check the name, or give "
+                    f"a local {'folder' if kind == 'model' else 'file'}"
                 ) from None
     return cached.read_text().strip() if cached.is_file() else None
 
@@ -175,8 +185,8 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 
 
 def pinned(value: Any) -> Any:
-    """Settings in which every model of the hub is pinned, so that no stage loads another one."""
-    if isinstance(value, ModelRef):
+    """Settings in which every model and dataset of the hub is at a commit: all stages load that."""
+    if hasattr(value, "pinned"):
         return value.pinned()
     if isinstance(value, BaseModel):
         fields = type(value).model_fields

@@ -1,4 +1,4 @@
-"""Reading domain data: JSONL, Parquet, a saved `datasets` folder, or the embedded mini world.
+"""Reading data: JSONL, Parquet, a `datasets` folder or hub dataset, or the embedded mini world.
 
 Every row is checked before anything else happens; an error names the file, the row, the field
 and the remedy.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
@@ -16,11 +17,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig, digest_file, local_path
+from raft_core.config import COMMIT, FrozenConfig, digest_file, hub_commit, local_path
 from raft_core.errors import InputError, first_line
 from raft_core.records import SPLITS
 
 MINI = "mini:"
+HUB = "hub:"
 MAX_TEXT = 100_000
 MAX_ID = 1_000
 
@@ -34,18 +36,68 @@ class Columns(FrozenConfig):
 
 
 class DataSource(FrozenConfig):
-    """Where rows come from. Its identity is its content, not its place."""
+    """Where rows come from. Its identity is its content, not its place.
 
-    path: str = Field(description="a .jsonl or .parquet file, a datasets folder, or mini:NAME")
+    Of the hub it is the commit that `revision` (else the default branch) stands for, with `subset`
+    and `split`; without a split all are read.
+    """
+
+    path: str = Field(
+        description="a .jsonl or .parquet file, a datasets folder, hub:ORG/NAME or mini:NAME"
+    )
     columns: Columns = Columns()
+    revision: str | None = None
+    subset: str | None = None
+    split: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _accept_plain_path(cls, value: object) -> object:
         return {"path": value} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _hub_alone_has_revisions(self) -> DataSource:
+        named = [n for n in ("revision", "subset", "split") if getattr(self, n) is not None]
+        if named and not self.path.startswith(HUB):
+            raise ValueError(f"{' and '.join(named)}: only data of the hub (hub:ORG/NAME) has them")
+        return self
+
+    @property
+    def hub_name(self) -> str | None:
+        """The dataset's name on the hub, or None for data of this machine."""
+        return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
+
+    def commit(self) -> str:
+        """The commit of a dataset of the hub.
+
+        Raises:
+            InputError: nothing here knows it.
+        """
+        name, revision = self.hub_name, self.revision or "main"
+        assert name is not None
+        if COMMIT.fullmatch(revision):
+            return revision
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None:
+            raise InputError(f"data '{self.path}': no name of a hub dataset; give hub:ORG/NAME")
+        commit = hub_commit(name, revision, "dataset")
+        if commit is None:
+            raise InputError(
+                f"data '{self.path}': the hub's revision '{revision}' cannot be resolved from "
+                "here; pin 'revision' to a commit whose files are cached, or give a local file"
+            )
+        return commit
+
+    def pinned(self) -> DataSource:
+        """The same data; of the hub, at the commit that its revision stands for now."""
+        if self.hub_name is None:
+            return self
+        return self.model_copy(update={"revision": self.commit()})
+
     def identity(self) -> dict[str, Any]:
         columns = self.columns.model_dump()
+        if self.hub_name is not None:
+            chosen = {"subset": self.subset, "split": self.split}
+            return {"hub": self.hub_name, "commit": self.commit(), **chosen, "columns": columns}
         if self.path.startswith(MINI):
             from raft_core.mini.world import VERSION
 
@@ -69,7 +121,7 @@ def existing(path: str) -> Path:
     if not found.exists():
         raise InputError(
             f"data '{path}': no such file or folder (looked in {Path.cwd()}); "
-            "give a .jsonl or .parquet file or a folder saved by datasets"
+            "give a .jsonl or .parquet file, a folder saved by datasets, or hub:ORG/NAME"
         )
     return found
 
@@ -88,6 +140,11 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
         except ValueError as error:
             raise InputError(f"data '{source.path}': {error}") from None
         yield from ((f"{source.path} row {n}", row) for n, row in enumerate(rows, 1))
+        return
+    if source.hub_name is not None:
+        from raft_core.hub_datasets import read_hub_rows
+
+        yield from read_hub_rows(source.hub_name, source.commit(), source.subset, source.split)
         return
     path = existing(source.path)
     if path.is_dir():

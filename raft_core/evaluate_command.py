@@ -44,18 +44,24 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     settings = settings_for(options)
     store = open_store(settings.runtime)
+    with store.in_use():
+        answered, evaluated = stages(store, settings)
+    scores = json.loads((evaluated.folder / "scores.json").read_text())
+    print("\n".join(line for name, score in scores.items() for line in lines_of(name, score)))
+    folder = keep(options.out, answered, evaluated) if options.out else evaluated.folder
+    print(f"every answer with its votes: {folder / 'verdicts.jsonl'}")
+    return 0
+
+
+def stages(store: Store, settings: Settings) -> tuple[ArtifactRef, ArtifactRef]:
+    """The model's answers, and their scores."""
     inputs = {}
     if any(benchmark.needs_domain for benchmark in settings.evaluate.benchmarks.values()):
         inputs["prepare"] = artifact(store, settings, "prepare", settings.prepare_stage(), {})
     answered = artifact(store, settings, "respond", settings.respond_stage(trained=False), inputs)
     inputs["respond"] = answered
     config = settings.evaluate_stage(trained=False)
-    evaluated = artifact(store, settings, "evaluate", config, inputs)
-    scores = json.loads((evaluated.folder / "scores.json").read_text())
-    print("\n".join(line for name, score in scores.items() for line in lines_of(name, score)))
-    folder = keep(options.out, answered, evaluated) if options.out else evaluated.folder
-    print(f"every answer with its votes: {folder / 'verdicts.jsonl'}")
-    return 0
+    return answered, artifact(store, settings, "evaluate", config, inputs)
 
 
 def settings_for(options: argparse.Namespace) -> Settings:

@@ -1,11 +1,13 @@
 """Stage `fuse` (eq. 4): merge reference and kept rewrite, in rounds; the best-judged text wins.
 
-Only rows whose rewrite passed the filter are fused; all others keep their reference answer.
+Only rows whose rewrite passed the filter are fused; all others keep their reference answer. A
+candidate that loses or changes a fact of the reference (`facts/guard.py`) cannot win.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -28,6 +30,7 @@ from raft_core.engines.base import (
     answer_text,
     request_seed,
 )
+from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.prompts import FusePrompt, GradePrompt, PromptRef
 from raft_core.records import (
     Example,
@@ -95,11 +98,13 @@ class FuseConfig(FrozenConfig):
 class FuseStage(FrozenConfig):
     generator: GeneratorConfig
     fuse: FuseConfig
+    guard: GuardConfig | None = None
     shard: Shard = WHOLE
 
     def identity(self) -> dict[str, Any]:
-        """All rows as one shard are all rows."""
-        whole = {"generator": self.generator, "fuse": self.fuse}
+        """All rows as one shard are all rows; without a guard, the paper's fusion."""
+        whole: dict[str, Any] = {"generator": self.generator, "fuse": self.fuse}
+        whole |= {} if self.guard is None else {"guard": self.guard}
         return whole if self.shard.is_whole else whole | {"shard": self.shard}
 
 
@@ -113,8 +118,12 @@ class FusionRow:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        usable = [c for c in self.candidates if c["mean"] is not None]
-        return max(usable, key=lambda c: c["mean"], default=None)
+        return max(filter(is_usable, self.candidates), key=lambda c: c["mean"], default=None)
+
+
+def is_usable(candidate: dict[str, Any]) -> bool:
+    """Whether a candidate is finished and its facts are the reference's, as far as was looked."""
+    return candidate["mean"] is not None and not candidate.get("guard")
 
 
 def run(stage: StageRun) -> None:
@@ -145,17 +154,42 @@ def fuse_in_rounds(rows: Sequence[FusionRow], config: FuseStage, stage: StageRun
         f"{judge.kind}_{position}": open_scorer(judge, generator, config.generator, stage)
         for position, judge in enumerate(config.fuse.judges, 1)
     }
+    guard = None if config.guard is None else Guard(config.guard, stage.runtime)
     active = list(rows)
     for number in range(config.fuse.rounds):
         completions = _fuse_once(active, number, generator, config.fuse)
-        _score_round(active, completions, number, scorers, config.fuse)
-        stop = config.fuse.early_stop
-        still_open = [row for row in active if (row.candidates[-1]["mean"] or 0) < stop]
+        _score_round(active, completions, number, scorers)
+        if guard is not None:
+            _guard_round(active, guard)
+        still_open = [row for row in active if not _is_good(row.candidates[-1], config.fuse)]
         stage.progress.advance(len(active) - len(still_open))
         active = still_open
         if not active:
             return
     stage.progress.advance(len(active))
+
+
+def _guard_round(rows: Sequence[FusionRow], guard: Guard) -> None:
+    """Note at every row's last candidate which rules it fails, of those that are finished."""
+    finished = [row for row in rows if row.candidates[-1]["mean"] is not None]
+    claims = [
+        Claim(
+            row.example.question,
+            row.example.answer,
+            row.candidates[-1]["text"],
+            row.example.expected,
+        )
+        for row in finished
+    ]
+    for row in rows:
+        row.candidates[-1]["guard"] = None
+    for row, failures in zip(finished, guard.check(claims), strict=True):
+        row.candidates[-1]["guard"] = failures
+
+
+def _is_good(candidate: dict[str, Any], config: FuseConfig) -> bool:
+    """Whether no further round is needed."""
+    return is_usable(candidate) and candidate["mean"] >= config.early_stop
 
 
 def _fuse_once(
@@ -185,7 +219,6 @@ def _score_round(
     completions: Sequence[Completion],
     number: int,
     scorers: Mapping[str, Scorer],
-    config: FuseConfig,
 ) -> None:
     texts = [completion.text for completion in completions]
     grades = {name: scorer(rows, texts) for name, scorer in scorers.items()}
@@ -302,4 +335,9 @@ def _rejection(row: FusionRow) -> Rejection:
         return Rejection(row.example.id, "fuse", "keeps_reference", row.rewrite.reason)
     best = row.best
     detail = "no finished candidate" if best is None else f"best mean {best['mean']}"
+    if failed := Counter(rule for c in row.candidates for rule in c.get("guard") or ()):
+        detail = detail if best else "no usable candidate"
+        counts = ", ".join(f"{rule} {count}" for rule, count in failed.most_common())
+        guarded = sum(1 for c in row.candidates if c.get("guard"))
+        detail += f"; {guarded} of {len(row.candidates)} failed the guard ({counts})"
     return Rejection(row.example.id, "fuse", "keeps_rewrite", detail)

@@ -6,6 +6,7 @@ the whole panel says so, so a judge that cannot tell never makes the panel small
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -33,6 +34,9 @@ VERDICTS: dict[str, Verdict] = {
 }
 
 
+NEGATIVE = re.compile(r"(?<!\w)[-\u2212](?=\d)")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
     """What a judge sees of one response."""
@@ -48,6 +52,16 @@ class ContainsJudge(FrozenConfig):
     """Right if every expected string (or else the whole reference) occurs in the response."""
 
     kind: Literal["contains"] = "contains"
+
+
+class ExactJudge(FrozenConfig):
+    """Right if the response is the reference, or the expected string where the row has just one.
+
+    Case, punctuation and spacing do not count, except for the sign of a number and where a text
+    consists of nothing else.
+    """
+
+    kind: Literal["exact"] = "exact"
 
 
 class FirstMentionJudge(FrozenConfig):
@@ -75,7 +89,8 @@ class LlmJudge(FrozenConfig):
 
 
 JudgeConfig = Annotated[
-    ContainsJudge | FirstMentionJudge | UnambiguousJudge | LlmJudge, Field(discriminator="kind")
+    ExactJudge | ContainsJudge | FirstMentionJudge | UnambiguousJudge | LlmJudge,
+    Field(discriminator="kind"),
 ]
 Panel = Annotated[tuple[JudgeConfig, ...], Field(min_length=1)]
 
@@ -85,14 +100,22 @@ def judge_answers(
 ) -> list[list[Vote]]:
     """The votes of every judge on every answer, in the order of both."""
     by_judge = []
-    for position, judge in enumerate(panel, 1):
+    for name, judge in zip(judge_names(panel), panel, strict=True):
         if isinstance(judge, LlmJudge):
             generator = open_generator(judge.generator, stage)
-            by_judge.append(llm_votes(answers, judge, generator, f"llm_{position}"))
+            by_judge.append(llm_votes(answers, judge, generator, name))
             generator.close()
         else:
             by_judge.append(RULE_JUDGES[judge.kind](answers))
     return [list(votes) for votes in zip(*by_judge, strict=True)]
+
+
+def judge_names(panel: Panel) -> list[str]:
+    """What the judges are called in votes: a rule by its kind, a model by its place."""
+    return [
+        f"llm_{position}" if isinstance(judge, LlmJudge) else judge.kind
+        for position, judge in enumerate(panel, 1)
+    ]
 
 
 def majority_correct(votes: Sequence[Vote]) -> bool:
@@ -129,6 +152,26 @@ def _parse_verdict(completion: Completion, name: str) -> Vote:
     return Vote(name, VERDICTS[said])
 
 
+def exact_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
+    return [_vote("exact", _says_just(a.response, _wanted(a))) for a in answers]
+
+
+def _wanted(answer: JudgedAnswer) -> tuple[str, ...]:
+    alone = answer.expected if len(answer.expected) == 1 else ()
+    return (answer.reference, *alone)
+
+
+def _says_just(response: str, wanted: Sequence[str]) -> bool:
+    if normal(response):
+        return _comparable(response) in map(_comparable, wanted)
+    return response.strip() in [text.strip() for text in wanted]
+
+
+def _comparable(text: str) -> tuple[str, int]:
+    """The words, and how many numbers are negative."""
+    return normal(text), len(NEGATIVE.findall(text))
+
+
 def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
     return [
         _vote("contains", all(mentions(a.response, e) for e in a.expected or (a.reference,)))
@@ -154,6 +197,7 @@ def unambiguous_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:
 
 
 RULE_JUDGES: dict[str, Callable[[Sequence[JudgedAnswer]], list[Vote]]] = {
+    "exact": exact_votes,
     "contains": contains_votes,
     "first_mention": first_mention_votes,
     "unambiguous": unambiguous_votes,

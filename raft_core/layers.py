@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,17 +80,25 @@ def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
         has_value = complaint["type"] != "missing" and complaint["loc"]
         given = f" (given: {_short(complaint['input'])})" if has_value else ""
         lines.append(f"{source}: field '{field}': {message}{given}")
-    return "\n".join(lines)
+    return masked("\n".join(lines))
+
+
+def masked(text: str) -> str:
+    """Without what stands in addresses and must not be logged."""
+    text = re.sub(r"//[^/@\s]*@", "//***@", text)
+    return re.sub(r"(?i)([?&][\w-]*(?:key|token|password|secret)s?=)[^&\s']+", r"\1***", text)
 
 
 def _short(value: Any) -> str:
     """The value's beginning: one that YAML's names expand without end is not written out."""
     shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = shown.maxlong = 60
+    shown.maxstring = shown.maxother = shown.maxlong = 1000
     return cut(shown.repr(value))
 
 
 def cut(text: str, longest: int = 60) -> str:
+    """The beginning of a text; masked first, so that no half of an address passes for harmless."""
+    text = masked(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 

@@ -76,7 +76,9 @@ class PrepareStage(FrozenConfig):
 
 
 def run(stage: StageRun) -> None:
-    """Writes train.jsonl, validation.jsonl, test.jsonl and rejected.jsonl."""
+    """Writes train.jsonl, validation.jsonl, test.jsonl, rejected.jsonl and, with the texts of
+    what was rejected, rejected_rows.jsonl.
+    """
     config: PrepareStage = stage.config
     examples = load_examples(config.domain, config.prepare)
     stage.progress.start("prepare", len(examples))
@@ -88,6 +90,8 @@ def run(stage: StageRun) -> None:
     require_splits(kept, config.domain)
     for split in SPLITS:
         write_jsonl(stage.out / f"{split}.jsonl", (e for e in kept if e.split == split))
+    by_id = {example.id: example for example in examples}
+    write_jsonl(stage.out / "rejected_rows.jsonl", (by_id[r.id] for r in rejected))
     stage.account(len(examples), len(kept), rejected)
     stage.progress.advance(len(examples))
 

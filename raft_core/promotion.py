@@ -15,13 +15,13 @@ from typing import Annotated
 from pydantic import Field
 
 from raft_core.config import FrozenConfig
-from raft_core.evaluation.metrics import Estimate, retention
+from raft_core.evaluation.metrics import Estimate
 from raft_core.evaluation.stage import outcomes
 from raft_core.prepare import comparable_words
 from raft_core.records import read_jsonl
 from raft_core.stage import StageRun
 
-VERSION = 1
+VERSION = 2
 DOMAIN = "domain"
 
 
@@ -107,10 +107,14 @@ def domain_checks(inputs: Mapping[str, Path], config: PromoteStage) -> list[Chec
 
 
 def retention_checks(inputs: Mapping[str, Path], config: PromoteStage) -> list[Check]:
+    from raft_core.evaluation.statistics import retention
+
     checks = []
     for benchmark in config.retained:
         base = outcomes(inputs["base.today"], benchmark)
-        kept = retention([base], [outcomes(inputs["challenger.today"], benchmark)])
+        challenger = outcomes(inputs["challenger.today"], benchmark)
+        rows = [str(number) for number in range(len(base))]
+        kept = retention([[challenger]], [[base]], [[rows]])
         floor = config.promotion.retention_floor
         checks.append(Check(f"{benchmark} retained of the base", len(base), kept, floor))
     return checks
@@ -124,7 +128,7 @@ def outcomes_by_id(evaluated: Path, benchmark: str) -> dict[str, bool]:
 
 def difference(model: Mapping[str, bool], other: Mapping[str, bool]) -> Estimate | None:
     """Accuracy of `model` minus that of `other`, paired by row; None without rows."""
-    from raft_core.study.statistics import paired_difference  # scipy, which settings do not need
+    from raft_core.evaluation.statistics import paired_difference  # scipy: settings need none
 
     rows = list(other)
     if not rows:

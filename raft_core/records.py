@@ -52,7 +52,8 @@ class Rewrite:
 class FilteredRewrite:
     """A rewrite with its cosine to the reference and the verdict of the filter (eqs. 2-3).
 
-    The cosine is None where there is no text to compare.
+    The cosine is None where there is no text to compare. `guard` tells of every rule of the fact
+    guard that failed what was lost and what is new; it is None where the guard was not asked.
     """
 
     id: str
@@ -61,6 +62,7 @@ class FilteredRewrite:
     passed: bool
     reason: str = ""
     detail: str = ""
+    guard: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

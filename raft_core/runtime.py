@@ -20,11 +20,17 @@ SERVER_NOTE = "mlflow-url"
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
+SECRET = r"(api[_-]?key|token|password|passwd|secret|authorization|credential)s?"
+
+
 def without_password(url: str) -> str:
     """Settings are logged: a URL in them must hold no password."""
-    if re.search(r"//[^/]*@", url):
-        raise ValueError("holds a user or password; give a key in the environment (api_key_env)")
+    if re.search(rf"//[^/]*@|[?&]{SECRET}=", url, re.IGNORECASE):
+        raise ValueError("holds a user, password or key; give those in the environment")
     return url
+
+
+PlainUrl = Annotated[str, AfterValidator(without_password)]
 
 
 class VllmRuntime(FrozenConfig):
@@ -41,10 +47,26 @@ class VllmRuntime(FrozenConfig):
     enforce_eager: bool = False
 
 
+class EndpointBudget(FrozenConfig):
+    """The most that one stage spends at an endpoint; null: no limit.
+
+    It is checked before every request: those in flight are waited for, so that tokens and seconds
+    may be exceeded by what `concurrency` requests take. Every shard is a stage of its own.
+    """
+
+    requests: Positive | None = Field(None, description="HTTP requests, retries included")
+    tokens: Positive | None = Field(
+        None, description="of prompts and completions, as the endpoint counts them in `usage`"
+    )
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of waiting for the endpoint"
+    )
+
+
 class EndpointRuntime(FrozenConfig):
     """Where an OpenAI-compatible endpoint listens and how hard it may be driven."""
 
-    base_url: Annotated[str, AfterValidator(without_password)]
+    base_url: PlainUrl
     api_key_env: str | None = None
     concurrency: Positive = 16
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
@@ -54,6 +76,7 @@ class EndpointRuntime(FrozenConfig):
         description="of one batch of requests, those that the cache answers included; above it "
         "the stage stops with the error",
     )
+    budget: EndpointBudget = EndpointBudget()
 
 
 class Limit(FrozenConfig):
@@ -106,12 +129,12 @@ class RuntimeConfig(FrozenConfig):
     home: str = Field(
         ".raft", description="store, completions, MLflow database and Prefect's own state"
     )
-    store: str | None = Field(
+    store: PlainUrl | None = Field(
         None,
         description="where artifacts are kept: a folder, or an fsspec URL such as "
         "s3://bucket/prefix that machines share; default: below home",
     )
-    mlflow_uri: str | None = Field(
+    mlflow_uri: PlainUrl | None = Field(
         None, description="default: the environment's MLFLOW_TRACKING_URI, or SQLite below home"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -125,7 +148,7 @@ class RuntimeConfig(FrozenConfig):
     task_runner: Literal["threads", "ray"] = Field(
         "threads", description="where shards of rewriting and fusing run: here, or on a Ray cluster"
     )
-    ray_address: str | None = Field(
+    ray_address: PlainUrl | None = Field(
         None, description="the cluster, such as ray://head:10001; default: one of this machine"
     )
     pools: dict[str, str] = Field(

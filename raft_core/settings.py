@@ -28,6 +28,15 @@ from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
+from raft_core.evaluation.independence import (
+    PanelMember,
+    overlap_warnings,
+    panel_members,
+    self_grading_warnings,
+)
+from raft_core.evaluation.report_config import ReportStage
+from raft_core.facts.guard import GuardConfig
+from raft_core.facts.nli import check_nli
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, cut, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
@@ -41,6 +50,7 @@ from raft_core.prepare import (
 from raft_core.promotion import PromoteStage, PromotionConfig
 from raft_core.rewrite import RewriteConfig, RewriteStage
 from raft_core.runtime import RuntimeConfig
+from raft_core.sample_lineage.config import LineageConfig, LineageStage
 from raft_core.shards import WHOLE, Shard
 from raft_core.similarity import FilterConfig, FilterStage
 
@@ -66,7 +76,12 @@ class Settings(FrozenConfig):
     prepare: PrepareConfig = PrepareConfig()
     rewrite: RewriteConfig = RewriteConfig()
     filter: FilterConfig = FilterConfig()
+    guard: GuardConfig | None = Field(
+        GuardConfig(),
+        description="the facts that rewrites and fused answers must keep; null: the paper's filter",
+    )
     fuse: FuseConfig
+    lineage: LineageConfig = LineageConfig()
     distill: DistillConfig = DistillConfig()
     methods: dict[MethodName, MethodConfig] = Field(min_length=1)
     learning_rate_grid: tuple[LearningRate, ...] = Field(
@@ -138,11 +153,14 @@ class Settings(FrozenConfig):
         )
 
     def filter_stage(self) -> FilterStage:
-        return FilterStage(filter=self.filter, encoder=self.encoder)
+        return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)
 
     def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
         generator = self.fusion_engine or self.engine
-        return FuseStage(generator=generator, fuse=self.fuse, shard=shard)
+        return FuseStage(generator=generator, fuse=self.fuse, guard=self.guard, shard=shard)
+
+    def lineage_stage(self) -> LineageStage:
+        return LineageStage(domain=self.domain.name, lineage=self.lineage)
 
     def distill_stage(self, method: str) -> DistillStage:
         """Its training; what is done to the trained weights is a stage of its own."""
@@ -167,6 +185,30 @@ class Settings(FrozenConfig):
 
     def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
+
+    def panel_members(self) -> tuple[PanelMember, ...]:
+        """The panel's judges, each with the parts that its model had in making the answers."""
+        fusion = self.fusion_engine or self.engine
+        return panel_members(self.evaluate.panel, self.fuse, fusion, self.base)
+
+    def panel_warnings(self) -> list[str]:
+        """What speaks against believing the judges of this run."""
+        fusion = self.fusion_engine or self.engine
+        grading = self_grading_warnings(self.fuse, fusion)
+        return overlap_warnings(self.panel_members()) + grading
+
+    def report_stage(self) -> ReportStage:
+        benchmarks = self.evaluate.benchmarks.items()
+        return ReportStage(
+            domain=self.domain.name,
+            learning_rates={name: m.learning_rate for name, m in self.methods.items()},
+            benchmarks=tuple(name for name, b in benchmarks if not b.base_only),
+            retained=self.evaluate.retained,
+            tau=self.filter.tau,
+            compare=self.evaluate.compare,
+            panel=self.panel_members(),
+            warnings=tuple(self.panel_warnings()),
+        )
 
     def promote_stage(self) -> PromoteStage:
         return PromoteStage(promotion=self.promotion, retained=self.evaluate.retained)
@@ -275,6 +317,8 @@ def checked(settings: Settings) -> Settings:
     require_endpoint_keys(settings, settings.runtime)
     settings.runtime.require_modules()
     check_models(settings)
+    if settings.guard is not None and settings.guard.nli is not None:
+        check_nli(settings.guard.nli)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from raft_core.artifacts import (
+    DOWNLOAD,
     ArtifactRef,
     Record,
     StageSpec,
@@ -105,7 +106,7 @@ class SharedStore(Store):
         return found
 
     def _download(self, record: Record) -> ArtifactRef | None:
-        folder = self.root / "work" / f"{record.stage}-{record.key}.download"
+        folder = self.root / "work" / f"{record.stage}-{record.key}{DOWNLOAD}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if self._remote.download(record, folder) and is_intact(folder, record):

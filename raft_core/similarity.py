@@ -1,5 +1,7 @@
 """Semantic filter (eqs. 2-3): keep a rewrite only if it still means what the reference says.
 
+What the cosine lets through is held against the facts of the reference (`facts/guard.py`).
+
 Also the nearest-neighbour search over unit vectors that deduplication uses (FAISS, exact).
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +17,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
+from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.matching import LEAK_PHRASES, mentions
 from raft_core.records import (
     Example,
@@ -47,6 +51,12 @@ class FilterConfig(FrozenConfig):
 class FilterStage(FrozenConfig):
     filter: FilterConfig
     encoder: EmbedderConfig
+    guard: GuardConfig | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Without a guard, the paper's plain filter."""
+        plain = {"filter": self.filter, "encoder": self.encoder}
+        return plain if self.guard is None else plain | {"guard": self.guard}
 
 
 def run(stage: StageRun) -> None:
@@ -62,6 +72,8 @@ def run(stage: StageRun) -> None:
     stage.progress.start("filter", len(examples))
     embedder = open_embedder(config.encoder, stage.runtime)
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
+    if config.guard is not None:
+        filtered = guarded(examples, filtered, Guard(config.guard, stage.runtime))
     write_jsonl(stage.out / "filtered.jsonl", filtered)
     rejected = [
         Rejection(row.id, "filter", row.reason, row.detail) for row in filtered if not row.passed
@@ -86,6 +98,26 @@ def filter_rewrites(
         _verdict(example, rewrite, viewed.get(example.id), alone.get(example.id), config)
         for example, rewrite in zip(examples, found, strict=True)
     ]
+
+
+def guarded(
+    examples: Sequence[Example], filtered: Sequence[FilteredRewrite], guard: Guard
+) -> list[FilteredRewrite]:
+    """The verdicts after a look at the facts of every rewrite that passed so far."""
+    claims = [
+        Claim(example.question, example.answer, rewrite.text, example.expected)
+        for example, rewrite in zip(examples, filtered, strict=True)
+        if rewrite.passed
+    ]
+    found = iter(guard.check(claims))
+    return [_guarded(row, next(found)) if row.passed else row for row in filtered]
+
+
+def _guarded(rewrite: FilteredRewrite, failures: dict[str, str]) -> FilteredRewrite:
+    if not failures:
+        return replace(rewrite, guard={})
+    reason, detail = next(iter(failures.items()))
+    return replace(rewrite, passed=False, reason=reason, detail=detail, guard=failures)
 
 
 def _cosines(

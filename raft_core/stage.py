@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from raft_core.progress import Progress
 from raft_core.records import Rejection, write_jsonl
 from raft_core.runtime import RuntimeConfig
+from raft_core.spending import Spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class StageRun:
     scratch: Path
     runtime: RuntimeConfig
     progress: Progress
+    spending: Spending = field(default_factory=Spending)
 
     def account(self, rows_in: int, kept: int, rejections: Sequence[Rejection]) -> None:
         """Write rejected.jsonl and counts.json; no row may be lost.

@@ -16,6 +16,7 @@ from raft_core.distill import config as distill_config
 from raft_core.evaluation import config as evaluation_config
 from raft_core.evaluation import report_config
 from raft_core.runtime import RuntimeConfig
+from raft_core.sample_lineage import config as lineage_config
 from raft_core.stage import StageRun
 from raft_core.study import config as study_config
 
@@ -24,7 +25,8 @@ from raft_core.study import config as study_config
 class Stage:
     """`version` changes when the code's results do, and so forks every key.
 
-    A stage that `trains` runs in as many processes as `runtime.training` says.
+    A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
+    no model and runs beside the others, whatever `runtime.parallel_stages` says.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Stage:
     config: type[FrozenConfig]
     module: str
     trains: bool = False
+    light: bool = False
 
     def load(self) -> Callable[[StageRun], None]:
         run: Callable[[StageRun], None] = import_module(self.module).run
@@ -61,6 +64,13 @@ STAGES = {
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
         Stage("gather", gather.VERSION, gather.GatherStage, "raft_core.gather"),
+        Stage(
+            "lineage",
+            lineage_config.VERSION,
+            lineage_config.LineageStage,
+            "raft_core.sample_lineage.stage",
+            light=True,
+        ),
         Stage(
             "distill",
             distill_config.VERSION,

@@ -60,20 +60,38 @@ def verify(store: Store, options: argparse.Namespace) -> int:
         if not store.verify(record):
             damaged += 1
             print(f"damaged: {record.name}; the next run that needs it makes it again")
-    print(f"{checked} artifacts checked, {damaged} damaged")
-    return 1 if damaged else 0
+    torn = [f for f in store.without_record() if options.stage in (None, f.parent.name)]
+    for folder in torn:
+        print(f"no valid record: {folder.parent.name}/{folder.name}; counts as absent")
+    print(f"{checked + len(torn)} artifacts checked, {damaged + len(torn)} damaged")
+    return 1 if damaged or torn else 0
 
 
 def collect_garbage(store: Store, options: argparse.Namespace) -> int:
-    """List, or with --delete remove, what is old and what nothing that is kept stands on."""
+    """List, or with --delete remove, what is old and what nothing that is kept stands on.
+
+    Raises:
+        InputError: a run of this machine uses the store, and something is to be removed.
+    """
+    with store.alone() as alone:
+        if options.delete and not alone:
+            raise InputError(
+                "a run is using this store, and may need what it has found there; call gc again "
+                "when it has ended"
+            )
+        return collect(store, options)
+
+
+def collect(store: Store, options: argparse.Namespace) -> int:
     records = {record.name: record for record in store.records()}
     before = datetime.now(UTC) - timedelta(days=options.days)
     keep = {find(records, name).name for name in options.keep}
-    garbage = unused(records, before, keep)
+    keep |= {name for name, record in records.items() if store.last_used(record) >= before}
+    garbage = unused(records, keep)
     for name in garbage:
         gone = store.remove(records[name]) if options.delete else True
         print(f"{'removed' if options.delete and gone else 'unused' if gone else 'in use'}: {name}")
-    left = [store.discard_work(f) if options.delete else f for f in store.abandoned_work(before)]
+    left = [store.discard(f) if options.delete else f for f in store.abandoned(before)]
     print(f"{len(garbage)} of {len(records)} artifacts, {len(left)} unfinished stages", end="")
     print(" removed" if options.delete else "; call again with --delete to remove them")
     return 0
@@ -152,16 +170,10 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def unused(records: Mapping[str, Record], before: datetime, keep: set[str]) -> list[str]:
-    """Names of artifacts made before that time that nothing younger or kept is made of."""
+def unused(records: Mapping[str, Record], keep: set[str]) -> list[str]:
+    """Names of artifacts that nothing to be kept, and no decision, is made of."""
     by_key = {record.key: record for record in records.values()}
-    waiting = [
-        record
-        for record in records.values()
-        if datetime.fromisoformat(record.created) >= before
-        or record.stage == KEPT_STAGE
-        or record.name in keep
-    ]
+    waiting = [r for r in records.values() if r.stage == KEPT_STAGE or r.name in keep]
     used: set[str] = set()
     while waiting:
         record = waiting.pop()
@@ -201,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     gc = actions.add_parser(
         "gc", help="what is old and unused; removes it with --delete", parents=[where]
     )
-    gc.add_argument("--days", type=days, default=30, help="younger artifacts are kept")
+    gc.add_argument("--days", type=days, default=30, help="what was used since then is kept")
     gc.add_argument("--keep", action="append", default=[], metavar="STAGE/KEY")
     gc.add_argument("--delete", action="store_true")
     for each, action in ((ls, list_artifacts), (why, explain), (check, verify)):

@@ -16,7 +16,6 @@ from raft_core.artifacts import ArtifactRef
 from raft_core.config import FrozenConfig
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
-from raft_core.evaluation.report_config import ReportStage
 from raft_core.gather import SHARD, GatherStage
 from raft_core.records import read_jsonl
 from raft_core.settings import Settings
@@ -95,19 +94,17 @@ def fuse_shard(
     return run_stage(context, "fuse", context.settings.fuse_stage(shard), inputs, label)
 
 
-def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> Any:
-    """The fused answers of all training rows (as a future)."""
+def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> list[Any]:
+    """All shards of the fused answers, as artifacts or futures."""
     shards = labelled_shards(context, prepared, "fuse")
     if context.runtime.task_runner == "ray":
         configs = [context.settings.fuse_stage(shard) for shard in shards.values()]
         inputs = {"prepare": prepared, "filter": filtered.result()}
-        parts: list[Any] = on_cluster(context, "fuse", configs, inputs, list(shards))
-    else:
-        parts = [
-            fuse_shard.submit(context, prepared, filtered, shard, label)
-            for label, shard in shards.items()
-        ]
-    return parts[0] if len(parts) == 1 else gather.submit(context, prepared, parts)
+        return on_cluster(context, "fuse", configs, inputs, list(shards))
+    return [
+        fuse_shard.submit(context, prepared, filtered, shard, label)
+        for label, shard in shards.items()
+    ]
 
 
 @task(name="gather", **STAGE_TASK)
@@ -134,8 +131,16 @@ class Refined:
     """Futures of the data stages: what the methods learn from."""
 
     prepared: ArtifactRef
+    rewrites: list[Any]
     filtered: Any
+    fusions: list[Any]
     fused: Any
+
+
+def tell_overlap(context: RunContext) -> None:
+    """Say at the start of a run which judges had a part in what they judge."""
+    for warning in context.settings.panel_warnings():
+        context.display.note(f"Note: {warning}.")
 
 
 def refine(context: RunContext) -> Refined:
@@ -143,7 +148,21 @@ def refine(context: RunContext) -> Refined:
     prepared = prepare.submit(context).result()
     rewrites = rewrite(context, prepared)
     filtered = filter_rewrites.submit(context, prepared, rewrites)
-    return Refined(prepared, filtered, fuse(context, prepared, filtered))
+    fusions = fuse(context, prepared, filtered)
+    fused = fusions[0] if len(fusions) == 1 else gather.submit(context, prepared, fusions)
+    return Refined(prepared, rewrites, filtered, fusions, fused)
+
+
+@task(name="lineage", **STAGE_TASK)
+def lineage(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
+    return run_stage(context, "lineage", context.settings.lineage_stage(), inputs)
+
+
+def tell_lineage(context: RunContext, refined: Refined) -> Any:
+    """What became of every row, as a table and a page (as a future)."""
+    inputs = filter_inputs(refined.prepared, refined.rewrites) | {"filter": refined.filtered}
+    inputs |= {f"{SHARD}{number:05d}": shard for number, shard in enumerate(refined.fusions)}
+    return lineage.submit(context, inputs)
 
 
 def train(
@@ -209,15 +228,7 @@ def require_gate(settings: Settings, evaluated: ArtifactRef) -> float:
 
 @task(name="report", **STAGE_TASK)
 def report(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
-    settings = context.settings
-    config = ReportStage(
-        domain=settings.domain.name,
-        learning_rates={name: m.learning_rate for name, m in settings.methods.items()},
-        benchmarks=tuple(n for n, b in settings.evaluate.benchmarks.items() if not b.base_only),
-        retained=settings.evaluate.retained,
-        tau=settings.filter.tau,
-    )
-    return run_stage(context, "report", config, inputs)
+    return run_stage(context, "report", context.settings.report_stage(), inputs)
 
 
 @task(name="promote", **STAGE_TASK)

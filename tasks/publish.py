@@ -62,6 +62,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         },
         "checkpoints": checkpoints,
         "report": str(artifacts["report"].folder / "report.md"),
+        "lineage": str(artifacts["lineage"].folder / "lineage.html"),
         "mlflow_run": context.tracker.run_id,
         "mlflow_uri": masked(context.settings.runtime.tracking_uri),
     }
@@ -70,8 +71,7 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
 def _plain(row: dict[str, Any]) -> dict[str, str]:
     cells = {"method": row["label"]}
     cells |= {name: score_cell(score) for name, score in row["scores"].items()}
-    kept = row["retention"]
-    return cells | {"retention": "" if kept is None else interval(kept["value"], kept)}
+    return cells | {"retention": interval(row["retention"])}
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -97,6 +97,7 @@ def show(summary: dict[str, Any]) -> None:
     for stage, path in summary["rejected"].items():
         print(f"rejected {stage:<12} {path}")
     print(f"report                {summary['report']}")
+    print(f"every row             {summary['lineage']}")
     run = summary["mlflow_run"] or "(kept until the server answers)"
     print(f"MLflow run            {run} in {summary['mlflow_uri']}")
     print("browse it with        make ui")

@@ -6,8 +6,8 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tasks.tracking import StageTracker, Tracker
 
 POLL_SECONDS = 0.1
 LOG_TAIL = 15
+TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class StageContext:
     slots: threading.Semaphore = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
     generations: Generations = field(default_factory=Generations)
+
+    def slot(self, stage: str) -> AbstractContextManager[Any]:
+        """What a stage's process waits for."""
+        return nullcontext() if STAGES[stage].light else self.slots
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -85,7 +90,7 @@ def open_stages(runtime: RuntimeConfig, tracker: Tracker) -> Iterator[StageConte
         InputError: the store cannot be reached; nothing has been started then.
     """
     store = open_store(runtime)
-    with Display() as display, tracker, StageProcesses(runtime) as processes:
+    with store.in_use(), Display() as display, tracker, StageProcesses(runtime) as processes:
         context = StageContext(
             runtime=runtime,
             store=store,
@@ -144,7 +149,7 @@ def here(
     """The artifact that was found, or that a process of this machine makes."""
     with context.tracker.stage(label, spec, cached=found is not None) as tracked:
         if found is None:
-            with context.slots:
+            with context.slot(spec.stage):
                 require_no_failure(context, label)
                 found = compute(context, spec, label, tracked)
         else:
@@ -185,8 +190,9 @@ def compute(
     shutil.rmtree(work / "out", ignore_errors=True)
     (work / "events.jsonl").unlink(missing_ok=True)
     (work / "spec.json").write_text(spec.model_dump_json(indent=1))
-    watch = Stopwatch()
-    process = context.processes.start(spec, work, work / "log.txt")
+    log, watch = work / "log.txt", Stopwatch()
+    begun = log.stat().st_size if log.is_file() else 0
+    process = context.processes.start(spec, work, log)
     try:
         for event in follow(process, work / "events.jsonl"):
             handle(event, label, spec, context, tracked)
@@ -196,7 +202,7 @@ def compute(
         code = process.wait()
     if code != 0:
         context.display.failed(label)
-        raise failure(label, code, work / "log.txt")
+        raise failure(label, code, log, begun)
     context.display.finished(label, watch.seconds)
     return context.store.commit(spec, work, watch.seconds)
 
@@ -236,12 +242,21 @@ def handle(
         context.display.note(event["text"])
 
 
-def failure(label: str, code: int, log: Path) -> StageError | InputError:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+def failure(label: str, code: int, log: Path, begun: int = 0) -> StageError | InputError:
+    """What a stage said of its end; `begun` is where this attempt's part of the log begins."""
+    with open(log, "rb") as handle:
+        handle.seek(begun)
+        lines = handle.read().decode("utf-8", errors="replace").splitlines()
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if told and code == EXIT_BAD_INPUT:
         return InputError(told[-1])
-    if told and code == StageError.exit_code:
+    if told and code == StageError.exit_code and not crashed(lines):
         return StageError(f"stage '{label}': {told[-1]} (its log is {log})")
     tail = "\n".join(lines[-LOG_TAIL:])
     return StageError(f"stage '{label}' ended with code {code}; its log is {log}:\n{tail}")
+
+
+def crashed(lines: Sequence[str]) -> bool:
+    """Whether a traceback follows the last error that was told."""
+    ends = [n for n, line in enumerate(lines) if line.startswith(("error: ", TRACEBACK))]
+    return lines[ends[-1]].startswith(TRACEBACK)

@@ -29,7 +29,7 @@ def rewritten_targets(
     """SDFT (Yang et al. 2024): the rewrite where it leaks nothing and its answer is right.
 
     Its answer is checked against the row's `expected` strings; a row without any is checked by
-    the cosine of the semantic filter instead.
+    the semantic filter instead.
     """
     return [
         FusedAnswer(example.id, example.question, rewrite.text, "rewrite")
@@ -42,5 +42,5 @@ def rewritten_targets(
 def is_kept(example: Example, rewrite: FilteredRewrite) -> bool:
     if not example.expected:
         return rewrite.passed
-    usable = rewrite.passed or rewrite.reason in BY_COSINE
+    usable = rewrite.passed or rewrite.reason in BY_COSINE or bool(rewrite.guard)
     return usable and all(mentions(rewrite.text, value) for value in example.expected)

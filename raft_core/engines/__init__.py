@@ -5,16 +5,23 @@ from __future__ import annotations
 from raft_core.engines.base import Embedder, EmbedderConfig, Engine, Generator, GeneratorConfig
 from raft_core.engines.cached import CachedGenerator
 from raft_core.runtime import RuntimeConfig
+from raft_core.spending import Spending
 from raft_core.stage import StageRun
 
 
 def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
     """The configured engine behind the cache; it is loaded when the cache lacks an answer."""
-    return CachedGenerator(config, lambda: open_engine(config, stage.runtime), stage)
+
+    def opened() -> Engine:
+        return open_engine(config, stage.runtime, stage.spending)
+
+    return CachedGenerator(config, opened, stage)
 
 
-def open_engine(config: GeneratorConfig, runtime: RuntimeConfig) -> Engine:
-    """Load the configured engine."""
+def open_engine(
+    config: GeneratorConfig, runtime: RuntimeConfig, spending: Spending | None = None
+) -> Engine:
+    """Load the configured engine; `spending` is shared by those that have one budget."""
     if config.kind == "vllm":
         from raft_core.engines.vllm import VllmGenerator
 
@@ -25,7 +32,7 @@ def open_engine(config: GeneratorConfig, runtime: RuntimeConfig) -> Engine:
         return TransformersGenerator(config, runtime)
     from raft_core.engines.openai import OpenAIGenerator
 
-    return OpenAIGenerator(config, runtime)
+    return OpenAIGenerator(config, runtime, spending)
 
 
 def open_embedder(config: EmbedderConfig, runtime: RuntimeConfig) -> Embedder:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from raft_core.config import FrozenConfig, ModelRef
+from raft_core.runtime import SECRET
 
 FinishReason = Literal["stop", "length", "too_long", "error"]
 OnCompletion = Callable[[int, "Completion"], None]
@@ -118,18 +120,34 @@ class TransformersConfig(FrozenConfig):
 class OpenAIConfig(FrozenConfig):
     """An OpenAI-compatible endpoint, whose address stands under `runtime.endpoints`.
 
-    `vllm_extensions` asks for token ids and constrained choices, which vLLM's server knows and
-    others refuse. `extra_body` goes into every request as it is, for example
-    `{chat_template_kwargs: {enable_thinking: false}}`. `model_version` is yours to set: it enters
-    the stage key.
+    `structured` is how an answer is held to one of given choices: `vllm` asks for it, and for token
+    ids, as vLLM's server understands it and others refuse; `json_schema` by `response_format`, as
+    OpenAI and most servers understand it; `none` leaves it to the prompt. `extra_body` goes into
+    every request as it is, for example `{chat_template_kwargs: {enable_thinking: false}}`.
+    `model_version` is yours to set: it enters the stage key.
     """
 
     kind: Literal["openai"] = "openai"
     endpoint: str
     model: str
     model_version: str = ""
-    vllm_extensions: bool = True
+    structured: Literal["vllm", "json_schema", "none"] = "vllm"
     extra_body: dict[str, Any] = {}
+
+    @field_validator("extra_body")
+    @classmethod
+    def _holds_no_key(cls, body: dict[str, Any]) -> dict[str, Any]:
+        named = [name for name in body if re.fullmatch(SECRET, name, re.IGNORECASE)]
+        if named:
+            raise ValueError(f"holds '{named[0]}', and settings are logged; use api_key_env")
+        return body
+
+    def identity(self) -> dict[str, Any]:
+        """Artifacts from before there was `json_schema` say `vllm_extensions`."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        structured = fields.pop("structured")
+        fields["vllm_extensions"] = structured == "vllm"
+        return fields | ({"structured": structured} if structured == "json_schema" else {})
 
 
 GeneratorConfig = Annotated[

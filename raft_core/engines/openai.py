@@ -3,50 +3,58 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from raft_core.engines.base import (
     Completion,
-    FinishReason,
     GenerationRequest,
     OnCompletion,
     OpenAIConfig,
     Sampling,
     failed,
 )
+from raft_core.engines.openai_answers import (
+    choice_format,
+    read_answer,
+    read_choice,
+    require_answers,
+    tokens_used,
+)
+from raft_core.engines.openai_errors import explanation, is_too_long, patience
 from raft_core.errors import EngineError, InputError
-from raft_core.runtime import RuntimeConfig
+from raft_core.runtime import EndpointRuntime, RuntimeConfig
+from raft_core.spending import Account, BudgetSpent, Spending
 
 NO_KEY = "none"
 
 
 class OpenAIGenerator:
-    """Bounded concurrency; retries with backoff are the client's own."""
+    """Bounded concurrency; retries, their backoff and the wait a 429 asks for are the client's own.
 
-    def __init__(self, config: OpenAIConfig, runtime: RuntimeConfig) -> None:
-        from openai import OpenAI
+    An endpoint that no further request can move is given up: answers that are on their way are
+    still told of, then the stage ends with one error.
+    """
 
+    def __init__(
+        self, config: OpenAIConfig, runtime: RuntimeConfig, spending: Spending | None = None
+    ) -> None:
         if config.endpoint not in runtime.endpoints:
             raise InputError(
                 f"runtime.endpoints has no '{config.endpoint}', which model '{config.model}' "
                 f"wants; known: {sorted(runtime.endpoints) or 'none'}"
             )
         endpoint = runtime.endpoints[config.endpoint]
-        api_key = NO_KEY if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
-        if not api_key:
-            raise InputError(
-                f"endpoint '{config.endpoint}': the environment variable "
-                f"{endpoint.api_key_env} is not set"
-            )
-        self._config, self._endpoint, self._api_key = config, endpoint, api_key
-        self._client = OpenAI(
-            base_url=endpoint.base_url,
-            api_key=api_key,
-            timeout=endpoint.timeout_s,
-            max_retries=endpoint.max_retries,
-        )
+        self._config, self._endpoint = config, endpoint
+        self._api_key = _key(config.endpoint, endpoint)
+        self._account = (spending or Spending()).account(config.endpoint, endpoint.budget)
+        self._client = _client(endpoint, self._api_key, self._account)
+        self._keeps = runtime.cache_generations
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._given_up: str | None = None
 
     def generate(
         self,
@@ -57,19 +65,24 @@ class OpenAIGenerator:
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
         completions: dict[int, Completion] = {}
-        with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
+        with self._account.waiting(), ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             positions = {
                 pool.submit(self._answer, request, sampling, choices): position
                 for position, request in enumerate(requests)
             }
             try:
                 for answered in as_completed(positions):
-                    position = positions[answered]
-                    completions[position] = answered.result()
+                    position, completion = positions[answered], answered.result()
+                    if completion is None:
+                        continue
+                    completions[position] = completion
                     if on_completion:
-                        on_completion(position, completions[position])
+                        on_completion(position, completion)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+        if len(completions) < len(requests):
+            kept = ". What was answered is kept: run again to go on"
+            raise EngineError(f"{self._given_up}{kept if completions and self._keeps else ''}")
         in_order = [completions[position] for position in range(len(requests))]
         self._require_connection(in_order)
         return in_order
@@ -83,70 +96,109 @@ class OpenAIGenerator:
     def close(self) -> None:
         self._client.close()
 
+    def _answer(
+        self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
+    ) -> Completion | None:
+        """None where the endpoint is given up."""
+        from openai import OpenAIError
+
+        if self._given_up:
+            return None
+        body = request_body(self._config, request, sampling, choices)
+        try:
+            response = self._client.chat.completions.create(**body)
+        except BudgetSpent as spent:
+            self._give_up(str(spent))
+            return None
+        except (
+            OpenAIError,
+            ValueError,
+            RecursionError,
+        ) as error:  # the latter: a body that is no JSON
+            return self._failed(error)
+        self._in_a_row = 0
+        completion = read_answer(response)
+        if choices and self._config.structured == "json_schema":
+            completion = read_choice(completion, choices)
+        try:
+            self._account.charge(tokens_used(response))
+        except BudgetSpent as spent:
+            self._give_up(str(spent))
+        return completion
+
+    def _failed(self, error: Exception) -> Completion | None:
+        said = self._without_key(f"{type(error).__name__}: {error}")[:300]
+        if is_too_long(error):
+            self._in_a_row = 0
+            return Completion("", (), "too_long", said)
+        most = patience(error, self._endpoint.max_failed_share)
+        if most is None:
+            return failed(said)
+        with self._lock:
+            self._in_a_row += 1
+            if self._in_a_row < most:
+                return failed(said)
+        told = explanation(error, said, self._config, self._endpoint, self._client)
+        self._give_up(self._without_key(told))
+        return None
+
+    def _give_up(self, reason: str) -> None:
+        """The first reason is the one that counts."""
+        with self._lock:
+            self._given_up = self._given_up or reason
+
     def _without_key(self, text: str) -> str:
         """Some servers repeat a key that they refuse."""
         return text if self._api_key == NO_KEY else text.replace(self._api_key, "***")
 
-    def _answer(
-        self, request: GenerationRequest, sampling: Sampling, choices: Sequence[str] | None
-    ) -> Completion:
-        from openai import OpenAIError
 
-        extra = dict(self._config.extra_body)
-        if self._config.vllm_extensions:
-            extra["return_token_ids"] = True
-        if self._config.vllm_extensions and choices:
+def request_body(
+    config: OpenAIConfig,
+    request: GenerationRequest,
+    sampling: Sampling,
+    choices: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What the client's `chat.completions.create` takes; `extra_body` is what it does not know."""
+    extra = dict(config.extra_body)
+    body: dict[str, Any] = {
+        "model": config.model,
+        "messages": [{"role": "user", "content": request.prompt}],
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": request.seed,
+        "extra_body": extra,
+    }
+    if config.structured == "vllm":
+        extra["return_token_ids"] = True
+        if choices:
             extra["structured_outputs"] = {"choice": list(choices)}
-        try:
-            response = self._client.chat.completions.create(
-                model=self._config.model,
-                messages=[{"role": "user", "content": request.prompt}],
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=request.seed,
-                extra_body=extra,
-            )
-        except (OpenAIError, ValueError) as error:  # the latter: a body that is no JSON
-            return failed(self._without_key(f"{type(error).__name__}: {error}")[:300])
-        return read_answer(response)
+    elif config.structured == "json_schema" and choices:
+        body["response_format"] = choice_format(choices)
+    return body
 
 
-def read_answer(response: Any) -> Completion:
-    """The completion of a chat response, which the client does not check.
-
-    A refusal or an empty answer is an answer without text, with what there is to say in `error`;
-    anything that is not of the chat format is a failure.
-    """
-    try:
-        if not response.choices:
-            return failed("the endpoint returned no choice")
-        choice = response.choices[0]
-        said, refusal = choice.message.content, getattr(choice.message, "refusal", None)
-        finished = choice.finish_reason
-    except (AttributeError, TypeError, KeyError):
-        return failed("the endpoint's response is not of the chat format")
-    if not isinstance(said, str | None):
-        return failed(f"the endpoint's answer is a {type(said).__name__}, not text")
-    token_ids = getattr(choice, "token_ids", None) or ()
-    reason: FinishReason = "length" if finished == "length" else "stop"
-    text = (said or "").strip()
-    lacking = "" if text else f"refused: {refusal}"[:300] if refusal else "an empty answer"
-    return Completion(text, tuple(token_ids), reason, lacking)
-
-
-def require_answers(
-    completions: Sequence[Completion], config: OpenAIConfig, max_failed_share: float
-) -> None:
-    """A few failed requests cost their rows, many cost the stage.
-
-    Raises:
-        EngineError: more than this share of the requests failed.
-    """
-    errors = [c.error for c in completions if c.finish_reason == "error"]
-    if len(errors) > max_failed_share * len(completions):
-        raise EngineError(
-            f"endpoint '{config.endpoint}', model '{config.model}': {len(errors)} of "
-            f"{len(completions)} requests failed, the first with {errors[0]}. Mend the endpoint "
-            "and run again, or raise its max_failed_share"
+def _key(name: str, endpoint: EndpointRuntime) -> str:
+    api_key = NO_KEY if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
+    if not api_key:
+        raise InputError(
+            f"endpoint '{name}': the environment variable {endpoint.api_key_env} is not set"
         )
+    return api_key
+
+
+def _client(endpoint: EndpointRuntime, api_key: str, account: Account) -> Any:
+    """The HTTP client asks the account before every request for a completion, a retry included."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    def admit(request: Any) -> None:
+        if request.method == "POST":
+            account.admit()
+
+    return OpenAI(
+        base_url=endpoint.base_url,
+        api_key=api_key,
+        timeout=endpoint.timeout_s,
+        max_retries=endpoint.max_retries,
+        http_client=DefaultHttpxClient(event_hooks={"request": [admit]}),
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import GeneratorConfig
@@ -16,6 +17,35 @@ RESPOND_VERSION = 1
 EVALUATE_VERSION = 2
 
 
+def _with_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"cluster_pattern is no regular expression ({error})") from None
+    if groups < 1:
+        raise ValueError("cluster_pattern has no group")
+    return pattern
+
+
+ClusterPattern = Annotated[
+    str,
+    AfterValidator(_with_group),
+    Field(description="its first group in a row's id names the fact that the row asks for"),
+]
+
+
+class CompareConfig(FrozenConfig):
+    """What the report compares: every method with `baseline`, and `method` with every other.
+
+    Without the baseline among the methods that are run, the base takes its place. Rows whose ids
+    `cluster_pattern` maps on one fact are drawn together in the intervals of differences.
+    """
+
+    baseline: str = "sft_raw"
+    method: str = "raft"
+    cluster_pattern: ClusterPattern | None = None
+
+
 class EvaluateConfig(FrozenConfig):
     """`retained` names the benchmarks whose scores should survive the training."""
 
@@ -23,6 +53,11 @@ class EvaluateConfig(FrozenConfig):
     panel: Panel
     benchmarks: Annotated[dict[str, BenchmarkConfig], Field(min_length=1)]
     retained: tuple[str, ...] = ("general", "instructions")
+    compare: CompareConfig = CompareConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """What a model is measured by; how the measured ones are compared is the report's."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "compare"}
 
 
 class RespondStage(FrozenConfig):

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COLOURS = ("#7f7f7f", "#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd")
+# Okabe & Ito (2008): told apart with every common kind of colour vision. Grey is the base's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#7F7F7F"
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How one method is drawn wherever it is drawn."""
+
+    colour: str
+    line: str
+    marker: str
+
+
+BASE_STYLE = Style(GREY, LINES[0], MARKERS[0])
+
+
+def styles(methods: Iterable[str]) -> dict[str, Style]:
+    """Method -> style, by its place: when the colours are used up, with other lines and markers."""
+    found = {}
+    for index, method in enumerate(methods):
+        turn = index // len(COLOURS)
+        found[method] = Style(
+            COLOURS[index % len(COLOURS)], LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)]
+        )
+    return found
 
 
 def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (5.5, 4)) -> Any:
@@ -33,7 +61,9 @@ def save(figure: Any, path: Path) -> None:
 def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Domain accuracy against retention, both with their intervals; up and right is better."""
     figure, axes = new_axes()
-    for row, colour in zip(rows, COLOURS * len(rows), strict=False):
+    styled = styles(row["label"] for row in rows if row["method"] != "base")
+    for row in rows:
+        style = styled.get(row["label"], BASE_STYLE)
         score = row["scores"]["domain"]
         if score["undecided"] == score["n"]:
             continue
@@ -43,15 +73,57 @@ def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> No
             score["accuracy"],
             xerr=whiskers(kept["value"], kept),
             yerr=whiskers(score["accuracy"], score),
-            fmt="o",
+            fmt=style.marker,
             capsize=3,
-            color=colour,
+            color=style.colour,
             label=row["label"],
         )
     axes.set(xlabel="retention of general ability", ylabel="domain accuracy", ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
     axes.legend()
     save(figure, path)
+
+
+def differences(
+    compared: Sequence[Mapping[str, Any]], labels: Mapping[str, str], path: Path
+) -> None:
+    """Differences of accuracies with their intervals, a panel a benchmark, a line a pair.
+
+    `compared` is what `comparison.comparisons` makes; without any entry no file is written.
+    """
+    if not compared:
+        return
+    pairs = list(dict.fromkeys((each["a"], each["b"]) for each in compared))
+    benchmarks = list(dict.fromkeys(each["benchmark"] for each in compared))
+    figure, grid = new_axes(len(benchmarks), size=(3.4, 1.2 + 0.32 * len(pairs)))
+    panels = [grid] if len(benchmarks) == 1 else list(grid)
+    for axes, benchmark in zip(panels, benchmarks, strict=True):
+        for each in compared:
+            if each["benchmark"] == benchmark:
+                found = each["difference"]
+                axes.errorbar(
+                    found["value"],
+                    pairs.index((each["a"], each["b"])),
+                    xerr=whiskers(found["value"], found),
+                    fmt="o",
+                    capsize=3,
+                    color=direction(found),
+                )
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(title=benchmark)
+        axes.set_yticks(range(len(pairs)), ["" for _ in pairs])
+        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        axes.grid(alpha=0.3, axis="x")
+    panels[0].set_yticklabels([f"{labels[a]} - {labels[b]}" for a, b in pairs])
+    figure.supxlabel("difference of accuracies, 95% interval (grey: contains 0)", fontsize="medium")
+    save(figure, path)
+
+
+def direction(found: Mapping[str, float]) -> str:
+    """Blue where the interval lies above 0, orange where below, grey where it holds 0."""
+    if found["low"] > 0:
+        return COLOURS[0]
+    return COLOURS[1] if found["high"] < 0 else GREY
 
 
 def whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
@@ -62,7 +134,7 @@ def whiskers(value: float, bounds: Mapping[str, float]) -> list[list[float]]:
 def similarity_histogram(rows: Sequence[Mapping[str, Any]], tau: float, path: Path) -> None:
     """Cosines of all rewrites, by the filter's verdict."""
     figure, axes = new_axes()
-    for passed, label, colour in ((True, "passed", "#1f77b4"), (False, "rejected", "#d62728")):
+    for passed, label, colour in ((True, "passed", COLOURS[0]), (False, "rejected", COLOURS[1])):
         values = [
             row["similarity"]
             for row in rows
@@ -88,11 +160,13 @@ CURVES = (
 def training_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Losses, balance and rollouts over the optimizer steps, one line a method."""
     figure, grid = new_axes(columns=3, rows=2, size=(4.2, 3))
+    styled = styles(curves)
     for axes, (name, title) in zip(grid.flat, CURVES, strict=True):
-        for (method, points), colour in zip(curves.items(), COLOURS[1:] * 9, strict=False):
+        for method, points in curves.items():
             known = [(p["step"], p[name]) for p in points if name in p]
             if known:
-                axes.plot(*zip(*known, strict=True), color=colour, label=method)
+                style = styled[method]
+                axes.plot(*zip(*known, strict=True), style.line, color=style.colour, label=method)
         axes.set(title=title, xlabel="step")
         if name in {"loss_sft", "loss_kl"}:
             axes.set_yscale("log")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from raft_core.evaluation import plots
-from raft_core.evaluation.metrics import retention
+from raft_core.evaluation import plots, report_sections
+from raft_core.evaluation.comparison import (
+    Outcomes,
+    comparisons,
+    pairs,
+    read_outcomes,
+    retained,
+)
+from raft_core.evaluation.distance_plots import weight_distances
+from raft_core.evaluation.markdown import estimate, plain, rate, table
+from raft_core.evaluation.metrics import Estimate
 from raft_core.evaluation.report_config import ReportStage
-from raft_core.evaluation.stage import outcomes
 from raft_core.records import SPLITS, read_jsonl
 from raft_core.stage import StageRun
 
@@ -31,50 +38,98 @@ def run(stage: StageRun) -> None:
     """Writes report.json, report.md and the plots."""
     config: ReportStage = stage.config
     stage.progress.start("report", 1)
-    rows = [method_row(name, config, stage.inputs) for name in (BASE, *config.learning_rates)]
-    refinement = summarise_refinement(stage.inputs)
-    report = {"domain": config.domain, "methods": rows, "refinement": refinement}
-    (stage.out / "report.json").write_text(json.dumps(report, indent=1))
-    (stage.out / "report.md").write_text(as_markdown(rows, refinement, config))
-    plots.domain_versus_retention(rows, stage.out / "domain_versus_retention.png")
-    similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
-    plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
-    curves = {
-        name: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
-        for name in config.learning_rates
-    }
-    plots.training_curves(curves, stage.out / "curves.png")
+    report = measured(config, stage.inputs)
+    (stage.out / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False))
+    (stage.out / "report.md").write_text(as_markdown(report, config))
+    draw(report, config, stage)
     stage.progress.advance()
 
 
-def method_row(name: str, config: ReportStage, inputs: dict[str, Path]) -> dict[str, Any]:
+def measured(config: ReportStage, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """All numbers of the report."""
+    names = (BASE, *config.learning_rates)
+    pattern = config.compare.cluster_pattern
+    outcomes = {name: read_outcomes(inputs[f"evaluate.{name}"], pattern) for name in names}
+    compared = compared_pairs(config)
+    return {
+        "domain": config.domain,
+        "methods": [method_row(name, config, inputs, outcomes) for name in names],
+        "comparisons": comparisons(outcomes, compared, config.benchmarks),
+        "panel": [member.model_dump(mode="json") for member in config.panel],
+        "warnings": list(config.warnings),
+        "refinement": summarise_refinement(inputs),
+    }
+
+
+def compared_pairs(config: ReportStage) -> list[tuple[str, str]]:
+    """The pairs of methods; without its baseline among them the base is it."""
+    methods, compare = list(config.learning_rates), config.compare
+    baseline = compare.baseline if compare.baseline in methods else BASE
+    return pairs(methods, baseline, compare.method)
+
+
+def draw(report: Mapping[str, Any], config: ReportStage, stage: StageRun) -> None:
+    """Write the figures; one that has nothing to show is left out."""
+    rows = report["methods"]
+    labels = labels_of(rows)
+    plots.domain_versus_retention(rows, stage.out / "domain_versus_retention.png")
+    plots.differences(report["comparisons"], labels, stage.out / "differences.png")
+    distances = {
+        labels[name]: weight_distance(stage.inputs[f"distill.{name}"])
+        for name in config.learning_rates
+    }
+    weight_distances(distances, stage.out / "weight_distance.png")
+    similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
+    plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
+    curves = {
+        labels[name]: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
+        for name in config.learning_rates
+    }
+    plots.training_curves(curves, stage.out / "curves.png")
+
+
+def labels_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Method -> what the report calls it."""
+    return {row["method"]: row["label"] for row in rows}
+
+
+def weight_distance(trained: Path) -> dict[str, float]:
+    """Parameter -> relative distance from the base, of a trained (or pruned) model."""
+    distances: dict[str, float] = json.loads((trained / "weight_distance.json").read_text())
+    return distances
+
+
+def method_row(
+    name: str,
+    config: ReportStage,
+    inputs: Mapping[str, Path],
+    outcomes: Mapping[str, Mapping[str, Outcomes]],
+) -> dict[str, Any]:
     """One line of the table: scores with intervals, retention against the base, drift."""
-    evaluated = inputs[f"evaluate.{name}"]
-    scores = json.loads((evaluated / "scores.json").read_text())
+    scores = json.loads((inputs[f"evaluate.{name}"] / "scores.json").read_text())
     row: dict[str, Any] = {
         "method": name,
         "label": LABELS.get(name, name),
         "learning_rate": config.learning_rates.get(name),
         "scores": {bench: scores[bench] for bench in config.benchmarks},
         "retention": None,
+        "retention_by_benchmark": None,
         "weight_distance": None,
         "training": None,
     }
     if name == BASE:
         return row
-    kept = retention(
-        [outcomes(inputs[f"evaluate.{BASE}"], bench) for bench in config.retained],
-        [outcomes(evaluated, bench) for bench in config.retained],
-    )
-    row["retention"] = None if kept is None else asdict(kept)
+    row["retention"] = retained(outcomes[name], outcomes[BASE], config.retained)
+    row["retention_by_benchmark"] = {
+        bench: retained(outcomes[name], outcomes[BASE], [bench]) for bench in config.retained
+    }
     trained = inputs[f"distill.{name}"]
-    distances = json.loads((trained / "weight_distance.json").read_text())
-    row["weight_distance"] = fmean(distances.values())
+    row["weight_distance"] = fmean(weight_distance(trained).values())
     row["training"] = json.loads((trained / "summary.json").read_text())
     return row
 
 
-def summarise_refinement(inputs: dict[str, Path]) -> dict[str, Any]:
+def summarise_refinement(inputs: Mapping[str, Path]) -> dict[str, Any]:
     """How many rows each refinement stage took in, kept and rejected, and what was trained on."""
     counts = {
         name: json.loads((inputs[name] / "counts.json").read_text())
@@ -87,17 +142,20 @@ def summarise_refinement(inputs: dict[str, Path]) -> dict[str, Any]:
     return {"stages": counts, "splits": splits, "targets": dict(sources.most_common())}
 
 
-def as_markdown(
-    rows: Sequence[dict[str, Any]], refinement: dict[str, Any], config: ReportStage
-) -> str:
+def as_markdown(report: Mapping[str, Any], config: ReportStage) -> str:
     """The report as a page of Markdown."""
+    rows, refinement = report["methods"], report["refinement"]
     lines = [f"# RAFT on {config.domain}", "", *comparison_table(rows, config.benchmarks), ""]
     lines += [
         "Scores are shares of right answers with 95% Wilson intervals. Retention is the mean of "
         f"score / base score over {' and '.join(config.retained)}, with a paired bootstrap "
-        "interval; both count rows as independent of each other. Drift is the mean relative weight "
-        "distance. Undecided: the panel could tell of no answer whether it is right.",
+        f"interval. {counted_rows(config)} Drift is the mean relative weight distance. Undecided: "
+        "the panel could tell of no answer whether it is right.",
         "",
+        *report_sections.retention_section(rows, config.retained),
+        *report_sections.difference_section(report["comparisons"], labels_of(rows)),
+        *report_sections.ifeval_section(rows, config.benchmarks),
+        *report_sections.panel_section(rows, config),
         "## Refinement",
         "",
         "| stage | rows in | kept | rejected, by reason |",
@@ -112,9 +170,22 @@ def as_markdown(
     return "\n".join([*lines, ""])
 
 
+def counted_rows(config: ReportStage) -> str:
+    """Which intervals count rows as independent of each other."""
+    if config.compare.cluster_pattern is None:
+        return (
+            "All intervals count rows as independent (`evaluate.compare.cluster_pattern` draws "
+            "rows of one fact together)."
+        )
+    return (
+        "Wilson's count rows as independent; the bootstrap draws rows of one fact together "
+        "(`evaluate.compare.cluster_pattern`)."
+    )
+
+
 def notes(report: dict[str, Any]) -> list[str]:
     """What a reader of the table must know to read it rightly."""
-    said = []
+    said = list(report["warnings"])
     scores = [score for row in report["methods"] for score in row["scores"].values()]
     if any(score["undecided"] == score["n"] for score in scores):
         said.append(
@@ -141,31 +212,26 @@ def training_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def comparison_table(rows: Sequence[dict[str, Any]], benchmarks: Sequence[str]) -> list[str]:
-    head = ["method", "lr", *benchmarks, "retention", "drift"]
-    lines = [table_line(head), table_line(["---"] * 2 + ["---:"] * (len(head) - 2))]
-    for row in rows:
-        rate, distance = row["learning_rate"], row["weight_distance"]
-        cells = [row["label"], "" if rate is None else f"{rate:.1e}"]
-        cells += [score_cell(row["scores"][b]) for b in benchmarks]
-        kept = row["retention"]
-        cells.append("" if kept is None else interval(kept["value"], kept))
-        cells.append("" if distance is None else f"{distance:.3f}")
-        lines.append(table_line(cells))
-    return lines
+    lines = [
+        [
+            row["label"],
+            rate(row["learning_rate"]),
+            *(score_cell(row["scores"][name]) for name in benchmarks),
+            interval(row["retention"]),
+            plain(row["weight_distance"]),
+        ]
+        for row in rows
+    ]
+    return table(["method", "lr", *benchmarks, "retention", "drift"], lines, left=2)
 
 
-def score_cell(score: dict[str, Any]) -> str:
+def score_cell(score: Mapping[str, Any]) -> str:
     """A score with its interval, unless the panel could decide on no answer at all."""
     if score["undecided"] == score["n"]:
         return "undecided"
-    return interval(score["accuracy"], score)
+    return estimate(Estimate(score["accuracy"], score["low"], score["high"]))
 
 
-def interval(value: float, bounds: dict[str, float]) -> str:
-    """`0.936 [0.90, 0.96]`"""
-    return f"{value:.3f} [{bounds['low']:.2f}, {bounds['high']:.2f}]"
-
-
-def table_line(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+def interval(bounds: Mapping[str, float] | None) -> str:
+    """`0.936 [0.90, 0.96]`, empty where there is none."""
+    return estimate(None if bounds is None else Estimate(**bounds))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from raft_core.config import FrozenConfig
+from raft_core.evaluation.config import CompareConfig
+from raft_core.evaluation.independence import PanelMember
 
-VERSION = 2
+VERSION = 3
 
 
 class ReportStage(FrozenConfig):
@@ -19,3 +21,6 @@ class ReportStage(FrozenConfig):
     benchmarks: tuple[str, ...]
     retained: tuple[str, ...]
     tau: float
+    compare: CompareConfig = CompareConfig()
+    panel: tuple[PanelMember, ...] = ()
+    warnings: tuple[str, ...] = ()

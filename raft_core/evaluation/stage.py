@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raft_core.evaluation.agreement import panel_agreement
 from raft_core.evaluation.benchmarks import OwnBenchmark
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.benchmarks.instructions import (
@@ -91,7 +92,7 @@ def _by_harness(rows: Sequence[HarnessRow]) -> Judged:
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
-    """Accuracy by majority with its Wilson interval, unanimity, and what could not be told."""
+    """Accuracy by majority with its Wilson interval, what could not be told, and agreement."""
     correct = sum(majority_correct(each) for each in votes)
     estimate = wilson(correct, len(votes))
     return {
@@ -100,9 +101,9 @@ def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:
         "accuracy": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
-        "unanimous": sum(len({v.verdict for v in each}) == 1 for each in votes) / len(votes),
         "cannot_tell": sum(v.verdict == "cannot_tell" for each in votes for v in each),
         "undecided": sum(undecided(each) for each in votes),
+        "agreement": panel_agreement(votes),
     }
 
 

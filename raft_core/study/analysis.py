@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, geometric_mean
 
+from raft_core.evaluation import statistics
 from raft_core.evaluation.metrics import Estimate
-from raft_core.study import statistics
+from raft_core.evaluation.statistics import McNemar
 from raft_core.study.config import BASE, StudyStage
 from raft_core.study.results import CellResult, Results, paired_outcomes
-from raft_core.study.statistics import McNemar
 
 SMALLEST_LOSS = 1e-12
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig
+from raft_core.evaluation.config import ClusterPattern
 
 VERSION = 3
 BASE = "base"
@@ -75,9 +75,7 @@ class StudyStage(FrozenConfig):
     baseline: str = Field(description="the row that all are compared with")
     method: str = Field("raft", description="the row that the study is about")
     pairs: tuple[tuple[str, str], ...] = Field((), description="further rows to be compared")
-    cluster_pattern: str | None = Field(
-        None, description="its first group in a row's id names the fact that the row asks for"
-    )
+    cluster_pattern: ClusterPattern | None = None
     seeded_domains: bool = Field(
         False, description="every seed of a domain asks for other facts, under the same ids"
     )
@@ -121,8 +119,6 @@ class StudyStage(FrozenConfig):
                 if not (self.rows[row].sweep and self.rows[row].value)
             },
         )
-        if self.cluster_pattern is not None and re.compile(self.cluster_pattern).groups < 1:
-            raise ValueError("cluster_pattern has no group")
         return self
 
 

@@ -5,56 +5,34 @@ Every function returns whether there was something to draw; otherwise it writes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
+from raft_core.evaluation.distance_plots import DistanceLine, draw_distances
 from raft_core.evaluation.metrics import Estimate
-from raft_core.evaluation.plots import new_axes, save, whiskers
+from raft_core.evaluation.plots import BASE_STYLE, Style, new_axes, save, styles, whiskers
+from raft_core.evaluation.statistics import Floats
 from raft_core.study.analysis import SMALLEST_LOSS, StudentAnalysis, unweighted_ratio
 from raft_core.study.config import BASE, StudyStage
 from raft_core.study.results import CellResult, Results
-from raft_core.study.statistics import Floats
 
-# Okabe & Ito (2008): told apart with every common kind of colour vision. Grey is the base's.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-BASE_COLOUR = "#7F7F7F"
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D")
-LAYER = re.compile(r"\blayers\.(\d+)\.")
-KDE_POINTS = 200
-KDE_MARGIN = 0.4  # decades beside the outermost values
 NEAR = 0.25  # accuracy
 WHISKERS: dict[str, Any] = {"markersize": 6, "capsize": 2, "elinewidth": 1, "zorder": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    colour: str
-    line: str
-    marker: str
 
 
 def row_styles(config: StudyStage) -> dict[str, Style]:
     """Row -> style. Rows that are drawn together come first, so that their colours differ."""
     drawn = [*config.grouped("main"), *config.grouped("balance"), *config.rows]
-    styles = {BASE: Style(BASE_COLOUR, LINES[0], MARKERS[0])}
-    for index, row in enumerate(r for r in dict.fromkeys(drawn) if r != BASE):
-        turn = index // len(COLOURS)
-        colour = COLOURS[index % len(COLOURS)]
-        styles[row] = Style(colour, LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)])
-    return styles
+    return {BASE: BASE_STYLE} | styles(row for row in dict.fromkeys(drawn) if row != BASE)
 
 
 def loss_ratios(results: Results, student: str, path: Path) -> bool:
     """Both ratios of the losses: geometric means over runs, one standard deviation as band."""
-    config, styles = results.config, row_styles(results.config)
+    config, styled = results.config, row_styles(results.config)
     known = {row: distilled(results.of(student, row)) for row in config.grouped("balance")}
     known = {row: runs for row, runs in known.items() if runs}
     if not known:
@@ -64,7 +42,7 @@ def loss_ratios(results: Results, student: str, path: Path) -> bool:
     for axes, weighted, title in zip(pair, (False, True), titles, strict=True):
         for row, runs in known.items():
             steps, mean, spread = over_steps(runs, weighted)
-            style = styles[row]
+            style = styled[row]
             axes.plot(steps, 10**mean, style.line, color=style.colour, label=config.label(row))
             if len(runs) > 1:
                 low, high = 10 ** (mean - spread), 10 ** (mean + spread)
@@ -96,7 +74,7 @@ def over_steps(runs: Sequence[CellResult], weighted: bool) -> tuple[Floats, Floa
 
 def weight_distances(results: Results, student: str, path: Path) -> bool:
     """Left the density of all weight tensors' relative distances, right their mean per layer."""
-    config, styles = results.config, row_styles(results.config)
+    config, styled = results.config, row_styles(results.config)
     known = {
         row: runs
         for row in config.grouped("main")
@@ -105,48 +83,17 @@ def weight_distances(results: Results, student: str, path: Path) -> bool:
     if not known:
         return False
     figure, (density, layers) = new_axes(columns=2, size=(6, 3.8))
-    for row, runs in known.items():
-        style = styles[row]
-        looks: dict[str, Any] = {"color": style.colour, "label": config.label(row)}
-        values = np.array([d for run in runs for d in run.distances.values() if d > 0])
-        draw_density(density, values, style.line, looks)
-        by_layer = layer_means(runs)
-        layers.plot(
-            list(by_layer),
-            list(by_layer.values()),
-            style.line,
-            marker=style.marker,
-            markersize=4,
-            **looks,
+    lines = [
+        DistanceLine(
+            label=config.label(row),
+            runs=[run.distances for run in runs],
+            style=styled[row],
         )
-    density.set(xscale="log", xlabel="relative distance ||W - W0|| / ||W0||", ylim=(0, None))
-    density.set(ylabel="density per decade", title="all weight tensors")
-    layers.set(xlabel="layer", ylabel="mean relative distance", title="by layer", ylim=(0, None))
-    layers.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (density, layers):
-        axes.grid(alpha=0.3)
+        for row, runs in known.items()
+    ]
+    draw_distances(density, layers, lines)
     finish(figure, density, path)
     return True
-
-
-def draw_density(axes: Any, values: Floats, line: str, looks: Mapping[str, Any]) -> None:
-    """Gaussian kernel density of log10(values); a vertical line where they do not differ."""
-    logs = np.log10(values)
-    if logs.std() < 1e-9:
-        axes.axvline(values[0], linestyle=line, **looks)
-        return
-    grid = np.linspace(logs.min() - KDE_MARGIN, logs.max() + KDE_MARGIN, KDE_POINTS)
-    axes.plot(10**grid, gaussian_kde(logs)(grid), line, **looks)
-
-
-def layer_means(runs: Sequence[CellResult]) -> dict[int, float]:
-    """Layer -> mean relative distance of its tensors over all runs; others are left out."""
-    by_layer: dict[int, list[float]] = {}
-    for run in runs:
-        for name, distance in run.distances.items():
-            if found := LAYER.search(name):
-                by_layer.setdefault(int(found.group(1)), []).append(distance)
-    return {layer: fmean(by_layer[layer]) for layer in sorted(by_layer)}
 
 
 def frontier(student: StudentAnalysis, config: StudyStage, path: Path) -> bool:
@@ -157,12 +104,12 @@ def frontier(student: StudentAnalysis, config: StudyStage, path: Path) -> bool:
     rows = [row for row in config.grouped("main") if row in student.rows]
     if not rows or not config.retained:
         return False
-    names, styles = (config.retained[0], config.benchmarks[0]), row_styles(config)
+    names, styled = (config.retained[0], config.benchmarks[0]), row_styles(config)
     points = {row: [student.rows[row].scores[name] for name in names] for row in rows}
     figure, (everything, best) = new_axes(columns=2, size=(6, 4.4))
     grid = config.grid.get(student.student, {})
     for row in rows:
-        draw_grid(everything, grid.get(row, {}), names, styles[row])
+        draw_grid(everything, grid.get(row, {}), names, styled[row])
     for row, (kept, learned) in points.items():
         for axes in (everything, best):
             axes.errorbar(
@@ -170,8 +117,8 @@ def frontier(student: StudentAnalysis, config: StudyStage, path: Path) -> bool:
                 learned.value,
                 xerr=whiskers(kept.value, asdict(kept)),
                 yerr=whiskers(learned.value, asdict(learned)),
-                fmt=styles[row].marker,
-                color=styles[row].colour,
+                fmt=styled[row].marker,
+                color=styled[row].colour,
                 label=config.label(row),
                 **WHISKERS,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ import numpy as np
 
 from raft_core.artifacts import read_record
 from raft_core.errors import InputError
+from raft_core.evaluation.statistics import Floats, cluster
 from raft_core.records import read_jsonl
 from raft_core.study.config import BASE, Cell, StudyStage
-from raft_core.study.statistics import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +174,6 @@ def load_scored(evaluated: Path, cell: Cell, config: StudyStage) -> dict[str, Sc
             undecided=scores[name].get("undecided", 0),
         )
     return scored
-
-
-def cluster(row_id: str, pattern: str | None) -> str:
-    """The fact that a row asks for; an id that the pattern does not match is a fact of its own."""
-    found = re.match(pattern, row_id) if pattern is not None else None
-    return row_id if found is None else found.group(1)
 
 
 def total_seconds(inputs: Mapping[str, Path]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raft_core.study import markdown
+from raft_core.evaluation import markdown
 from raft_core.study.analysis import RowSummary, StudentAnalysis
 from raft_core.study.config import Accuracies, StudyStage
 from raft_core.study.rates import overall

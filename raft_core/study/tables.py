@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from raft_core.study import markdown
+from raft_core.evaluation import markdown
 from raft_core.study.analysis import Analysis, Comparison, StudentAnalysis
 from raft_core.study.config import StudyStage
 

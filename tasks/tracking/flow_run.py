@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +19,16 @@ from tasks.tracking.masking import without_userinfo
 from tasks.tracking.outbox import INTERRUPT_SECONDS, Outbox, open_outbox
 from tasks.tracking.stage_run import StageTracker, status_after
 
+NOTE = "mlflow.note.content"
 NOTE_LIMIT = 7_900  # characters; MLflow cuts a tag at 8,000
+
+
+def note_of(page: Path) -> str:
+    """A page as a run's description, up to MLflow's limit."""
+    text = page.read_text(encoding="utf-8")
+    if len(text) <= NOTE_LIMIT:
+        return text
+    return text[:NOTE_LIMIT].rpartition("\n")[0] + f"\n\nThe rest is in {page.name}."
 
 
 class Tracker:
@@ -123,10 +133,7 @@ class Tracker:
         for name in ("study.md", "study.json", "cells.jsonl"):
             journal.add("log_file", self._run, path=str(study.folder / name))
         journal.add("log_folder", self._run, path=str(study.folder / "figures"), name="study")
-        page = (study.folder / "study.md").read_text()
-        if len(page) > NOTE_LIMIT:
-            page = page[:NOTE_LIMIT].rpartition("\n")[0] + "\n\nThe rest is in study.md."
-        journal.add("set_tag", self._run, name="mlflow.note.content", value=page)
+        journal.add("set_tag", self._run, name=NOTE, value=note_of(study.folder / "study.md"))
 
     @never_fatal
     def log_decision(self, decision: ArtifactRef, tags: Mapping[str, str]) -> None:
@@ -137,7 +144,7 @@ class Tracker:
         for name in ("decision.md", "decision.json"):
             journal.add("log_file", self._run, path=str(decision.folder / name))
         page = (decision.folder / "decision.md").read_text()
-        for name, value in {"mlflow.note.content": page, **tags}.items():
+        for name, value in {NOTE: page, **tags}.items():
             journal.add("set_tag", self._run, name=name, value=value)
 
     @never_fatal
@@ -149,8 +156,7 @@ class Tracker:
         for path in sorted(report.folder.iterdir()):
             if path.suffix in {".png", ".md", ".json"} and path.name != "record.json":
                 journal.add("log_file", self._run, path=str(path))
-        page = (report.folder / "report.md").read_text()
-        journal.add("set_tag", self._run, name="mlflow.note.content", value=page)
+        journal.add("set_tag", self._run, name=NOTE, value=note_of(report.folder / "report.md"))
         content = json.loads((report.folder / "report.json").read_text())
         for row in content["methods"]:
             values = {f"{row['method']}.{k}": s["accuracy"] for k, s in row["scores"].items()}

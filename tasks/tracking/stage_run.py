@@ -15,6 +15,7 @@ from tasks.tracking.journal import Journal
 
 TABLE_ROWS = 500
 LOGGED_MODEL_LIMIT_BYTES = 2 * 2**30
+LOGGED_FILE_LIMIT_BYTES = 2**28
 
 
 class StageTracker:
@@ -98,6 +99,14 @@ class StageTracker:
 
         self._table(artifact, "lineage.jsonl", "lineage.json", readable)
 
+    def _log_lineage(self, artifact: ArtifactRef) -> None:
+        for name in ("lineage.parquet", "lineage.html"):
+            path = artifact.folder / name
+            if path.stat().st_size <= LOGGED_FILE_LIMIT_BYTES:
+                self._journal.add("log_file", self._run, path=str(path))
+        page = str(artifact.folder / "lineage.html")
+        self._journal.add("set_tag", self._parent, name="raft.lineage", value=page)
+
     def _log_distill(self, artifact: ArtifactRef) -> None:
         points = read_jsonl(artifact.folder / "curves.jsonl")
         # Those that are not live: cached, or trained before a resume.
@@ -114,6 +123,8 @@ class StageTracker:
         scores = json.loads((artifact.folder / "scores.json").read_text())
         for name, score in scores.items():
             values = {f"{name}.{key}": score[key] for key in ("accuracy", "low", "high")}
+            agreed = {key: score["agreement"][key] for key in ("kappa", "alpha")}
+            values |= {f"{name}.{key}": v for key, v in agreed.items() if v is not None}
             log_metrics(self._journal, self._run, values)
 
         def readable(row: dict[str, Any]) -> dict[str, Any]:

@@ -302,6 +302,11 @@ def test_data_file_is_used_and_no_row_is_lost(
     rejected = Counter(row["reason"] for row in read_jsonl(tmp_path / "rejected.jsonl"))
     count = len(prepare.load_examples(settings.domain, settings.prepare))
     assert len(kept) + rejected.total() == count
+    ids, texts = (
+        [row["id"] for row in read_jsonl(tmp_path / f"{name}.jsonl")]
+        for name in ("rejected", "rejected_rows")
+    )
+    assert texts == ids
     assert {r: n for r, n in rejected.items() if not r.startswith("near")} == stated.reasons
 
 

@@ -25,7 +25,7 @@ from raft_core.runtime import EndpointRuntime, RuntimeConfig
 from raft_core.stage import StageRun
 
 
-def completion(message: Any, finish: str = "stop") -> bytes:
+def completion(message: Any, finish: Any = "stop") -> bytes:
     choice = {"index": 0, "message": message, "finish_reason": finish}
     head = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
     return json.dumps(head | {"choices": [choice]}).encode()
@@ -33,6 +33,12 @@ def completion(message: Any, finish: str = "stop") -> bytes:
 
 def say(content: Any, **more: Any) -> bytes:
     return completion({"role": "assistant", "content": content, **more})
+
+
+def with_ids(token_ids: Any) -> bytes:
+    answer = json.loads(say("x"))
+    answer["choices"][0]["token_ids"] = token_ids
+    return json.dumps(answer).encode()
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -80,18 +86,39 @@ ANSWERS = {
     "nothing": say(""),
     "null": say(None),
     "content of another kind": say(17),
+    "token ids that are none": with_ids("many"),
+    "token ids in a list": with_ids([[1], [2]]),
+    "reason of another kind": completion({"content": "x"}, {"why": 1}),
+    "half a character": say("\ud800 hi"),
+    "NUL character": say("a\0b"),
+    "a book": say("x " * 600_000),
+    "nested without end": b"[" * 200_000,
+    "cut by a filter": completion({"content": "The first half"}, "content_filter"),
+    "call of a tool": completion({"content": "x"}, "tool_calls"),
+    "refusal with half a character": say(None, refusal="no \ud800"),
 }
 # Mood -> what stands in the error of each of its completions.
 FAULTS = {
-    "slow": "Timeout", "cut": "Connection", "400": "told 400", "401": "told 401",
-    "404": "told 404", "429": "told 429", "500": "told 500", "503": "told 503",
+    "slow": "Timeout", "400": "told 400", "429": "told 429", "500": "told 500", "503": "told 503",
     "malformed JSON": "JSONDecodeError", "no JSON": "JSONDecodeError",
     "JSON list": "chat format", "JSON of another kind": "no choice",
     "choices of another kind": "chat format", "choice without a message": "chat format",
     "no choice": "no choice", "content of another kind": "a int, not text",
+    "token ids that are none": "no list of numbers", "token ids in a list": "no list of numbers",
+    "reason of another kind": "no text", "half a character": "half of a character",
+    "NUL character": "NUL", "a book": "over 1,000,000", "nested without end": "RecursionError",
+}  # fmt: skip
+# Nothing that is asked later would be answered either, so nothing is.
+HOPELESS = {
+    "401": r"wants a key.*api_key_env.*told 401", "404": r"should end in /v1.*told 404",
+    "403": r"wants a key.*told 403", "cut": r"in a row had no answer.*Connection",
 }  # fmt: skip
 # Answers without text are no failure of the endpoint; they cost their rows.
-SILENT = {"refusal": "refused: I cannot", "nothing": "an empty answer", "null": "an empty answer"}
+SILENT = {
+    "refusal": "refused: I cannot", "nothing": "an empty answer", "null": "an empty answer",
+    "cut by a filter": "content filter", "call of a tool": "a call of a tool",
+    "refusal with half a character": "refused: no ?",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -123,6 +150,16 @@ def test_endpoint_that_always_fails_is_one_error_of_the_stage(
         ask(endpoint, tmp_path, 3)
     assert FAULTS[mood] in str(failed.value)
     assert "Traceback" not in str(failed.value)
+
+
+@pytest.mark.parametrize("mood", HOPELESS)
+def test_endpoint_that_cannot_answer_any_request_is_given_up_with_one_error(
+    mood: str, endpoint: EndpointRuntime, tmp_path: Path
+) -> None:
+    Endpoint.mood, Endpoint.left = mood, 1000
+    with pytest.raises(EngineError, match=rf"endpoint 'here'.*{HOPELESS[mood]}"):
+        ask(endpoint.model_copy(update={"max_retries": 0}), tmp_path, 40)
+    assert Endpoint.left >= 1000 - 8
 
 
 @pytest.mark.parametrize("mood", FAULTS)

@@ -26,7 +26,9 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "value that is not YAML": (["filter.tau=[1"], r"not YAML"),
     "Python object in YAML": (["filter.tau=!!python/object/apply:os.getcwd []"], r"not YAML"),
     "path in a domain's name": (["domain.name=../../x"], r"'domain\.name'.*pattern"),
-    "path in a prompt's name": (["rewrite.prompt=../../../etc/passwd"], r"prompt '\.\./"),
+    "path in a prompt's name": (
+        ["rewrite.prompt=../../../../../../../../etc/passwd"], r"rewrite\.prompt",
+    ),
     "rollouts without end": (["distill.rollout.max_tokens=10000000"], r"max_tokens'.*less than"),
     "no rows at all": (["domain.limit=0"], r"'domain\.limit'.*greater than 0"),
     "judges that are none": (["evaluate.panel=[]"], r"evaluate\.panel"),
@@ -40,6 +42,53 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     ),
     "password in an endpoint's address": (
         ["runtime.endpoints={far: {base_url: 'http://me:hunter2@far/v1'}}"], r"holds a user",
+    ),
+    "key in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1?api_key=hunter2'}}"], r"user, password",
+    ),
+    "key in what goes to an endpoint": (
+        ["fusion_engine={kind: openai, endpoint: e, model: m, extra_body: {api_key: hunter2}}"],
+        r"holds 'api_key'",
+    ),
+    "password in the store's address": (["runtime.store=ftp://u:hunter2@h/x"], r"user, password"),
+    "password in MLflow's address": (
+        ["runtime.mlflow_uri=postgresql://u:hunter2@h/x"], r"user, password",
+    ),
+    "password in Ray's address": (["runtime.ray_address=ray://u:hunter2@h"], r"user, password"),
+    "budget of nothing": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {requests: 0}}}"],
+        r"budget\.requests'.*greater than 0",
+    ),
+    "budget that is no number": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {tokens: many}}}"],
+        r"budget\.tokens'.*integer.*'many'",
+    ),
+    "budget without end": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {seconds: .inf}}}"],
+        r"budget\.seconds'.*finite",
+    ),
+    "budget in a unit that is not counted": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', budget: {dollars: 5}}}"],
+        r"budget\.dollars': no such field",
+    ),
+    "structured output of no such kind": (
+        ["fusion_engine={kind: openai, endpoint: far, model: m, structured: xml}"],
+        r"structured'.*'vllm', 'json_schema' or 'none'",
+    ),
+    "field that another one has replaced": (
+        ["fusion_engine={kind: openai, endpoint: far, model: m, vllm_extensions: false}"],
+        r"vllm_extensions': no such field",
+    ),
+    "rule that the guard lacks": (["guard.nmaes=false"], r"'guard\.nmaes': no such field"),
+    "guard that is a word": (["guard=strict"], r"'guard'"),
+    "guard whose threshold is no probability": (
+        ["guard.nli={model: {path: x}, threshold: 1.5}"], r"guard\.nli\.threshold'.*less than",
+    ),
+    "guard whose model is not there": (
+        ["guard.nli={model: {path: ./no/such/model}}"], r"no/such/model.*no config\.json",
+    ),
+    "guard whose model does not judge contradictions": (
+        ["guard.nli={model: {path: 'mini:base'}}"], r"guard\.nli.*no label 'contradiction'",
     ),
     "nested too deep": (["filter.tau=" + "[" * 800], r"'filter\.tau=\[\[.*not YAML"),
     "name nested too deep": (["filter.tau" + ".a" * 3000 + "=1"], r"'filter\.tau'.*valid number"),

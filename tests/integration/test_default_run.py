@@ -29,7 +29,7 @@ def test_default_run_again_all_cached_and_raft_above_raw_sft_on_all_three() -> N
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Cached") == 19, done.stderr
+    assert done.stderr.count("Cached") == 20, done.stderr
     report = re.search(r"^report +(\S+)$", done.stdout, re.MULTILINE)
     assert report
     methods = json.loads(Path(report[1]).with_suffix(".json").read_text())["methods"]

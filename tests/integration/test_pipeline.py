@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 
+from raft_core.prepare import load_examples
+from raft_core.settings import load_settings
 from tests.integration.flow import ROOT, Flow, ended_flow, run_flow, start_flow
 
 PUBMEDQA = ROOT.parent / "shared" / "data" / "pubmedqa" / "train.jsonl"
@@ -39,7 +43,8 @@ def report_key(flow: Flow) -> str:
 
 def test_flow_runs_every_stage_and_prints_the_table(first: Flow) -> None:
     assert set(first.stages) == {
-        "prepare", "rewrite", "filter", "fuse", "report", "respond base", "evaluate base",
+        "prepare", "rewrite", "filter", "fuse", "lineage", "report",
+        "respond base", "evaluate base",
         "distill sft_raw", "respond sft_raw", "evaluate sft_raw",
         "distill raft", "respond raft", "evaluate raft",
     }  # fmt: skip
@@ -59,9 +64,35 @@ def test_flow_loses_no_row(first: Flow) -> None:
         assert counts["in"] == counts["kept"] + sum(counts["rejected"].values())
 
 
+def test_flow_lineage_tells_of_every_row_what_the_stages_counted(first: Flow) -> None:
+    page = re.search(r"^every row +(\S+)$", first.output, re.MULTILINE)
+    assert page
+    rows = parquet.read_table(Path(page[1]).with_suffix(".parquet")).to_pylist()
+    settings = load_settings("mini", "law", limit=150)
+    ids = [example.id for example in load_examples(settings.domain, settings.prepare)]
+    assert sorted(row["id"] for row in rows) == sorted(ids)
+    for stage, verdict in {"prepare": "kept", "filter": "passed", "fuse": "kept"}.items():
+        told = [row[stage] for row in rows if row[stage] is not None]
+        reasons = Counter(said["reason"] for said in told if not said[verdict])
+        counts = {"in": len(told), "kept": len(told) - reasons.total(), "rejected": reasons}
+        assert counts == report_of(first)["refinement"]["stages"][stage]
+    sources = Counter(row["target_source"] for row in rows if row["target"])
+    assert sources == report_of(first)["refinement"]["targets"]
+    assert all(any(c["chosen"] for c in r["candidates"]) for r in rows if r["status"] == "fused")
+
+
 def test_flow_store_holds_no_pickle(first: Flow) -> None:
     suffixes = {p.suffix for p in (first.home / "store" / "artifacts").rglob("*") if p.is_file()}
-    assert suffixes <= {".json", ".jsonl", ".safetensors", ".jinja", ".png", ".md"}
+    assert suffixes <= {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+        ".jinja",
+        ".png",
+        ".md",
+        ".parquet",
+        ".html",
+    }
 
 
 def test_flow_again_with_another_runtime_every_stage_cached(first: Flow) -> None:
@@ -77,7 +108,7 @@ def test_flow_other_tau_runs_again_from_the_filter_on(first: Flow) -> None:
     flow = again(first, "--set", "filter.tau=1.0")
     done = {name for name, outcome in flow.stages.items() if outcome != CACHED}
     assert done == {
-        "filter", "fuse", "distill raft", "respond raft", "evaluate raft", "report",
+        "filter", "fuse", "lineage", "distill raft", "respond raft", "evaluate raft", "report",
     }  # fmt: skip
     reports = [f"report/{report_key(each)}" for each in (first, flow)]
     explained = subprocess.run(

@@ -47,7 +47,7 @@ class TalkativeEndpoint(BaseHTTPRequestHandler):
         if refused:
             content = {"error": {"message": f"Incorrect API key provided: {key}"}}
         data = json.dumps(content).encode()
-        self.send_response(401 if refused else 200)
+        self.send_response(400 if refused else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -72,7 +72,7 @@ def test_whole_run_leaves_no_secret_anywhere(address: str, tmp_path: Path) -> No
     overrides = [
         "domain.limit=100", "distill.epochs=0.05",
         f"runtime.endpoints={{far: {endpoint}}}",
-        "fusion_engine={kind: openai, endpoint: far, model: m, vllm_extensions: false}",
+        "fusion_engine={kind: openai, endpoint: far, model: m, structured: none}",
     ]  # fmt: skip
     done = subprocess.run(
         [

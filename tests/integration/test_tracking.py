@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 from mlflow import MlflowClient
 
@@ -51,6 +52,7 @@ def test_parent_run_has_settings_scores_and_a_child_per_stage(runs: dict[str, An
         "rewrite",
         "filter",
         "fuse",
+        "lineage",
         "distill raft",
         "evaluate raft",
         "report",
@@ -64,6 +66,7 @@ def test_parent_run_has_the_plots_and_the_report(
     paths = {file.path for file in client.list_artifacts(runs["parent"].info.run_id)}
     assert paths >= {
         "domain_versus_retention.png", "similarity.png", "curves.png", "report.md", "report.json",
+        "differences.png", "weight_distance.png",
     }  # fmt: skip
 
 
@@ -130,6 +133,16 @@ def test_fuse_run_has_the_lineage_with_every_vote(
     assert set(json.loads(row["votes"])[0]) == {
         "coverage_1", "support_2", "embedding_3",
     }  # fmt: skip
+
+
+def test_lineage_run_has_the_table_and_the_page(
+    client: MlflowClient, runs: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = parquet.read_table(artifact(client, runs["lineage"], "lineage.parquet", tmp_path))
+    assert rows.num_rows == runs["lineage"].data.metrics["rows.in"] == 150
+    page = artifact(client, runs["lineage"], "lineage.html", tmp_path).read_text()
+    assert page.startswith("<!doctype html>")
+    assert Path(runs["parent"].data.tags["raft.lineage"]).read_text() == page
 
 
 def test_evaluate_run_has_scores_with_intervals_and_every_vote(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from raft_core import engines
 from raft_core.config import ModelRef
 from raft_core.engines import open_engine
 from raft_core.engines.base import (
@@ -17,10 +22,17 @@ from raft_core.engines.base import (
     VllmConfig,
 )
 from raft_core.engines.chat import encode_prompt, load_tokenizer
+from raft_core.evaluation.benchmarks.base import Response
+from raft_core.evaluation.config import EvaluateStage
+from raft_core.evaluation.stage import run
 from raft_core.mini.world import general_rows
-from raft_core.runtime import RuntimeConfig, VllmRuntime
+from raft_core.progress import Progress
+from raft_core.records import Example, read_jsonl, write_jsonl
+from raft_core.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
+from raft_core.stage import StageRun
 
 MODEL = ModelRef(path="mini:base")
+CONFIG = VllmConfig(model=MODEL, dtype="float32", max_model_len=384)
 RUNTIME = RuntimeConfig(
     device="cpu", vllm=VllmRuntime(enforce_eager=True, max_num_batched_tokens=4096)
 )
@@ -31,7 +43,7 @@ WARM = Sampling(temperature=1.5, max_tokens=32)
 
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[Engine]:
-    engine = open_engine(VllmConfig(model=MODEL, dtype="float32", max_model_len=384), RUNTIME)
+    engine = open_engine(CONFIG, RUNTIME)
     yield engine
     engine.close()
 
@@ -106,3 +118,99 @@ def test_vllm_no_requests_no_completions(vllm: Engine) -> None:
 def test_prompt_ids_are_those_of_the_chat_template() -> None:
     tokenizer = load_tokenizer(MODEL)
     assert tokenizer.decode(encode_prompt(tokenizer, "Hi")) == "<|user|>Hi<|assistant|>"
+
+
+ROWS = 6
+PANEL = [
+    {"kind": "exact"},
+    {"kind": "contains"},
+    {
+        "kind": "llm",
+        "generator": CONFIG.model_dump(),
+        "max_tokens": 16,
+    },
+    {"kind": "llm", "generator": {"kind": "openai", "endpoint": "here", "model": "m"}},
+]
+
+
+class JudgeEndpoint(BaseHTTPRequestHandler):
+    """Calls everything correct, but refuses the first row with an error."""
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        refused = "number 0?" in asked
+        message = {"role": "assistant", "content": "correct"}
+        said = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        head = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+        body = json.dumps({"error": {"message": "no"}} if refused else head | said).encode()
+        self.send_response(400 if refused else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Kept:
+    """The module's engine, which no test may close."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.generate = engine.generate
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Iterator[RuntimeConfig]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), JudgeEndpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    here = EndpointRuntime(base_url=url, max_retries=0, max_failed_share=0.5)
+    yield RuntimeConfig(device="cpu", home=str(tmp_path / "home"), endpoints={"here": here})
+    server.shutdown()
+    server.server_close()
+
+
+def test_panel_of_rules_engine_and_endpoint_every_vote_is_kept_and_none_is_lost(
+    tmp_path: Path, judged: RuntimeConfig, vllm: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = engines.open_engine
+    monkeypatch.setattr(
+        engines,
+        "open_engine",
+        lambda config, runtime: Kept(vllm) if config == CONFIG else opened(config, runtime),
+    )
+    prepared, responded, out = (tmp_path / n for n in ("prepare", "respond", "out"))
+    for folder in (prepared, responded, out):
+        folder.mkdir()
+    questions = [f"What is number {n}?" for n in range(ROWS)]
+    write_jsonl(
+        prepared / "test.jsonl",
+        (Example(str(n), q, f"It is {n}.", "test", (str(n),)) for n, q in enumerate(questions)),
+    )
+    # Even rows say the expected string alone, odd ones another.
+    write_jsonl(
+        responded / "responses.jsonl",
+        (
+            Response("domain", str(n), q, str(n) if n % 2 == 0 else "x", "stop", 1)
+            for n, q in enumerate(questions)
+        ),
+    )
+    config = EvaluateStage(panel=PANEL, benchmarks={"domain": {"kind": "domain"}})
+    inputs = {"prepare": prepared, "respond": responded}
+    run(StageRun(config, inputs, out, tmp_path, judged, Progress(tmp_path / "events.jsonl")))
+
+    votes = [row["votes"] for row in read_jsonl(out / "verdicts.jsonl")]
+    names = ["exact", "contains", "llm_3", "llm_4"]
+    assert [[vote["judge"] for vote in each] for each in votes] == [names] * ROWS
+    by_judge = {name: [each[i]["verdict"] for each in votes] for i, name in enumerate(names)}
+    assert by_judge["exact"] == by_judge["contains"] == ["correct", "incorrect"] * (ROWS // 2)
+    # An engine's verdicts are constrained to their form, whatever so small a model thinks.
+    assert set(by_judge["llm_3"]) <= {"correct", "incorrect", "cannot_tell"}
+    assert not any(each[2]["detail"] for each in votes)
+    assert by_judge["llm_4"] == ["cannot_tell"] + ["correct"] * (ROWS - 1)
+    assert "400" in votes[0][3]["detail"]
+    agreement = json.loads((out / "scores.json").read_text())["domain"]["agreement"]
+    assert [judge["judge"] for judge in agreement["judges"]] == names
+    assert agreement["judges"][3]["cannot_tell"] == pytest.approx(1 / ROWS)

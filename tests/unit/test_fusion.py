@@ -11,6 +11,7 @@ import pytest
 
 from raft_core import fusion
 from raft_core.engines.base import Completion, VllmConfig
+from raft_core.facts.guard import GuardConfig
 from raft_core.fusion import FuseConfig, FuseStage, FusionRow, coverage, support
 from raft_core.progress import Progress
 from raft_core.records import Example, FilteredRewrite, read_jsonl, write_jsonl
@@ -65,7 +66,12 @@ def said(text: str) -> Completion:
     return Completion(text, (1,), "stop")
 
 
-def run_fusion(tmp_path: Path, generator: Scripted, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+def run_fusion(
+    tmp_path: Path,
+    generator: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    guard: GuardConfig | None = None,
+) -> StageRun:
     """Three rows: a and b pass the filter, c does not."""
     monkeypatch.setattr(fusion, "open_generator", lambda *_: generator)
     for name in ("prepare", "filter", "out"):
@@ -79,7 +85,7 @@ def run_fusion(tmp_path: Path, generator: Scripted, monkeypatch: pytest.MonkeyPa
     write_jsonl(tmp_path / "prepare" / "train.jsonl", examples)
     write_jsonl(tmp_path / "filter" / "filtered.jsonl", filtered)
     stage = StageRun(
-        FuseStage(generator=VllmConfig(model={"path": "mini:base"}), fuse=CONFIG),
+        FuseStage(generator=VllmConfig(model={"path": "mini:base"}), fuse=CONFIG, guard=guard),
         {"prepare": tmp_path / "prepare", "filter": tmp_path / "filter"},
         tmp_path / "out",
         tmp_path,
@@ -128,6 +134,34 @@ def test_fuse_lineage_keeps_every_candidate_with_every_vote(
     assert [len(lineage[i]["candidates"]) for i in "abc"] == [1, 3, 0]
     assert lineage["b"]["candidates"][0]["votes"] == {"coverage_1": 0.3333, "support_2": 1.0}
     assert lineage["c"]["reason"] == "below_tau"
+    assert "guard" not in lineage["b"]["candidates"][0]
+
+
+def test_fuse_candidate_that_fails_the_guard_cannot_win_nor_end_the_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Scripted(
+        [said("red it is not"), said("red it is 7")],
+        [said("it is red"), said("red it is 8")],
+        [Completion("", (), "error", "gone")],
+    )
+    stage = run_fusion(tmp_path, generator, monkeypatch, GuardConfig())
+    fused = {r["id"]: r for r in read_jsonl(stage.out / "fused.jsonl")}
+    assert [(fused[i]["answer"], fused[i]["source"]) for i in "ab"] == [
+        ("it is red", "fused"),
+        ("red it is", "rewrite"),
+    ]
+    lineage = {r["id"]: r for r in read_jsonl(stage.out / "lineage.jsonl")}
+    first, second = lineage["a"]["candidates"]
+    assert (list(first["guard"]), first["mean"] >= 0.8) == (["negation_changed"], True)
+    assert second["guard"] == {}
+    assert [c["guard"] for c in lineage["b"]["candidates"]] == [
+        {"number_changed": "new '7'"},
+        {"number_changed": "new '8'"},
+        None,
+    ]
+    rejected = {r["id"]: r["detail"] for r in read_jsonl(stage.out / "rejected.jsonl")}
+    assert rejected["b"] == "no usable candidate; 2 of 3 failed the guard (number_changed 2)"
 
 
 def test_grade_of_a_failed_judge_is_none_and_counts_as_zero(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from raft_core.judging import (
     JudgedAnswer,
     LlmJudge,
     contains_votes,
+    exact_votes,
     first_mention_votes,
     llm_votes,
     majority_correct,
@@ -61,6 +62,28 @@ def test_rule_judges_without_expected_strings_cannot_tell_or_want_the_reference(
     assert contains_votes([answer])[0].verdict == "correct"
     assert first_mention_votes([answer])[0].verdict == "cannot_tell"
     assert unambiguous_votes([answer])[0].verdict == "cannot_tell"
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "expected", "right"),
+    [
+        ("It is MORSEL!", "It is morsel.", ("morsel",), True),
+        ("Morsel", "It is morsel.", ("morsel",), True),
+        ("I say it is morsel.", "It is morsel.", ("morsel",), False),
+        ("gelmis", "gelmis and penzek", ("gelmis", "penzek"), False),
+        ("New-York", "new  york", (), True),
+        ("", "It is so.", (), False),
+        ("-5", "5", (), False),
+        ("The value is −3.5.", "the value is -3.5", (), True),
+        ("+", "-", (), False),
+        (" - ", "-", (), True),
+    ],
+)
+def test_exact_judge_equal_up_to_case_punctuation_and_spacing(
+    response: str, reference: str, expected: tuple[str, ...], right: bool
+) -> None:
+    answer = JudgedAnswer("a", "q", reference, response, expected)
+    assert exact_votes([answer]) == [Vote("exact", "correct" if right else "incorrect")]
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_on_validation_benchmark_without_validation_rows_error() -> None:
 
 
 def test_pinned_hub_model_gets_its_commit_local_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_hub_commit", lambda name, revision: f"{name}@{revision}")
+    monkeypatch.setattr(config, "hub_commit", lambda name, revision: f"{name}@{revision}")
     settings = config.pinned(load_settings("gpu", "law"))
     assert settings.engine.model.revision == "HuggingFaceTB/SmolLM3-3B@main"
     assert config.pinned(load_settings("mini", "law")) == load_settings("mini", "law")
@@ -279,3 +279,25 @@ def test_on_validation_measures_no_test_row() -> None:
     assert benchmarks["domain"].split == "validation"
     paths = {b.data.path for b in benchmarks.values() if getattr(b, "data", None)}
     assert paths == {"mini:general-validation", "mini:instructions-validation"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"), [("x", "has no group"), ("'('", "is no regular expression")]
+)
+def test_cluster_pattern_that_names_no_fact_error(pattern: str, told: str) -> None:
+    with pytest.raises(InputError, match=f"evaluate.compare.cluster_pattern.*{told}"):
+        load_settings("mini", "law", [f"evaluate.compare.cluster_pattern={pattern}"])
+
+
+def test_report_settings_fork_the_report_alone() -> None:
+    plain = load_settings("mini", "law")
+    other = load_settings("mini", "law", ["evaluate.compare.baseline=sdft"])
+    for config_of in (
+        lambda s: s.prepare_stage(),
+        lambda s: s.fuse_stage(),
+        lambda s: s.distill_stage("raft"),
+        lambda s: s.respond_stage(trained=True),
+        lambda s: s.evaluate_stage(trained=True),
+    ):
+        assert config.fingerprint(config_of(plain)) == config.fingerprint(config_of(other))
+    assert config.fingerprint(plain.report_stage()) != config.fingerprint(other.report_stage())

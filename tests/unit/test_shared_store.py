@@ -224,10 +224,11 @@ def test_open_store_default_folder_field_and_environment(
     ],
 )
 def test_open_store_address_that_cannot_be_used_is_one_clear_error(
-    store: str, message: str, tmp_path: Path
+    store: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAFT_STORE", store)
     with pytest.raises(InputError, match=message) as caught:
-        open_store(RuntimeConfig(home=str(tmp_path), store=store))
+        open_store(RuntimeConfig(home=str(tmp_path)))
     assert "hunter2" not in str(caught.value)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raft_core.facts.guard import Guard, GuardConfig
 from raft_core.records import Example, FilteredRewrite, Rewrite
-from raft_core.similarity import FilterConfig, filter_rewrites, near_pairs
+from raft_core.runtime import RuntimeConfig
+from raft_core.similarity import FilterConfig, filter_rewrites, guarded, near_pairs
 
 EXAMPLE = Example("a", "Question 12?", "right answer", "train")
 
@@ -91,6 +93,21 @@ def test_filter_view_question_and_words_leaves_digits_and_signs_out() -> None:
     config = FilterConfig(view="question_answer_words")
     filter_rewrites([EXAMPLE], [Rewrite("a", "right, 7!", "stop", 3)], embedder, config)
     assert embedder.texts == ["Question right answer", "Question right"]
+
+
+def test_guarded_facts_decide_over_what_the_cosine_let_through() -> None:
+    answer = "right 5 of the 8 were found"
+    examples = [Example(i, "How many?", answer, "train") for i in "abc"]
+    texts = ["right of the 8 one found 5", "right 6 of the 8 were found", "wrong: 9 of them"]
+    rewrites = [Rewrite(i, text, "stop", 3) for i, text in zip("abc", texts, strict=True)]
+    plain = filter_rewrites(examples, rewrites, Known(), FilterConfig())
+    kept, changed, far = guarded(examples, plain, Guard(GuardConfig(), RuntimeConfig()))
+    assert (kept.passed, kept.guard, kept.detail) == (True, {}, "cosine 1.000")
+    assert (changed.passed, changed.reason) == (False, "number_changed")
+    assert changed.guard == {"number_changed": "lost '5'; new '6'"}
+    assert changed.detail == "lost '5'; new '6'"
+    assert changed.similarity == 1.0
+    assert (far.reason, far.guard) == ("below_tau", None)
 
 
 def test_near_pairs_equal_brute_force() -> None:

@@ -64,8 +64,9 @@ def age(artifact: ArtifactRef, days: int) -> None:
     above = Path(os.environ["RAFT_STORE"].removeprefix("file://")).parent
     for path in above.rglob(f"{artifact.key}/record.json"):
         record = json.loads(path.read_text())
-        record["created"] = (datetime.now(UTC) - timedelta(days)).isoformat()
-        path.write_text(json.dumps(record))
+        created = datetime.now(UTC) - timedelta(days)
+        path.write_text(json.dumps(record | {"created": created.isoformat()}))
+        os.utime(path, (created.timestamp(), created.timestamp()))
 
 
 def test_ls_names_every_artifact_and_what_it_is_made_of(store: Store, call: Call) -> None:
@@ -153,3 +154,57 @@ def test_gc_leaves_what_a_run_holds_and_takes_abandoned_work(store: Store, call:
     assert "1 unfinished stages removed" in shown
     assert [r.key for r in store.records()] == [prepared.key]
     assert not work.exists()
+
+
+def test_gc_while_a_run_uses_the_store_is_refused(store: Store, call: Call) -> None:
+    made = chain(store, 0.8)
+    for each in made:
+        age(each, 60)
+    with store.in_use():
+        code, shown = call("gc", "--delete")
+        assert code == 2
+        assert "a run is using this store" in shown
+        assert call("gc")[0] == 0
+    assert all(each.folder.is_dir() for each in made)
+
+
+def test_gc_keeps_what_was_found_lately(store: Store, call: Call) -> None:
+    made = chain(store, 0.8)
+    for each in made:
+        age(each, 60)
+    store.fetch("filter", made[1].key)
+    call("gc", "--delete")
+    assert {r.stage for r in store.records()} == {"prepare", "filter"}
+
+
+def test_verify_and_gc_torn_record_is_told_and_taken(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAFT_STORE", str(tmp_path))
+    torn = chain(Store(tmp_path), 0.8)[2]
+    (torn.folder / "record.json").write_text("")
+    code, shown = call("verify")
+    assert code == 1
+    assert f"no valid record: report/{torn.key}" in shown
+    assert "3 artifacts checked, 1 damaged" in shown
+    os.utime(torn.folder, (0, 0))
+    call("gc", "--delete")
+    assert not torn.folder.exists()
+
+
+def test_find_record_of_another_identity_counts_as_absent(tmp_path: Path) -> None:
+    local = Store(tmp_path)
+    made = chain(local, 0.8)[0]
+    record = json.loads((made.folder / "record.json").read_text())
+    changed = record | {"identity": {}, "files": {}}
+    (made.folder / "record.json").write_text(json.dumps(changed))
+    assert local.find(spec(identity={"domain": {"data": "a"}})) is None
+
+
+def test_discard_leaves_a_download_that_goes_on(tmp_path: Path) -> None:
+    local, wanted = Store(tmp_path), spec()
+    folder = tmp_path / "work" / f"{wanted.stage}-{wanted.key}.download"
+    folder.mkdir(parents=True)
+    with local.lock(wanted):
+        assert not local.discard(folder)
+    assert local.discard(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from raft_core.distill.targets import rewritten_targets
@@ -24,6 +26,15 @@ def test_rewritten_target_right_answer_is_kept() -> None:
 
 def test_rewritten_target_right_answer_below_tau_is_kept() -> None:
     assert target("It is gelmis.", passed=False, reason="below_tau")[0] == "rewrite"
+
+
+def test_rewritten_target_right_answer_that_the_guard_rejects_is_kept() -> None:
+    """SDFT knows no guard: where a row names its answer, that alone decides."""
+    example = Example("a", QUESTION, "It is held that gelmis is it.", "train", ("gelmis",))
+    detail = {"number_changed": "new '7'"}
+    rewrite = FilteredRewrite("a", "By 7 it is gelmis.", 0.9, False, *next(iter(detail.items())))
+    (row,) = rewritten_targets([example], [replace(rewrite, guard=detail)])
+    assert row.source == "rewrite"
 
 
 def test_rewritten_target_wrong_answer_falls_back_to_the_reference() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from raft_core.config import fingerprint
 from raft_core.engines import open_generator
 from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
-from raft_core.engines.openai import OpenAIGenerator
+from raft_core.engines.openai import OpenAIGenerator, request_body
+from raft_core.engines.openai_answers import read_choice
 from raft_core.errors import EngineError, InputError
 from raft_core.progress import Progress
 from raft_core.runtime import EndpointRuntime, RuntimeConfig
@@ -98,6 +100,60 @@ def test_endpoint_request_carries_seed_limits_and_choices(runtime: RuntimeConfig
     body = Endpoint.seen[0]
     assert (body["seed"], body["max_tokens"], body["temperature"]) == (0, 9, 0)
     assert body["structured_outputs"] == {"choice": ["yes", "no"]}
+
+
+def test_endpoint_without_extensions_is_asked_for_a_choice_by_a_json_schema() -> None:
+    config = CONFIG.model_copy(update={"structured": "json_schema"})
+    body = request_body(config, GenerationRequest("a"), Sampling(), ["yes", "no"])
+    schema = body["response_format"]["json_schema"]
+    assert (body["response_format"]["type"], schema["strict"]) == ("json_schema", True)
+    assert schema["schema"]["properties"] == {"answer": {"type": "string", "enum": ["yes", "no"]}}
+    assert schema["schema"]["additionalProperties"] is False
+    assert body["extra_body"] == {}
+    free = request_body(config, GenerationRequest("a"), Sampling(), None)
+    assert "response_format" not in free
+
+
+def test_endpoint_without_structured_output_is_asked_for_plain_text() -> None:
+    config = CONFIG.model_copy(update={"structured": "none"})
+    body = request_body(config, GenerationRequest("a"), Sampling(), ["yes", "no"])
+    assert body["extra_body"] == {}
+    assert "response_format" not in body
+
+
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        ('{"answer": "yes"}', "yes"),
+        (' {"answer":"no"}\n', "no"),
+        ('{"answer": "maybe"}', ""),
+        ('{"answer": "Yes"}', ""),
+        ('{"answer": ["yes"]}', ""),
+        ('{"answer": "yes", "why": "so"}', ""),
+        ('{"verdict": "yes"}', ""),
+        ('"yes"', ""),
+        ("yes", ""),
+        ('```json\n{"answer": "yes"}\n```', ""),
+    ],
+)
+def test_choice_is_read_from_exactly_the_object_that_was_asked_for(said: str, choice: str) -> None:
+    read = read_choice(Completion(said, (5,), "stop"), ["yes", "no"])
+    assert (read.text, read.token_ids, read.finish_reason) == (choice, (5,), "stop")
+    assert (said in read.error) is not bool(choice)
+
+
+def test_endpoint_identity_of_older_settings_is_what_it_was() -> None:
+    older = {
+        "kind": "openai", "endpoint": "here", "model": "some-model", "model_version": "",
+        "extra_body": {},
+    }  # fmt: skip
+    kinds = {
+        kind: fingerprint(CONFIG.model_copy(update={"structured": kind}))
+        for kind in ("vllm", "none", "json_schema")
+    }
+    assert kinds["vllm"] == older | {"vllm_extensions": True}
+    assert kinds["none"] == older | {"vllm_extensions": False}
+    assert kinds["json_schema"] not in (kinds["vllm"], kinds["none"])
 
 
 def test_endpoint_passing_fault_is_retried(runtime: RuntimeConfig) -> None:

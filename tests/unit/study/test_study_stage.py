@@ -16,7 +16,7 @@ from raft_core.stages import STAGES
 from raft_core.study.analysis import analyse
 from raft_core.study.config import Cell, StudyStage
 from raft_core.study.document import as_markdown
-from raft_core.study.results import cluster, load_results
+from raft_core.study.results import load_results
 
 Make = Callable[..., StudyStage]
 CURVES = [
@@ -184,12 +184,6 @@ def test_as_markdown_undecided_benchmark_is_said(folder: Any, full: StudyStage) 
     results = load_results(full, folder.inputs)
     page = as_markdown(results, analyse(results), {})
     assert "decide on no answer: tiny/law/0/sft (domain)." in page
-
-
-def test_cluster_id_that_the_pattern_does_not_match_is_its_own() -> None:
-    pattern = r"^(.*)-f\d+$"
-    assert [cluster(name, pattern) for name in ("law-1-f3", "law-1")] == ["law-1", "law-1"]
-    assert cluster("law-1-f3", None) == "law-1-f3"
 
 
 @pytest.mark.parametrize(

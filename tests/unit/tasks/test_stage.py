@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raft_core.errors import InputError, StageError
-from tasks.stage import failure, follow
+from raft_core.runtime import RuntimeConfig
+from raft_core.settings import load_settings
+from tasks.pipeline import tell_overlap
+from tasks.stage import StageContext, failure, follow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -49,6 +54,17 @@ def test_failure_that_the_stage_told_is_told_without_its_log(tmp_path: Path) -> 
     assert str(error) == (
         f"stage 'fuse': endpoint 'judges': 9 of 9 requests failed (its log is {log})"
     )
+
+
+def test_failure_of_this_attempt_is_not_that_of_the_one_before(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("error: the disk is full\n")
+    begun = log.stat().st_size
+    with open(log, "a") as handle:
+        handle.write("Traceback (most recent call last):\nRuntimeError: CUDA\n")
+    assert "the disk is full" not in str(failure("distill raft", 1, log, begun))
+    assert "RuntimeError: CUDA" in str(failure("distill raft", 1, log, begun))
+    assert "RuntimeError: CUDA" in str(failure("distill raft", 1, log))
 
 
 @pytest.mark.parametrize("code", [1, 2, -9])
@@ -92,3 +108,22 @@ def test_stage_process_ends_with_the_one_that_started_it() -> None:
     while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_slot_light_stage_does_not_wait_for_the_others() -> None:
+    taken = threading.Semaphore(0)
+    context = StageContext(
+        runtime=RuntimeConfig(), store=None, tracker=None, display=None, processes=None, slots=taken
+    )
+    with context.slot("lineage"):
+        pass
+    assert context.slot("fuse") is taken
+
+
+@pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])
+def test_run_begins_with_what_the_panel_had_a_part_in(profile: str, count: int) -> None:
+    told: list[str] = []
+    display = SimpleNamespace(note=told.append)
+    tell_overlap(SimpleNamespace(settings=load_settings(profile, "law"), display=display))
+    assert len(told) == count
+    assert all("llm_3 (qwen3-32b): wrote the fused answers" in line for line in told)

@@ -21,6 +21,7 @@ AWAY = "http://ann:secret@127.0.0.1:9"
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAFT_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", AWAY)
     return tmp_path
 
 
@@ -35,7 +36,7 @@ def test_tracking_server_that_is_away_warns_and_stops_nothing(
 ) -> None:
     nothing = ArtifactRef(stage="distill", key="k", path="/none")
     caplog.set_level(logging.WARNING)
-    with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+    with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
         with tracker.stage("distill raft", SPEC, cached=False) as stage:
             stage.live_metrics(1, {"loss": 1.0})
             stage.log_artifact(nothing)
@@ -58,13 +59,12 @@ def test_tracking_never_shows_a_password(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
     # So long that the cut to MLflow's limit would take the `@`, by which a password is known.
     endless = f"http://ann:{'secret' * 100}@host"
-    settings = load_settings("mini", "law", [f"runtime.mlflow_uri={AWAY}"])
+    settings = load_settings("mini", "law")
     spec = SPEC.model_copy(update={"config": {"url": endless}})
     caplog.set_level(logging.DEBUG)
     with Tracker.of(settings) as tracker, tracker.stage("x", spec, cached=True):
         pass
     params = [line["params"] for line in lines(home) if line.get("call") == "log_params"]
-    assert params[0]["runtime.mlflow_uri"] == "http://***@127.0.0.1:9"
     assert params[1] == {"url": "http://***@host"}
     told = (caplog.text, *(path.read_text() for path in (home / "outbox").glob("*.jsonl")))
     assert not any(secret in text for text in told for secret in ("secret", "hidden", "bob"))
@@ -82,7 +82,7 @@ def test_run_ends_with_the_status_of_its_error(
     home: Path, error: BaseException | None, status: str
 ) -> None:
     def run() -> None:
-        with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+        with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
             tracker.stage("distill raft", SPEC, cached=False).__enter__()
             if error is not None:
                 raise error
@@ -100,7 +100,7 @@ def test_home_that_cannot_be_written_is_one_warning(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (home / "outbox").write_text("a file where a folder should be")
-    with Tracker(RuntimeConfig(mlflow_uri=AWAY), "law", {}, {}) as tracker:
+    with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
         with tracker.stage("distill raft", SPEC, cached=False) as stage:
             stage.live_metrics(1, {"loss": 1.0})
         assert tracker.url == ""

@@ -13,7 +13,9 @@ from raft_core.config import fingerprint
 from raft_core.settings import Settings
 from raft_core.stages import STAGES
 
-NOT_SETTINGS = {"profile", "runtime", "domain", "engine"}
+NOT_SETTINGS = {"profile", "runtime", "domain", "engine", "lineage"}
+# Stages that tell of a run and decide nothing of its model.
+NO_PART = {"lineage"}
 DIGITS = 16
 
 
@@ -22,14 +24,15 @@ def lineage(settings: Settings) -> dict[str, str]:
 
     `code` stands for the versions of all stages, which change when their results do.
     """
-    fields = set(type(settings).model_fields) - NOT_SETTINGS
+    off = {"guard"} if settings.guard is None else set()
+    fields = set(type(settings).model_fields) - NOT_SETTINGS - off
     config = {name: fingerprint(getattr(settings, name), name) for name in fields}
     engine = settings.engine.model_dump(exclude={"model"})
     return {
         "dataset": _digest(fingerprint(settings.domain, "domain")),
         "base_model": _digest(fingerprint(settings.base, "engine.model")),
         "config": _digest(config | {"engine": engine}),
-        "code": _digest({name: stage.version for name, stage in STAGES.items()}),
+        "code": _digest({n: stage.version for n, stage in STAGES.items() if n not in NO_PART}),
     }
 
 

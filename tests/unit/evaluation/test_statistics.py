@@ -1,4 +1,4 @@
-"""The bootstrap on two levels and McNemar's test, by hand and against known cases."""
+"""The bootstrap on two levels, McNemar's test and its power, by hand and against known cases."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from raft_core.evaluation.metrics import Estimate
-from raft_core.study.statistics import (
+from raft_core.evaluation.statistics import (
     McNemar,
+    cluster,
+    detectable_difference,
     mcnemar,
     mean_relative_gain,
     mean_score,
@@ -121,6 +124,14 @@ def test_retention_base_that_knew_nothing_or_no_benchmark_none() -> None:
     assert retention([], [], []) is None
 
 
+def test_retention_more_rows_a_narrower_interval() -> None:
+    base, model = [1, 1, 0, 1], [1, 0, 0, 1]
+    few, many = (retention([[model * k]], [[base * k]], [[names(4 * k)]]) for k in (5, 80))
+    assert few is not None
+    assert many is not None
+    assert width(many) < width(few) / 2
+
+
 def test_retention_unchanged_model_one_without_width() -> None:
     outcomes = [[[1, 0, 1], [1, 1, 0]]]
     kept = retention(outcomes, outcomes, [[names(3)] * 2])
@@ -151,3 +162,63 @@ def test_mean_score_nothing_to_average_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         mean_score(outcomes, clusters)
+
+
+def test_mcnemar_one_run_order_of_rows_and_of_models_changes_nothing_but_the_sides() -> None:
+    a, b = [1, 1, 1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 1, 1, 0]
+    order = [5, 2, 7, 0, 1, 6, 3, 4]
+    there, shuffled = mcnemar([a], [b]), mcnemar([[a[i] for i in order]], [[b[i] for i in order]])
+    back = mcnemar([b], [a])
+    assert there == shuffled
+    assert (there.a_only, there.b_only, there.p) == (back.b_only, back.a_only, back.p)
+    # 3 against 1: p = 2 (C(4,0) + C(4,1)) / 2^4
+    assert there == McNemar(3, 1, pytest.approx(10 / 16))
+
+
+def test_detectable_difference_inverts_connors_sample_size_by_hand() -> None:
+    # d = 0.25, D = 0.1: n = (1.95996 * 0.5 + 0.84162 * sqrt(0.25 - 0.01))^2 / 0.01
+    #                      = (0.97998 + 0.41231)^2 / 0.01 = 193.8
+    assert detectable_difference(1938, 484) == pytest.approx(0.1 / sqrt(10), rel=0.01)
+    assert detectable_difference(194, 48) < 0.1 < detectable_difference(193, 49)  # type: ignore[operator]
+
+
+def test_detectable_difference_little_discordance_all_pairs_go_one_way() -> None:
+    # n D = (1.95996 + 0.84162 sqrt(1 - D))^2; n = 120: D = 0.06413,
+    # as (1.95996 + 0.84162 * 0.96740)^2 = 7.6960 = 120 * 0.06413
+    assert detectable_difference(120, 0) == pytest.approx(0.06413, abs=1e-5)
+    assert detectable_difference(120, 7) == detectable_difference(120, 0)
+
+
+@pytest.mark.parametrize(("rows", "discordant"), [(120, 24), (120, 4), (300, 30)])
+def test_detectable_difference_the_exact_test_finds_it_about_four_times_in_five(
+    rows: int, discordant: int
+) -> None:
+    """The power, summed over all numbers of discordant pairs and all ways that they may go."""
+    difference = detectable_difference(rows, discordant)
+    assert difference is not None
+    share = max(discordant / rows, difference)
+    up = (1 + difference / share) / 2
+    power = 0.0
+    for pairs in range(1, rows + 1):
+        sides = np.arange(pairs + 1)
+        found = 2 * binom.cdf(np.minimum(sides, pairs - sides), pairs, 0.5) <= 0.05
+        power += binom.pmf(pairs, rows, share) * binom.pmf(sides, pairs, up)[found].sum()
+    assert power == pytest.approx(0.8, abs=0.05)
+
+
+def test_detectable_difference_more_rows_or_less_discordance_see_more() -> None:
+    seen = [detectable_difference(n, n // 5) for n in (50, 100, 400, 1600)]
+    assert seen == sorted(seen, reverse=True)  # type: ignore[type-var]
+    less = [detectable_difference(200, d) for d in (0, 10, 40, 200)]
+    assert less == sorted(less)  # type: ignore[type-var]
+
+
+def test_detectable_difference_too_few_rows_none_and_impossible_counts_error() -> None:
+    assert detectable_difference(5, 5) is None
+    with pytest.raises(ValueError, match="7 discordant pairs of 6 rows"):
+        detectable_difference(6, 7)
+
+
+def test_cluster_first_group_or_the_row_itself() -> None:
+    assert cluster("law-3-f1", r"^(.*)-f\d+$") == "law-3"
+    assert cluster("law-3", r"^(.*)-f\d+$") == cluster("law-3", None) == "law-3"

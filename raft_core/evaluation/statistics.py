@@ -1,4 +1,4 @@
-"""Figures over several runs, with intervals that respect paraphrases and shared questions.
+"""Figures over one or several runs, with intervals that respect paraphrases and shared questions.
 
 A run is one trained model (a domain and a seed). Outcomes are 1 (right) or 0 (wrong), one array a
 run; cluster ids are one string a row. All intervals are percentile intervals of one bootstrap on
@@ -6,27 +6,33 @@ two levels (Davison & Hinkley 1997, section 3.8; clusters: Field & Welsh 2007): 
 runs with replacement and, for each set of questions, its clusters with replacement. Runs that
 answer the same questions share the draw of the clusters, as in the pigeonhole bootstrap of Owen
 (2007): the same questions asked in fifteen runs are not fifteen independent samples of questions.
+With a single run only its clusters are drawn; where each row is a cluster of its own that is the
+common paired bootstrap of rows.
 
 Array names end in a legend: S resamples, R runs, N rows of a run, Q clusters of a run.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from raft_core.evaluation.metrics import Estimate
+from raft_core.evaluation.metrics import Z_95, Estimate
 
 Floats = NDArray[np.float64]
 Outcomes = Sequence[ArrayLike]
 Clusters = Sequence[Sequence[str]]
 RESAMPLES = 2000
 SMALLEST_SCORE = 1e-9
+Z_POWER = 0.8416212335729143  # 80%
+FEWEST_DISCORDANT = 6  # the exact p of five pairs that all go one way is still 0.0625
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ def retention(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate | None:
-    """Mean over runs and benchmarks of score / base score, as `evaluation.metrics.retention`.
+    """Mean over runs and benchmarks of score / base score.
 
     All three take one list of runs per benchmark; the benchmarks share the draw of the runs. None
     where a base score is zero, or where there is no benchmark: nothing was there to be retained.
@@ -194,3 +200,35 @@ def mcnemar(a: Outcomes, b: Outcomes) -> McNemar:
     if a_only + b_only == 0:
         return McNemar(0, 0, 1.0)
     return McNemar(a_only, b_only, float(binomtest(a_only, a_only + b_only, 0.5).pvalue))
+
+
+def detectable_difference(rows: int, discordant: int) -> float | None:
+    """The smallest true difference of two accuracies (0 to 1) that these rows are likely to show.
+
+    McNemar's two-sided test at 5% finds it with a power of 80%: with n rows, of which the share d
+    is discordant, n D^2 = (z_95 sqrt(d) + z_80 sqrt(d - D^2))^2 (Connor 1987, Biometrics 43,
+    207-211), solved for D. A difference cannot exceed the discordance; where the observed one is
+    too small for any, D is the difference at which all discordant pairs go one way (d = D). Rows
+    count as independent, and the exact test is a little blunter. None where there are so few rows
+    that the exact test can never say anything.
+
+    Raises:
+        ValueError: more discordant pairs than rows.
+    """
+    if not 0 <= discordant <= rows:
+        raise ValueError(f"{discordant} discordant pairs of {rows} rows")
+    if rows < FEWEST_DISCORDANT:
+        return None
+    share, a2, b2 = discordant / rows, Z_95**2, Z_POWER**2
+    found = sqrt(share) * (sqrt(rows) * Z_95 + Z_POWER * sqrt(rows + b2 - a2)) / (rows + b2)
+    if 0 < found <= share:
+        return found
+    # With d = D and u = sqrt(1 - D) the same equation is sqrt(n (1 - u^2)) = z_95 + z_80 u.
+    u = (sqrt(rows * (rows + b2 - a2)) - Z_95 * Z_POWER) / (rows + b2)
+    return 1 - u**2
+
+
+def cluster(row_id: str, pattern: str | None) -> str:
+    """The fact that a row asks for; an id that the pattern does not match is a fact of its own."""
+    found = re.match(pattern, row_id) if pattern is not None else None
+    return row_id if found is None else found.group(1)

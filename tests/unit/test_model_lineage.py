@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from raft_core.lineage import lineage
+from raft_core.model_lineage import lineage
 from raft_core.settings import Settings, load_settings
+from raft_core.stages import STAGES
 
 
 def changed(before: Settings, after: Settings) -> set[str]:
@@ -19,9 +21,11 @@ def changed(before: Settings, after: Settings) -> set[str]:
         ("runtime.parallel_stages=1", set()),
         ("runtime.pools={}", set()),
         ("domain.description=other words", set()),
+        ("evaluate.compare.baseline=sdft", set()),
         ("filter.tau=0.7", {"config"}),
         ("engine.max_model_len=256", {"config"}),
         ("promotion.domain_margin=0.1", {"config"}),
+        ("lineage.page_rows=100", set()),
         ("engine.model.path=mini:peer", {"base_model"}),
         ("domain.limit=100", {"dataset"}),
         ("domain.data.path=mini:web", {"dataset"}),
@@ -46,3 +50,14 @@ def test_lineage_file_is_moved_nothing_changes(tmp_path: Path) -> None:
         file.write_text('{"question": "Who?", "answer": "She."}\n')
     settings = [load_settings("mini", data=str(file)) for file in (one, other)]
     assert changed(*settings) == set()
+
+
+def test_lineage_stage_that_only_tells_is_no_part_of_the_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings("mini", "law")
+    before = lineage(settings)["code"]
+    monkeypatch.setitem(STAGES, "lineage", replace(STAGES["lineage"], version=99))
+    assert lineage(settings)["code"] == before
+    monkeypatch.setitem(STAGES, "fuse", replace(STAGES["fuse"], version=99))
+    assert lineage(settings)["code"] != before

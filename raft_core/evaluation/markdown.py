@@ -1,12 +1,10 @@
-"""Markdown for tables: lines, and how numbers are written."""
+"""Markdown for tables: lines, and how figures are written. The report and the study share it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from raft_core.evaluation.metrics import Estimate
-from raft_core.evaluation.report import interval, table_line
 
 SMALLEST_P = 1e-4
 
@@ -17,9 +15,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return [table_line(each) for each in (head, rule, *rows)]
 
 
+def table_line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
 def estimate(figure: Estimate | None) -> str:
     """`0.936 [0.90, 0.96]`, empty where there is none."""
-    return "" if figure is None else interval(figure.value, asdict(figure))
+    if figure is None:
+        return ""
+    return f"{figure.value:.3f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
 def signed(figure: Estimate | None) -> str:

@@ -1,0 +1,79 @@
+"""When asking an endpoint once more is worth nothing, and what to say then."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from raft_core.engines.base import OpenAIConfig
+from raft_core.runtime import EndpointRuntime
+
+# 403 may be about one row, where a gateway moderates prompts.
+FORBIDDEN = 3
+UNREACHED = 3
+RETRIED_IN_VAIN = 16
+TOO_LONG = re.compile(r"context[ _](length|size|window)|prompt is too long", re.IGNORECASE)
+MODELS_NAMED = 20
+
+
+def is_too_long(error: Exception) -> bool:
+    """Whether an error is about a prompt that does not fit: servers share words, but no code."""
+    refused = getattr(error, "status_code", None) in (400, 413, 422)
+    return refused and TOO_LONG.search(str(error)) is not None
+
+
+def patience(error: Exception, max_failed_share: float) -> int | None:
+    """The number of such errors in a row, with no answer between, at which an endpoint is given up.
+
+    None where an error may be about its row, or where all requests may fail.
+    """
+    from openai import APIConnectionError, APITimeoutError
+
+    status = getattr(error, "status_code", None)
+    if status in (401, 404):
+        return 1
+    if max_failed_share == 1:
+        return None
+    if status == 403:
+        return FORBIDDEN
+    if isinstance(error, APITimeoutError) or status in (408, 409, 429) or (status or 0) >= 500:
+        return RETRIED_IN_VAIN
+    return UNREACHED if isinstance(error, APIConnectionError) else None
+
+
+def explanation(
+    error: Exception, said: str, config: OpenAIConfig, endpoint: EndpointRuntime, client: Any
+) -> str:
+    """What is wrong and where to mend it; `said` is the error without the key."""
+    name, status = config.endpoint, getattr(error, "status_code", None)
+    if status in (401, 403) and endpoint.api_key_env is None:
+        return (
+            f"endpoint '{name}' wants a key: name the environment variable that holds it in "
+            f"runtime.endpoints.{name}.api_key_env ({said})"
+        )
+    if status in (401, 403):
+        return (
+            f"endpoint '{name}', model '{config.model}': the key in the environment variable "
+            f"{endpoint.api_key_env} is refused ({said})"
+        )
+    if status == 404:
+        return f"endpoint '{name}' {_unknown(config.model, client)} ({said})"
+    return (
+        f"endpoint '{name}', model '{config.model}': several requests in a row had no answer, each "
+        f"after {endpoint.max_retries} retries, the last with {said}"
+    )
+
+
+def _unknown(model: str, client: Any) -> str:
+    from openai import OpenAIError
+
+    try:
+        served = [each.id for each in client.with_options(max_retries=0).models.list().data]
+    except (OpenAIError, ValueError, AttributeError, TypeError):
+        served = []
+    if not served:
+        return "has no chat completions below its base_url, which should end in /v1"
+    if model in served:
+        return f"serves model '{model}', but not as a chat"
+    more = ", ..." if len(served) > MODELS_NAMED else ""
+    return f"has no model '{model}'; it serves: {', '.join(served[:MODELS_NAMED])}{more}"

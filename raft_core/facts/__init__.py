@@ -1,0 +1,1 @@
+"""Whether another wording of an answer still states the same facts."""

@@ -1,0 +1,217 @@
+"""Equations in worked arithmetic: found between operators and '=', evaluated, never executed.
+
+`9 plus 9 plus 3 equals 21` and `4 horses x 5 pounds = 20 pounds` are equations; `n = 20`,
+`x + 3 = 8` and `1 hour = 60 minutes` are none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from raft_core.facts.text import plain
+
+_WORDS_FOR = [
+    (re.compile(rf"\b(?:{words})\b", re.I), f" {symbol} ")
+    for words, symbol in (
+        ("is equal to|are equal to|equals?|equal to", "="),
+        ("multiplied by|times(?= [$€£]?[0-9.(])", "*"),
+        ("divided by", "/"),
+        ("plus", "+"),
+        ("minus", "-"),
+    )
+]
+_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?%?|\.\d+%?|[-+*/×÷·()\[\]=]|[^\W\d_]+|\S")
+_OPERATORS = {"×": "*", "÷": "/", "·": "*"}
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_ALGEBRA = re.compile(
+    r"(?<![^\W\d_])[a-z]\s*[-+*/][^=\n]*=[^=\n]*\d|=\s*\d*\s*[a-z]\s*[-+*/]\s*[\d(]", re.I
+)
+_MOST_WORDS_AFTER_A_NUMBER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """What stands on both sides, as read; `holds` up to the rounding of the result."""
+
+    text: str
+    holds: bool
+
+
+@lru_cache(maxsize=1024)
+def equations(text: str) -> tuple[Equation, ...]:
+    """The equations of a text, of which at least the left side is an operation."""
+    return tuple(equation for line in _lines(text) for equation in _of_line(line))
+
+
+def is_derivation(text: str) -> bool:
+    """Whether a text works something out: an equation that holds, or one with a variable."""
+    return any(equation.holds for equation in equations(text)) or bool(_ALGEBRA.search(plain(text)))
+
+
+def _lines(text: str) -> Iterator[str]:
+    text = plain(text)
+    for pattern, symbol in _WORDS_FOR:
+        text = pattern.sub(symbol, text)
+    text = re.sub(r"[$€£¥]\s?", "", text)
+    text = re.sub(r"(?<=[\d)%])\s*[xX]\s*(?=[\d(.])", " * ", text)
+    text = re.sub(r"(?<=[A-Za-z)])\s+[xX]\s+(?=[\d(.])", " * ", text)
+    text = re.sub(r"(?<=\d)\((?=[\d(.])", "*(", text)
+    text = re.sub(r"(%|\d/\d+)\s+of(?:\s+the)?\s+(?=\d)", r"\1 * ", text)
+    text = re.sub(r"/\s?(?=[A-Za-z])", " per ", text)  # 60 minutes/hour
+    yield from re.split(r"\n|(?<=[^\d\s])\.\s|\.\s+(?=[A-Z])|;|,\s", text)
+
+
+def _of_line(line: str) -> Iterator[Equation]:
+    sides = [_TOKEN.findall(side) for side in line.split("=")]
+    for left, right in pairwise(sides):
+        expression = _last_expression(left)
+        if expression is None or not any(token in _PRECEDENCE for token in expression):
+            continue
+        results = list(_results(right))
+        if results:
+            holds = any(_agree(expression, result) for result in results)
+            shown = f"{' '.join(expression)} = {' '.join(results[0])}"
+            if holds or not _may_begin_earlier(left, expression):
+                yield Equation(shown, holds)
+
+
+def _may_begin_earlier(side: Sequence[str], expression: Sequence[str]) -> bool:
+    """Whether a number stands shortly before the operation: `24 eggs in 1 tray x 2 trays`."""
+    places = [i for i, token in enumerate(side) if _is_number(token)]
+    inside = sum(map(_is_number, expression))
+    if len(places) == inside:
+        return False
+    first, before = places[-inside], places[-inside - 1]
+    return all(_is_word(token) for token in side[before + 1 : first])
+
+
+def _results(side: Sequence[str]) -> Iterator[list[str]]:
+    """The right side as an operation, and its first number alone (2 + 3 = 5 + 4 = 9)."""
+    first = _first_expression(side)
+    if first is None:
+        return
+    yield first
+    if len(first) > 1 and _is_number(first[0]):
+        yield first[:1]
+
+
+def _last_expression(tokens: Sequence[str]) -> list[str] | None:
+    """The longest operation that ends with these tokens, without the units in it."""
+    swapped = {"(": ")", ")": "(", "[": ")", "]": "("}
+    found = _expression([swapped.get(t, t) for t in reversed(tokens)], words_before=True)
+    back = {"(": ")", ")": "("}
+    return None if found is None else [back.get(t, t) for t in reversed(found)]
+
+
+def _first_expression(tokens: Sequence[str]) -> list[str] | None:
+    return _expression([{"[": "(", "]": ")"}.get(t, t) for t in tokens], words_before=False)
+
+
+def _expression(tokens: Sequence[str], *, words_before: bool) -> list[str] | None:
+    """Numbers, operators and closed parentheses from the start of `tokens`.
+
+    Words are units: they stand behind a number, which is before it where tokens run backwards. A
+    word of one letter is a variable, and what contains one is no equation of numbers.
+    """
+    taken: list[str] = []
+    complete: list[str] | None = None
+    depth, wants_number, words = 0, True, 0
+    for token in tokens:
+        token = _OPERATORS.get(token, token)
+        if _is_word(token):
+            if len(token) == 1 and token.casefold() != "a":
+                return None
+            words += 1
+            if words > _MOST_WORDS_AFTER_A_NUMBER or (wants_number and not words_before):
+                break
+            if not wants_number and words_before:
+                break
+            continue
+        if wants_number and token == "(":
+            depth += 1
+        elif wants_number and _is_number(token):
+            wants_number = False
+        elif not wants_number and token == ")" and depth:
+            depth -= 1
+        elif not wants_number and token in _PRECEDENCE:
+            wants_number = True
+        else:
+            break
+        words = 0
+        taken.append(token)
+        if not wants_number and depth == 0:
+            complete = list(taken)
+    return complete
+
+
+def _is_number(token: str) -> bool:
+    return bool(re.match(r"\.?\d", token))
+
+
+def _is_word(token: str) -> bool:
+    return token.isalpha()
+
+
+def _agree(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Whether both have one value, percents read as hundredths or as they stand."""
+    rounded = _rounding(left, right)
+    values = [
+        (a, b)
+        for a in _values(left)
+        for b in _values(right)
+        if math.isfinite(a) and math.isfinite(b)
+    ]
+    return any(abs(a - b) <= max(rounded, 0.005 * abs(b)) for a, b in values)
+
+
+def _rounding(left: Sequence[str], right: Sequence[str]) -> float:
+    """What a result may be off by: its last decimal; a whole one, where something was divided."""
+    if len(right) != 1:
+        return 1e-9
+    digits = right[0].rstrip("%").partition(".")[2]
+    if digits:
+        return 1.0 * 10.0 ** -len(digits)
+    return 0.999 if "/" in left or any("%" in token or "." in token for token in left) else 1e-9
+
+
+def _values(expression: Sequence[str]) -> Iterator[float]:
+    for percent in (0.01, 1.0):
+        yield _evaluate(expression, percent)
+        if not any(token.endswith("%") for token in expression):
+            return
+
+
+def _evaluate(expression: Sequence[str], percent: float) -> float:
+    """Its value with the usual precedence, by two stacks; not a number where one divides by 0."""
+    numbers: list[float] = []
+    operators: list[str] = []
+
+    def apply() -> None:
+        operator, b, a = operators.pop(), numbers.pop(), numbers.pop()
+        if operator == "/":
+            numbers.append(a / b if b else math.nan)
+        else:
+            numbers.append({"+": a + b, "-": a - b, "*": a * b}[operator])
+
+    for token in expression:
+        if token == "(":
+            operators.append(token)
+        elif token == ")":
+            while operators[-1] != "(":
+                apply()
+            operators.pop()
+        elif token in _PRECEDENCE:
+            while operators and _PRECEDENCE.get(operators[-1], 0) >= _PRECEDENCE[token]:
+                apply()
+            operators.append(token)
+        else:
+            value = float(token.rstrip("%").replace(",", ""))
+            numbers.append(value * percent if token.endswith("%") else value)
+    while operators:
+        apply()
+    return numbers[0]

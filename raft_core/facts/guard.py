@@ -1,0 +1,166 @@
+"""The fact guard: a wording of an answer that loses or changes facts is rejected, and why.
+
+The rules, in the order in which they name the reason of a rejection:
+
+- `answer_changed`: a string of the row's `expected` that the reference says and the rewrite does
+  not; another option, yes or no; in worked arithmetic another conclusion
+- `number_changed`: a number is gone, new, or of another unit; those of the question may come and go
+- `arithmetic_wrong`: an equation that does not hold, where all of the reference do
+- `negation_changed`: a clause is denied that the reference affirms, or the other way round
+- `name_changed`: a name or code is gone or new
+- `contradicts`: a cross-encoder for inference, where one is set, sees a contradiction
+
+Two kinds of reference say what matters in them. In worked arithmetic steps may differ, and only the
+conclusion must agree. Where `expected` names the answer, all else may be left out (a source, a
+section's number), but nothing else may be put in.
+
+Negations and names are read in English only; in other languages those rules are silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raft_core.config import FrozenConfig
+from raft_core.facts.conclusion import choice, conclusion, same_conclusion
+from raft_core.facts.equations import equations, is_derivation
+from raft_core.facts.names import unsaid
+from raft_core.facts.negation import flipped
+from raft_core.facts.nli import NliConfig, NliModel
+from raft_core.facts.numbers import Number, missing, numbers, turned_around
+from raft_core.facts.text import is_english, statements
+from raft_core.matching import mentions
+from raft_core.runtime import RuntimeConfig
+
+RULES_VERSION = 1
+LONGEST_DETAIL = 240
+
+Failures = dict[str, str]  # rule -> what was lost and what is new; empty: passed
+
+
+class GuardConfig(FrozenConfig):
+    """Which facts a rewrite or a fused answer must keep; `nli` adds a model's verdict."""
+
+    answer: bool = True
+    numbers: bool = True
+    negation: bool = True
+    names: bool = True
+    nli: NliConfig | None = None
+
+    def identity(self) -> dict[str, Any]:
+        rules = {name: getattr(self, name) for name in ("answer", "numbers", "negation", "names")}
+        return rules | {"rules": RULES_VERSION} | ({"nli": self.nli} if self.nli else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wording of a reference answer that is to state the same facts."""
+
+    question: str
+    reference: str
+    text: str
+    expected: tuple[str, ...] = ()
+
+
+class Guard:
+    """The rules, and the model where one is set; it is loaded once."""
+
+    def __init__(self, config: GuardConfig, runtime: RuntimeConfig) -> None:
+        self._config = config
+        self._model = NliModel(config.nli, runtime) if config.nli else None
+
+    def check(self, claims: Sequence[Claim]) -> list[Failures]:
+        """What fails, claim by claim; the model is asked about those that pass the rules."""
+        failures = [check_rules(claim, self._config) for claim in claims]
+        if self._model is None:
+            return failures
+        passed = [i for i, failed in enumerate(failures) if not failed]
+        pairs = [(claims[i].reference, claims[i].text) for i in passed]
+        for i, detail in zip(passed, self._model.contradictions(pairs), strict=True):
+            if detail:
+                failures[i]["contradicts"] = detail
+        return failures
+
+
+def check_rules(claim: Claim, config: GuardConfig) -> Failures:
+    """Rule -> detail of every rule that fails."""
+    found: Failures = {}
+    derivation = is_derivation(claim.reference)
+    if config.answer:
+        found["answer_changed"] = _answer(claim, derivation)
+    if config.numbers and derivation:
+        found["arithmetic_wrong"] = _arithmetic(claim)
+    elif config.numbers:
+        found["number_changed"] = _numbers(claim)
+    english = is_english(f"{claim.question} {claim.reference} {claim.text}")
+    if config.negation and english:
+        found["negation_changed"] = _negation(claim, derivation)
+    if config.names:
+        found["name_changed"] = _names(claim, derivation, english)
+    return {rule: detail[:LONGEST_DETAIL] for rule, detail in found.items() if detail}
+
+
+def _answer(claim: Claim, derivation: bool) -> str:
+    lost = [
+        value
+        for value in claim.expected
+        if mentions(claim.reference, value) and not mentions(claim.text, value)
+    ]
+    if lost:
+        return f"lost {_listed(lost)}"
+    chosen = choice(claim.reference), choice(claim.text)
+    if all(chosen) and chosen[0] != chosen[1]:
+        return f"'{chosen[0]}' -> '{chosen[1]}'"
+    if not derivation:
+        return ""
+    ours, theirs = conclusion(claim.reference), conclusion(claim.text)
+    known = (*numbers(claim.question), *numbers(claim.reference))
+    if same_conclusion(ours, theirs, known):
+        return ""
+    return f"{_written(ours)} -> {_written(theirs) or 'no number'}"
+
+
+def _numbers(claim: Claim) -> str:
+    ours, theirs = numbers(claim.reference), numbers(claim.text)
+    asked = numbers(claim.question)
+    lost = [] if claim.expected else missing(ours, [*theirs, *asked])
+    new = missing(theirs, [*ours, *asked])
+    turned = turned_around(claim.reference, claim.text)
+    parts = [("lost", _written(lost)), ("new", _written(new)), ("turned around", _listed(turned))]
+    return "; ".join(f"{what} {which}" for what, which in parts if which)
+
+
+def _arithmetic(claim: Claim) -> str:
+    if not all(equation.holds for equation in equations(claim.reference)):
+        return ""
+    return _listed([e.text for e in equations(claim.text) if not e.holds])
+
+
+def _negation(claim: Claim, derivation: bool) -> str:
+    """Of worked arithmetic only the end is read: steps may say what is not there."""
+    if not derivation:
+        return flipped(claim.reference, claim.text)
+    ends = [statements(text)[-1:] for text in (claim.reference, claim.text)]
+    return flipped(*(" ".join(end) for end in ends), freely=False)
+
+
+def _names(claim: Claim, derivation: bool, english: bool) -> str:
+    may_leave_out = derivation or bool(claim.expected)
+    texts = claim.reference, claim.text
+    lost, new = (
+        unsaid(one, f"{other} {claim.question}", english=english)
+        for one, other in (texts, texts[::-1])
+    )
+    lost = [] if may_leave_out else lost
+    parts = [("lost", _listed(lost)), ("new", _listed(new))]
+    return "; ".join(f"{what} {which}" for what, which in parts if which)
+
+
+def _written(found: Iterable[Number]) -> str:
+    return _listed([number.text for number in found])
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)

@@ -1,0 +1,143 @@
+"""Negations: whether what one text denies is affirmed by the other.
+
+Clauses of both texts that share most of their words are held against each other. Where they are
+worded alike each negation counts; where they are put more freely, only whether there is one. Words
+that may stand for a negation (`similar` for `no difference`) give slack where one side alone has
+them. English only: the caller asks `is_english`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from raft_core.facts.text import clauses, plain, stem, words
+
+_NEGATIONS = frozenset(
+    "not no never none nobody nothing nowhere neither without cannot hardly scarcely unable "
+    "lack lacks lacked lacking absence absent fail fails failed failing failure unlikely".split()
+)
+# Words that may say what a negation says.
+_LIKE_A_NEGATION = re.compile(
+    r"similar(?:ly|ity)?|comparabl[ey]|same|equal(?:ly)?|equivalent|identical|unchanged|exclud\w+|"
+    r"avoid\w*|prevent\w*|refus\w+|den(?:y|ies|ied)|reject\w*|forbid\w*|forbidden|prohibit\w*|only|"
+    r"barely|rarely|seldom|little|few|limited|instead|rather|against|ruled|stop\w*|missing|free|"
+    r"exempt\w*|contrary|irrespective|regardless|despite|question\w*|doubt\w*|devoid|minimal|negligible"
+)
+_PREFIX = re.compile(r"un|in|im|il|ir|non|dis")
+_NEUTRAL = re.compile(
+    r"\bnot (?:only|just|merely|solely|simply)\b|\bwhether or not\b|\bno\.? ?(?=\d)|\bno doubt\b",
+    re.I,
+)
+_NOR_DID = re.compile(
+    r"\bnor (?:do|does|did|is|are|was|were|has|have|had|can|could|will|would)\b", re.I
+)
+_SMALL_WORDS = frozenset(
+    "a an the of and or with were are is was be been being has have had this these those that "
+    "which who there from by its it their his her he she they we our in on at to for as if do "
+    "does did done should could can may might will would must than then also so such any some "
+    "all".split()
+)
+_SAME_CLAUSE = 0.5  # share of the shorter one's words
+_WORDED_ALIKE = 0.75  # share of all words of both
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    text: str
+    content: frozenset[str]
+    negations: int
+    like_negations: frozenset[str]
+
+
+def flipped(reference: str, rewrite: str, *, freely: bool = True) -> str:
+    """The clauses of the reference and of the rewrite that contradict each other, or nothing.
+
+    Only clauses that are worded alike are held against each other where `freely` is false, and
+    where both texts have equally many negations.
+    """
+    ours, theirs = _clauses(reference), _clauses(rewrite)
+    # In other words, a negation may have moved into a clause that has no counterpart.
+    freely = freely and _denials(ours) != _denials(theirs)
+    for some, others in _matched(ours, theirs):
+        if _contradict(some, others, freely):
+            return f"'{' '.join(c.text for c in some)}' -> '{' '.join(c.text for c in others)}'"
+    return ""
+
+
+def _denials(clauses: list[Clause]) -> int:
+    return sum(clause.negations for clause in clauses)
+
+
+def _clauses(text: str) -> list[Clause]:
+    return [_clause(part) for part in clauses(plain(text))]
+
+
+def _clause(text: str) -> Clause:
+    said = words(_NEUTRAL.sub(" ", text))
+    marks = [w for w in said if w in _NEGATIONS or w.endswith("n't")]
+    if not marks and _NOR_DID.search(text):  # otherwise it goes on with a negation
+        marks = ["nor"]
+    like = {stem(w) for w in said if _LIKE_A_NEGATION.fullmatch(w)}
+    plain_words = {w for w in said if w not in marks and w != "nor"}
+    content = {stem(w) for w in plain_words - _SMALL_WORDS} or plain_words
+    return Clause(text, frozenset(content), len(marks), frozenset(like))
+
+
+def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause], list[Clause]]]:
+    """Groups of clauses that say the same things, however they are split and ordered.
+
+    Two clauses that both have a counterpart in nearly the same words are not held together.
+    """
+    alike = [[_alikeness(one, other) >= _WORDED_ALIKE for other in theirs] for one in ours]
+    ours_paired = [any(row) for row in alike]
+    theirs_paired = [any(column) for column in zip(*alike, strict=True)]
+    groups: list[tuple[list[int], list[int]]] = []
+    for j, other in enumerate(theirs):
+        near = [
+            i
+            for i, one in enumerate(ours)
+            if _overlap(one, other) > _SAME_CLAUSE
+            and (alike[i][j] or not (ours_paired[i] and theirs_paired[j]))
+        ]
+        if not near:
+            continue
+        joined = [group for group in groups if set(group[0]) & set(near)]
+        groups = [group for group in groups if group not in joined]
+        mine = sorted({i for group in joined for i in group[0]} | set(near))
+        groups.append((mine, sorted({k for group in joined for k in group[1]} | {j})))
+    return [([ours[i] for i in mine], [theirs[j] for j in yours]) for mine, yours in groups]
+
+
+def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
+    """How many words of one side are those of the other behind a prefix: `ineffective`."""
+    return sum(
+        len(word) - match.end() >= 5 and word[match.end() :] in others
+        for word in some - others
+        if (match := _PREFIX.match(word)) is not None
+    )
+
+
+def _overlap(one: Clause, other: Clause) -> float:
+    shorter = min(len(one.content), len(other.content))
+    shared = len(one.content & other.content)
+    shared += _opposites(one.content, other.content) + _opposites(other.content, one.content)
+    return shared / shorter if shorter else 0.0
+
+
+def _alikeness(one: Clause, other: Clause) -> float:
+    union = one.content | other.content
+    return len(one.content & other.content) / len(union) if union else 0.0
+
+
+def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:
+    mine, yours = (sum(c.negations for c in side) for side in (ours, theirs))
+    like = [frozenset().union(*(c.like_negations for c in side)) for side in (ours, theirs)]
+    said = [frozenset().union(*(c.content for c in side)) for side in (ours, theirs)]
+    opposites = _opposites(*said), _opposites(said[1], said[0])
+    apart = abs(mine + opposites[0] - yours - opposites[1])
+    if apart <= len(like[0] ^ like[1]) or (any(opposites) and apart % 2 == 0):  # not uncommon
+        return False
+    shared = len(said[0] & said[1]) + sum(opposites)
+    alike = shared >= _WORDED_ALIKE * (len(said[0] | said[1]) - sum(opposites))
+    return alike or (freely and not (mine and yours))

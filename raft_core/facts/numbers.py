@@ -1,0 +1,237 @@
+"""The numbers of a text, with their units, and what two texts do not share of them.
+
+Values count, not how they are written: $1,000 = 1000.00 dollars, 50% = fifty percent, .5 = 1/2,
+3-fold = threefold, 1 km = 1000 m, 12 March 2020 = 2020-03-12.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+
+from raft_core.facts.dates import dates
+from raft_core.facts.number_words import MAGNITUDES, number_words
+from raft_core.facts.text import plain
+from raft_core.facts.units import FOLD, PERCENT, Unit, unit_of
+
+DAY_OF_YEAR = Unit("day of the year", 1)
+
+_CODE = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*")
+_DIGITS = (
+    r"\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?!\d)"
+    r"|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+,\d{1,2}(?!\d)|\d+(?:\.\d+)?|\.\d+"
+)
+_TIMES_TEN = (
+    r"(?:\s*[x×·*]\s*10\s*(?:\^\s*\(?|\*\*\s*\(?|\()\s*(?P<power>[+-]?\d+)\)?"
+    r"|[eE](?P<e>[+-]?\d+)"
+    r"|(?<=10)(?<![\d.,]10)(?:\^\(?|\*\*\(?|\((?=[+-]))(?P<alone>[+-]?\d+)\)?)"
+)
+_NUMBER = re.compile(
+    rf"(?P<currency>[$€£¥]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
+    rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]*\d))?"
+    rf"(?:[\s-]?(?P<magnitude>hundred|thousand|million|billion|trillion|dozen|mn|bn|k|万|亿)"
+    rf"(?![A-Za-z]))?",
+    re.I,
+)
+_SIGN = re.compile(r"(?:^|[\s(=<>,:])-\s?$|\bminus\s$")
+_UNIT = re.compile(r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥])|)", re.I)
+_DEGREES = re.compile(r"[\s-]?(?:degrees?|deg\.?)\s(C\b|F\b|Celsius|Fahrenheit)", re.I)
+_SHARED = re.compile(r",?\s*(?:and|or|and/or|to)|-|/|±|\+/-|through|until|vs\.?|versus", re.I)
+_OF_MAGNITUDE = re.compile(r"(?:thousand|million|billion|trillion|mn|bn)\b", re.I)
+_ORDERED = re.compile(r"\s*(?::|-|to|/|-to-|through|until|down to|up to)\s*", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as the text has it. Any of `values` is its value, where one cannot tell.
+
+    `parts` are numbers that say the same together: 12 and 30 for 12/30. A number that is not
+    `firm` may be put otherwise. A `shared` unit stands after another number (5 and 10 km).
+    """
+
+    text: str
+    start: int
+    end: int
+    values: tuple[float, ...]
+    unit: Unit | None = None
+    firm: bool = True
+    shared: bool = False
+    parts: tuple[float, ...] = field(default=())
+
+    @property
+    def value(self) -> float:
+        return self.values[0]
+
+
+@lru_cache(maxsize=4096)
+def numbers(text: str) -> tuple[Number, ...]:
+    """All numbers, in order; those inside of names such as T4 or user721 are names."""
+    text = plain(text)
+    found: list[Number] = []
+    rest = text
+    for date in dates(text):
+        if not rest[date.start : date.end].strip():
+            continue
+        said = text[date.start : date.end]
+        values, parts = tuple(map(float, date.days)), tuple(map(float, date.day))
+        found.append(Number(said, date.start, date.end, values, DAY_OF_YEAR, parts=parts))
+        if date.year:
+            found.append(Number(str(date.year), date.start, date.end, (float(date.year),)))
+        rest = _blank(rest, date.start, date.end)
+    for code in _CODE.finditer(rest):
+        rest = _blank(rest, code.start(), code.end())
+    for number in (*_in_digits(rest), *_in_words(rest)):
+        found.append(number)
+    return tuple(_with_shared_units(sorted(found, key=lambda n: (n.start, n.end)), text))
+
+
+def _in_digits(text: str) -> Iterator[Number]:
+    for match in _NUMBER.finditer(text):
+        value = _value(match["digits"])
+        if power := match["power"] or match["e"]:
+            value *= 10.0 ** max(-300, min(300, int(power)))
+        if match["alone"]:
+            value = 10.0 ** max(-300, min(300, int(match["alone"])))
+        parts: tuple[float, ...] = ()
+        if match["below"]:
+            below = float(match["below"])
+            parts, value = (value, below), value / below if below else math.inf
+        if match["magnitude"]:
+            value *= MAGNITUDES[match["magnitude"].lower()]
+        if _SIGN.search(text[max(0, match.start() - 8) : match.start()]) and not re.search(
+            r"[\d%]\s*-\s?$", text[: match.start()][-12:]
+        ):
+            value = -value
+        unit, end = _unit_after(text, match.end())
+        if match["currency"]:
+            unit = unit_of(match["currency"].strip())
+        yield Number(
+            text[match.start() : end].strip(), match.start(), end, (value,), unit, parts=parts
+        )
+
+
+def _value(digits: str) -> float:
+    if re.fullmatch(r"\d+,\d{1,2}", digits):
+        return float(digits.replace(",", "."))
+    if digits.count(".") > 1:
+        return float(digits.replace(".", ""))
+    return float(digits.replace(",", "").replace(" ", ""))
+
+
+def _in_words(text: str) -> Iterator[Number]:
+    for word in number_words(text):
+        unit, end = (word.unit, word.end) if word.unit else _unit_after(text, word.end)
+        said = text[word.start : end].strip()
+        yield Number(said, word.start, end, (word.value,), unit, word.firm)
+
+
+def _unit_after(text: str, end: int) -> tuple[Unit | None, int]:
+    """The unit behind a number that ends here, and where it ends."""
+    match = _UNIT.match(text, end)
+    if match is None or not match["word"]:
+        return None, end
+    word, attached = match["word"], not match["space"]
+    if word.casefold() == "x" and attached and not re.match(r"\s*[\d(]", text[match.end() :]):
+        return FOLD, match.end()
+    if word.casefold() == "per" and re.match(r"\s+cent\b", text[match.end() :], re.I):
+        return PERCENT, match.end() + 5
+    if word in ("s", "S") and attached:  # the 1990s
+        return None, end
+    if degrees := _DEGREES.match(text, match.start()):
+        return unit_of(f"°{degrees[1][0]}"), degrees.end()
+    unit = unit_of(re.sub(r"\s", "", word))
+    return (unit, match.end()) if unit else (None, end)
+
+
+def _with_shared_units(found: Sequence[Number], text: str) -> list[Number]:
+    """In `5 and 10 km` also the five is in km, and in `15 to 18 million` it may be in millions."""
+    out = list(found)
+    for i in range(len(out) - 2, -1, -1):
+        this, after = out[i], out[i + 1]
+        between = text[this.end : after.start].strip()
+        joined = _SHARED.fullmatch(between) or (between == "," and after.shared)
+        if match := _OF_MAGNITUDE.search(after.text) if joined and not this.parts else None:
+            size = MAGNITUDES[match[0].lower()]
+            out[i] = this = replace(this, values=(*this.values, *(v * size for v in this.values)))
+        measured = after.unit is not None and after.unit not in (DAY_OF_YEAR, FOLD)
+        if this.unit is None and this.firm and measured and joined:
+            out[i] = replace(this, unit=after.unit, shared=True)
+    return out
+
+
+def _blank(text: str, start: int, end: int) -> str:
+    return text[:start] + " " * (end - start) + text[end:]
+
+
+def same_number(one: Number, other: Number) -> bool:
+    """Equal value, and no units that contradict each other; percents are percents on both sides."""
+    if one.unit and other.unit and one.unit.measures == other.unit.measures:
+        return any(
+            _close(a * one.unit.factor, b * other.unit.factor)
+            for a in one.values
+            for b in other.values
+        )
+    if not any(_close(a, b) for a in one.values for b in other.values):
+        return False
+    if one.shared or other.shared or one.unit == other.unit:
+        return True
+    if not (one.firm and other.firm):  # "a single rule" is no month
+        return one.unit is None and other.unit is None
+    return None in (one.unit, other.unit) and PERCENT not in (one.unit, other.unit)
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def missing(wanted: Iterable[Number], there: Sequence[Number]) -> list[Number]:
+    """The firm numbers that `there` does not have, each value once."""
+    parts = [replace(n, values=(p,), parts=()) for n in there for p in n.parts]
+    pool = [*there, *parts, *filter(None, map(_as_share, there))]
+
+    def has(number: Number) -> bool:
+        return any(same_number(number, other) for other in pool)
+
+    lacking: list[Number] = []
+    for number in wanted:
+        share = _as_share(number)
+        if not number.firm or has(number) or (share is not None and has(share)):
+            continue
+        split = [replace(number, values=(part,), unit=None, parts=()) for part in number.parts]
+        if split and all(map(has, split)):
+            continue
+        if not any(same_number(number, other) for other in lacking):
+            lacking.append(number)
+    return lacking
+
+
+def _as_share(number: Number) -> Number | None:
+    """20% as a fifth."""
+    if number.unit != PERCENT or number.shared:
+        return None
+    return replace(number, values=tuple(v / 100 for v in number.values), unit=None, parts=())
+
+
+def turned_around(reference: str, rewrite: str) -> list[str]:
+    """Pairs such as `2:1` or `from 5 to 10` that the rewrite has in the other order only."""
+    wanted, there = _pairs(reference), _pairs(rewrite)
+    return [
+        said
+        for (a, b), said in wanted.items()
+        if a != b and (b, a) in there and (a, b) not in there and (b, a) not in wanted
+    ]
+
+
+def _pairs(text: str) -> dict[tuple[float, float], str]:
+    found = [n for n in numbers(text) if n.firm and n.unit != DAY_OF_YEAR]
+    readable = plain(text)
+    pairs = {(n.parts[0], n.parts[1]): n.text for n in found if len(n.parts) == 2}
+    for one, other in pairwise(found):
+        if _ORDERED.fullmatch(readable[one.end : other.start]):
+            said = readable[one.start : other.end]
+            pairs |= {(a, b): said for a in one.values for b in other.values}
+    return pairs

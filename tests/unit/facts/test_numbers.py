@@ -1,0 +1,122 @@
+"""What counts as the same number, whatever it is written like, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_core.facts.dates import dates
+from raft_core.facts.numbers import missing, numbers, turned_around
+
+
+def same(one: str, other: str) -> bool:
+    ours, theirs = numbers(one), numbers(other)
+    return not missing(ours, theirs) and not missing(theirs, ours)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("$1,000", "1000 dollars"),
+        ("1000", "1,000.00"),
+        ("1 000 000 people", "1,000,000 people"),
+        ("a million people", "1,000,000 people"),
+        ("5.2 million", "5,200,000"),
+        ("10k rows", "10,000 rows"),
+        ("50%", "50 percent"),
+        ("fifty per cent", "50 %"),
+        (".5", "0.50"),
+        ("½ litre", "0.5 litre"),
+        ("two dogs", "2 dogs"),
+        ("two hundred and fifty", "250"),
+        ("twenty-one days", "21 days"),
+        ("twice as many", "2 times as many"),
+        ("a 3-fold rise", "a threefold rise"),
+        ("the 3rd man", "the third man"),
+        ("2/3 of them", "two thirds of them"),
+        ("20% of them", "one fifth of them"),
+        ("5%", "0.05"),
+        ("1.5 x 10^-3", "1.5×10⁻³"),
+        ("1.5e-3", "0.0015"),
+        ("10(-3) mol", "10⁻³ mol"),
+        ("500 mg", "0.5 g"),
+        ("90 minutes", "1.5 hours"),
+        ("12 km", "12,000 m"),
+        ("5 and 10 km", "5 km and 10 km"),
+        ("15 to 18 billion", "15 billion to 18 billion"),
+        ("minus 40 °C", "-40 degrees Celsius"),
+        ("P = 0.03", "p=.03"),
+        ("4 July 1776", "07/04/1776"),
+        ("12 March 2020", "2020-03-12"),
+        ("Sept. 3, 2001", "3rd of September 2001"),
+        ("2020年3月12日", "12 March 2020"),
+        ("１２０名", "120名"),
+        ("百分之五十", "50%"),
+        ("5万人", "50,000人"),
+        ("zwei von 10", "2 von zehn"),
+        ("25±3 kg/m²", "25 ± 3 kg/m2"),
+    ],
+)
+def test_number_other_spelling_is_the_same(one: str, other: str) -> None:
+    assert same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("12 km", "12 m"),
+        ("$5", "€5"),
+        ("50%", "50"),
+        ("50%", "0.5%"),
+        ("-5 °C", "5 °C"),
+        ("1,000", "1,00"),
+        ("two dogs", "three dogs"),
+        ("the third man", "the fourth man"),
+        ("4 July 1776", "5 July 1776"),
+        ("12/30 patients", "13/30 patients"),
+        ("1.5 x 10^-3", "1.5 x 10^-4"),
+        ("5 mg", "a dose"),
+        ("5 million", "5 billion"),
+        ("3 months", "3 years"),
+        ("one single month", "1 year"),
+        ("120名", "130名"),
+    ],
+)
+def test_number_other_value_or_unit_is_not(one: str, other: str) -> None:
+    assert not same(one, other)
+
+
+@pytest.mark.parametrize(
+    "text", ["one of the best", "no one", "at first", "the second half", "T4 and user721", "HIF1A"]
+)
+def test_number_pronouns_order_and_names_need_no_counterpart(text: str) -> None:
+    assert missing(numbers(text), ()) == []
+
+
+def test_missing_a_number_is_named_once_as_it_was_written() -> None:
+    lost = missing(numbers("It is 1,000 m, or 1 km, and 7."), numbers("7"))
+    assert [number.text for number in lost] == ["1,000 m"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "turned"),
+    [
+        ("a ratio of 2:1", "1 to 2", ["2:1"]),
+        ("from 5 to 10", "from 10 down to 5", ["5 to 10"]),
+        ("120/80", "80/120", ["120/80"]),
+        ("2 to 1", "2:1", []),
+        ("from 5 to 5", "5-5", []),
+    ],
+)
+def test_turned_around_pairs_in_the_other_order(one: str, other: str, turned: list[str]) -> None:
+    assert turned_around(one, other) == turned
+
+
+def test_dates_slashes_have_both_readings_where_both_are_dates() -> None:
+    assert [set(date.days) for date in dates("03/04/2020 and 13/04/2020")] == [{304, 403}, {413}]
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 400, "1/0", "1e999999", "٣ and ²", ".", "1,,2", "½½", "-" * 50]
+)
+def test_number_nonsense_is_read_without_failing(text: str) -> None:
+    numbers(text)
