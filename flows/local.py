@@ -17,6 +17,7 @@ from urllib.request import urlopen
 
 from pydantic import Field
 
+from raft_core.config import made_folder
 from raft_core.document_settings import (
     DocumentSettings,
     checked_documents,
@@ -29,6 +30,7 @@ from raft_core.study_plan import StudyPlan, load_plan
 from tasks.tracking import end_interrupted
 
 EXIT_INTERRUPTED = 130
+HOME = "runtime.home (or RAFT_HOME)"
 # Types of the flows' parameters: the server refuses what does not fit when a run is asked for.
 Limit = Annotated[int, Field(gt=0)]
 Override = Annotated[str, Field(pattern=r"^[a-z_0-9.]+ *=")]
@@ -238,9 +240,10 @@ def choose_api(home: Path) -> None:
     """Let Prefect start its own API for this process, unless a server is configured.
 
     Raises:
-        InputError: `make up` was here, and its server does not answer.
+        InputError: `make up` was here, and its server does not answer; or there can be no `home`.
     """
     require_answer(Path("prefect.toml"))
+    made_folder(home, HOME)
     profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
     configured = (
         "PREFECT_API_URL" in os.environ
@@ -250,7 +253,7 @@ def choose_api(home: Path) -> None:
     # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
     defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
     if not configured:
-        (home / "prefect").mkdir(parents=True, exist_ok=True)
+        made_folder(home / "prefect", HOME)
         defaults |= {
             "PREFECT_HOME": str(home / "prefect"),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",

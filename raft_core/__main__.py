@@ -12,19 +12,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import EXIT_BAD_INPUT, EXIT_ORPHANED, InputError, RaftError, StageError
+from raft_core.config import made_folder
+from raft_core.errors import EXIT_ORPHANED, InputError, RaftError, StageError
 from raft_core.launcher import is_launched, launch, rank
 from raft_core.progress import Progress
 from raft_core.runtime import RuntimeConfig, limit_threads
 from raft_core.stage import StageRun
 from raft_core.stages import STAGES
 
+Model = TypeVar("Model", bound=BaseModel)
 PARENT_POLL_SECONDS = 0.5
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -40,17 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
         exit_with_parent()
     try:
         spec = read_spec(options.spec)
-        runtime = RuntimeConfig.model_validate(spec.runtime)
+        runtime = part_of(options.spec, RuntimeConfig, spec.runtime)
+        config = part_of(options.spec, STAGES[options.stage].config, spec.config)
         if STAGES[options.stage].trains and runtime.training.processes > 1 and not is_launched():
             limit_threads(runtime.threads_per_stage)
             return launch(runtime.training.processes, given)
-        run_stage(options.stage, spec, runtime, options.out, options.events)
+        run_stage(options.stage, spec, config, runtime, options.out, options.events)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except ValidationError as error:
-        print(f"error: {options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -85,24 +86,48 @@ def with_message(command: Callable[[Sequence[str]], int], arguments: Sequence[st
 
 
 def read_spec(file: Path) -> StageSpec:
+    """The specification in a file.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
     try:
-        return StageSpec.model_validate_json(file.read_text(encoding="utf-8"))
+        return StageSpec.model_validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(f"spec '{file}': {error.strerror}") from None
+    except ValidationError as error:
+        raise InputError(f"spec '{file}': {error}") from None
+
+
+def part_of(file: Path, kind: type[Model], values: Mapping[str, Any]) -> Model:
+    """A part of a specification. What a library says of its own settings is no fault of the file.
+
+    Raises:
+        InputError: the part is not valid.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"spec '{file}': {error}") from None
 
 
 def run_stage(
-    name: str, spec: StageSpec, runtime: RuntimeConfig, out: Path, events: Path | None
+    name: str,
+    spec: StageSpec,
+    config: BaseModel,
+    runtime: RuntimeConfig,
+    out: Path,
+    events: Path | None,
 ) -> None:
     """Of several processes the first one alone tells of progress."""
     limit_threads(runtime.threads_per_stage)
     stage = STAGES[name]
     scratch = out.with_name(f"{out.name}.scratch")
     for folder in (out, scratch):
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder, "--out")
     stage.load()(
         StageRun(
-            config=stage.config.model_validate(spec.config),
+            config=config,
             inputs={name: ref.folder for name, ref in spec.inputs.items()},
             out=out,
             scratch=scratch,

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from raft_core import __version__
 from raft_core.config import FrozenConfig, digest_file
-from raft_core.errors import StageError
+from raft_core.errors import InputError, StageError
 
 RECORD = "record.json"
 DOWNLOAD = ".download"
@@ -255,7 +255,11 @@ class Store:
 
     @contextmanager
     def _hold(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Hold the key's lock; without `wait` False where another process has it."""
+        """Hold the key's lock; without `wait` False where another process has it.
+
+        Raises:
+            InputError: the store cannot be written.
+        """
         how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
         with self._locked(f"{stage}-{key}", how) as held:
             yield held
@@ -263,8 +267,15 @@ class Store:
     @contextmanager
     def _locked(self, name: str, how: int) -> Iterator[bool]:
         path = self.root / "locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "w")  # noqa: SIM115 (closed below, where its errors are others)
+        except OSError as error:
+            raise InputError(
+                f"store {self} cannot be written: {error.strerror} ('{path}'); name another "
+                "folder (runtime.store, or RAFT_STORE)"
+            ) from None
+        with lock as handle:
             try:
                 fcntl.flock(handle, how)
             except BlockingIOError:

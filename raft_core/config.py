@@ -12,15 +12,17 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from raft_core.errors import InputError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 MODEL_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# What NumPy takes for a seed.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class FrozenConfig(BaseModel):
@@ -30,6 +32,38 @@ class FrozenConfig(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
+
+
+def local_path(path: str | Path, named: str) -> Path:
+    """The path with `~` expanded; whether anything must be there is the caller's question.
+
+    Raises:
+        InputError: no file can have this name, or it cannot be looked at.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{named} '{str(path)[:200]}': {reason}; give another path") from None
+    return found
+
+
+def made_folder(folder: Path, named: str) -> Path:
+    """The folder, made where it was missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{named} '{folder}': {error.strerror}; give a folder that can be written"
+        ) from None
+    return folder
 
 
 class ModelRef(FrozenConfig):
@@ -42,20 +76,26 @@ class ModelRef(FrozenConfig):
     revision: str | None = None
 
     def local_folder(self) -> Path | None:
-        """The folder on this machine, or None for a hub id."""
+        """The folder on this machine, or None for a hub id.
+
+        Raises:
+            InputError: no folder can have this name, or its package is not installed.
+        """
         scheme, _, rest = self.path.partition(":")
         if scheme == "mini":
-            return PACKAGE_ROOT / "mini" / rest
+            return local_path(PACKAGE_ROOT / "mini" / rest, "model")
         if scheme == "package":
             package, _, folder = rest.partition("/")
-            found = importlib.util.find_spec(package)
+            try:
+                found = importlib.util.find_spec(package)
+            except (ImportError, ValueError):
+                found = None
             if found is None or found.origin is None:
                 raise InputError(f"model '{self.path}': the package '{package}' is not installed")
-            return Path(found.origin).parent / folder
+            return local_path(Path(found.origin).parent / folder, "model")
+        folder_here = local_path(self.path, "model")
         looks_like_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", self.path) is not None
-        if looks_like_hub_id and not Path(self.path).exists():
-            return None
-        return Path(self.path).expanduser()
+        return None if looks_like_hub_id and not folder_here.exists() else folder_here
 
     def resolve(self) -> str:
         """What `from_pretrained` takes.

@@ -10,19 +10,21 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from raft_core.config import COMMIT, FrozenConfig, digest_file, hub_commit
-from raft_core.errors import InputError
+from raft_core.config import COMMIT, FrozenConfig, digest_file, hub_commit, local_path
+from raft_core.errors import InputError, first_line
 from raft_core.records import SPLITS
 
 MINI = "mini:"
 HUB = "hub:"
 MAX_TEXT = 100_000
+MAX_ID = 1_000
 
 
 class Columns(FrozenConfig):
@@ -115,12 +117,8 @@ def existing(path: str) -> Path:
     Raises:
         InputError: it is not.
     """
-    found = Path(path).expanduser()
-    try:
-        exists = found.exists()
-    except OSError as error:  # links in a circle, a name that is too long
-        raise InputError(f"data '{path[:200]}': {error.strerror}") from None
-    if not exists:
+    found = local_path(path, "data")
+    if not found.exists():
         raise InputError(
             f"data '{path}': no such file or folder (looked in {Path.cwd()}); "
             "give a .jsonl or .parquet file, a folder saved by datasets, or hub:ORG/NAME"
@@ -151,6 +149,8 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
     path = existing(source.path)
     if path.is_dir():
         yield from _read_saved_dataset(path)
+    elif not path.is_file():
+        raise InputError(f"data '{source.path}': neither a file nor a folder; give one of them")
     elif path.suffix in {".jsonl", ".json"}:
         yield from read_objects(path)
     elif path.suffix == ".parquet":
@@ -160,6 +160,16 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
             f"data '{source.path}': unknown kind '{path.suffix}'; "
             "give .jsonl, .parquet, or a folder saved by datasets"
         )
+
+
+@contextmanager
+def _readable(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a library says of a file that it cannot read or turn into rows is one error."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{path}: not a {kind} ({told}); write it again") from None
 
 
 def read_objects(
@@ -201,28 +211,24 @@ def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow.parquet as parquet
-    from pyarrow import ArrowException
 
-    try:
-        table = parquet.read_table(path)
-    except (ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
-    for number, row in enumerate(table.to_pylist(), 1):
+    with _readable(path, "readable Parquet file"):
+        rows = parquet.read_table(path).to_pylist()
+    for number, row in enumerate(rows, 1):
         yield f"{path} row {number}", row
 
 
 def _read_saved_dataset(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     from datasets import DatasetDict, load_from_disk
 
-    try:
+    # Rows are decoded as they are read. What the reader of a row raises does not come in here.
+    with _readable(path, "folder saved by datasets"):
         loaded = load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{path}: not a folder saved by datasets ({error})") from None
-    parts = loaded.items() if isinstance(loaded, DatasetDict) else [(None, loaded)]
-    for split, dataset in parts:
-        for number, row in enumerate(dataset, 1):
-            where = f"{path}{f'/{split}' if split else ''} row {number}"
-            yield where, ({"split": split} | row if split in SPLITS else row)
+        parts = loaded.items() if isinstance(loaded, DatasetDict) else [(None, loaded)]
+        for split, dataset in parts:
+            for number, row in enumerate(dataset, 1):
+                where = f"{path}{f'/{split}' if split else ''} row {number}"
+                yield where, ({"split": split} | row if split in SPLITS else row)
 
 
 def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tuple[str, str]:
@@ -240,64 +246,82 @@ def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tu
 
 
 def _from_messages(where: str, messages: Any) -> tuple[str, str]:
+    """The system turns, if any, stand above the question."""
     turns = messages if isinstance(messages, list) else []
-    roles = [turn.get("role") if isinstance(turn, dict) else turn for turn in turns]
-    if roles[-2:] != ["user", "assistant"] or "assistant" in roles[:-1]:
+    roles = [t.get("role") if isinstance(t, dict) else f"a {type(t).__name__}" for t in turns]
+    if roles[-2:] != ["user", "assistant"] or any(role != "system" for role in roles[:-2]):
         raise InputError(
             f"{where}: field 'messages' must hold one user turn and then one assistant turn, "
-            f"found roles {roles or type(messages).__name__}"
+            "with nothing but system turns before them, "
+            f"found roles {str(roles)[:200] if roles else type(messages).__name__}"
         )
-    system = "\n\n".join(str(m.get("content", "")) for m in messages[:-2])
-    question = checked_text(where, messages[-2], "content")
-    return (
-        f"{system}\n\n{question}" if system else question,
-        checked_text(where, messages[-1], "content"),
+    system = "\n\n".join(
+        sound_text(where, "content of a system turn", turn.get("content", ""))
+        for turn in turns[:-2]
     )
+    question = checked_text(where, turns[-2], "content")
+    asked = f"{system}\n\n{question}" if system else question
+    return sound_text(where, "messages", asked), checked_text(where, turns[-1], "content")
 
 
 def checked_id(where: str, value: Any) -> str | None:
     """The optional id of a row, as text.
 
     Raises:
-        InputError: it is neither text nor a number.
+        InputError: it is neither text nor a number, or cannot be used as one.
     """
     plain = isinstance(value, str | int) and not isinstance(value, bool)
     if value is not None and not plain and not (isinstance(value, float) and isfinite(value)):
         shown = value if isinstance(value, float) else f"a {type(value).__name__}"
         raise InputError(f"{where}: field 'id' is {shown}; write it as text, or leave it out")
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    if value == "":
+        raise InputError(f"{where}: field 'id' is empty; fill it, or leave it out")
+    return sound_text(where, "id", str(value), MAX_ID)
 
 
 def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
     """The optional short strings that a right answer contains.
 
     Raises:
-        InputError: `expected` is no list of strings.
+        InputError: `expected` is no list of strings that can be looked for.
     """
     expected = row.get("expected") or ()
     if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
         raise InputError(f"{where}: field 'expected' must be a list of strings")
-    return tuple(expected)
+    if not all(e.strip() for e in expected):
+        raise InputError(f"{where}: field 'expected' holds an empty string; remove it")
+    return tuple(sound_text(where, "expected", e) for e in expected)
 
 
 def checked_text(where: str, row: dict[str, Any], field: str) -> str:
     """A non-empty string field of a row, stripped."""
     if field not in row:
         raise InputError(
-            f"{where}: field '{field}' is missing (has {sorted(row)}); add it, or name your own "
-            "column under domain.data.columns (--set domain.data.columns.answer=NAME)"
+            f"{where}: field '{field}' is missing (has {str(sorted(row))[:200]}); add it, or name "
+            "your own column under domain.data.columns (--set domain.data.columns.answer=NAME)"
         )
-    value = row[field]
+    value = sound_text(where, field, row[field]).strip()
+    if not value:
+        raise InputError(f"{where}: field '{field}' is empty; fill it or remove the row")
+    return value
+
+
+def sound_text(where: str, field: str, value: Any, longest: int = MAX_TEXT) -> str:
+    """A string that can be encoded, stored and read by a model, as it is.
+
+    Raises:
+        InputError: it is none, is too long, or holds what is no character.
+    """
     if not isinstance(value, str):
         raise InputError(f"{where}: field '{field}' is a {type(value).__name__}, not a string")
-    if not value.strip():
-        raise InputError(f"{where}: field '{field}' is empty; fill it or remove the row")
+    if len(value) > longest:
+        raise InputError(
+            f"{where}: field '{field}' has {len(value):,} characters, over {longest:,}; split it"
+        )
     if "\0" in value:
         raise InputError(f"{where}: field '{field}' holds a NUL character; clean the file")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise InputError(f"{where}: field '{field}' holds half of a character; clean the file")
-    if len(value) > MAX_TEXT:
-        raise InputError(
-            f"{where}: field '{field}' has {len(value):,} characters, over {MAX_TEXT:,}; split it"
-        )
-    return value.strip()
+    return value

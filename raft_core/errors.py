@@ -11,6 +11,12 @@ class RaftError(Exception):
     exit_code = 1
 
 
+def first_line(said: object) -> str:
+    """What a library's error says, short enough for a message; its type where it is silent."""
+    lines = str(said).strip().splitlines()
+    return lines[0][:300] if lines else type(said).__name__
+
+
 class InputError(RaftError):
     """Bad settings, a bad file or a missing model: found before any model loads."""
 

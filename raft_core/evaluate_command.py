@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
-from raft_core.config import ModelRef, pinned
+from raft_core.config import ModelRef, made_folder, pinned
 from raft_core.engines.base import OpenAIConfig
 from raft_core.errors import InputError, StageError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
@@ -158,7 +158,7 @@ def share(value: float, bounds: Mapping[str, float]) -> str:
 
 def keep(folder: Path, *artifacts: ArtifactRef) -> Path:
     """Copy what the stages wrote into a folder of the user's own."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder, "--out")
     for made_by_stage in artifacts:
         for name in ("responses.jsonl", "harness.jsonl", "verdicts.jsonl", "scores.json"):
             if (made_by_stage.folder / name).is_file():

@@ -71,7 +71,7 @@ class LlmScorer(FrozenConfig):
 
     kind: Literal["llm"] = "llm"
     generator: GeneratorConfig
-    prompt: GradePrompt = PromptRef(name="grade.v1")
+    prompt: GradePrompt = PromptRef(name="grade.v2")
     max_tokens: Annotated[int, Field(gt=0)] = 1024
 
 

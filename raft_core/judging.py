@@ -84,7 +84,7 @@ class LlmJudge(FrozenConfig):
 
     kind: Literal["llm"] = "llm"
     generator: GeneratorConfig
-    prompt: JudgePrompt = PromptRef(name="judge.v1")
+    prompt: JudgePrompt = PromptRef(name="judge.v2")
     max_tokens: Annotated[int, Field(gt=0)] = 1024
 
 

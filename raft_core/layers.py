@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ class Layer:
 
     def depth(self, location: Sequence[int | str]) -> int:
         """How much of a field's location is set here; tags of unions are passed over."""
-        found, inside = 0, self.values
+        found = 0
+        inside: Any = self.values
         for part in location:
             if isinstance(inside, Mapping) and part in inside:
-                found, inside = found + 1, inside[str(part)]
+                found, inside = found + 1, inside[part]
         return found
 
 
@@ -34,15 +36,15 @@ def parse_override(override: str) -> dict[str, Any]:
     """`filter.tau=0.7` as a nested dict; the value is read as YAML.
 
     Raises:
-        InputError: it has no '='.
+        InputError: it has no '=', or its value cannot be read.
     """
     name, separator, text = override.partition("=")
     if not separator or not name.strip():
-        raise InputError(f"override '{override}': write it as section.field=value")
+        raise InputError(f"override '{cut(override)}': write it as section.field=value")
     try:
         value: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"override '{override}': the value is not YAML") from None
+    except Exception:  # of PyYAML itself, and of what reads a date, a number or a nested value
+        raise InputError(f"override '{cut(override)}': the value is not YAML") from None
     for part in reversed(name.strip().split(".")):
         value = {part: value}
     return value
@@ -88,14 +90,22 @@ def masked(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """The value's beginning: one that YAML's names expand without end is not written out."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = 1000
+    return cut(shown.repr(value))
+
+
+def cut(text: str, longest: int = 60) -> str:
+    """The beginning of a text; masked first, so that no half of an address passes for harmless."""
+    text = masked(text)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # as in parse_override, and what the file system says
         raise InputError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold fields and values")

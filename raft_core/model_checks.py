@@ -1,23 +1,30 @@
-"""What can be wrong with a model's folder, found from its small files before anything is loaded.
+"""What can be wrong with a model's folder, found before anything is loaded.
 
-Models of the hub are checked when they are loaded: their files are not here yet.
+Models of the hub are checked when they are loaded: their files are not here yet. Of the weights the
+headers are read, so that numbers in them that are none are found when they are loaded too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from raft_core.chat_templates import render
 from raft_core.config import ModelRef
 from raft_core.engines.base import TransformersConfig, VllmConfig
-from raft_core.errors import InputError
+from raft_core.errors import InputError, first_line
 
-CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
-LARGEST_HEADER = 100 * 2**20  # what safetensors itself allows
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+COUNTS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+# How families name the embeddings, and the list of layers beside them.
+EMBEDDINGS = {"embed_tokens": "layers", "wte": "h", "embed_in": "layers", "word_embeddings": "h"}
+PROBE = "Why is the sky blue?"
+Shapes = dict[str, list[int]]
 
 
 def check_models(settings: Any) -> None:
@@ -55,77 +62,187 @@ def check_chat_model(model: ModelRef) -> None:
         return
     folder, named = Path(model.resolve()), f"model '{model.path}'"
     config = read_object(folder / "config.json", named)
+    if not isinstance(config.get("model_type"), str):
+        raise InputError(
+            f"{named}: config.json does not name its 'model_type'; fetch the file again"
+        )
     if "auto_map" in config:
         raise InputError(
             f"{named} brings code of its own (auto_map in config.json), which is not run; give a "
             "model whose architecture transformers knows"
         )
-    for weights in sorted(folder.glob("*.safetensors")):
-        check_weights(weights, named)
-    if not (folder / "tokenizer.json").is_file():
-        raise InputError(f"{named}: '{folder}' has no tokenizer.json; save its tokenizer there")
-    tokenizer = read_object(folder / "tokenizer.json", named)
+    text = config.get("text_config", config)
+    with understood(folder / "config.json", named):
+        check_counts(text, named)
+    check_stops(folder / "generation_config.json", named)
+    shapes = shapes_of_weights(folder, named)
+    check_vocabulary(folder, text, named)
+    if not any(name.startswith("quantization") for name in (*config, *text)):
+        with understood(folder / "config.json", named):
+            check_shapes(shapes, text, named)
     check_chat_template(folder, named)
-    check_vocabulary(tokenizer, config, named)
 
 
-def check_chat_template(folder: Path, named: str) -> None:
-    if any((folder / name).is_file() for name in CHAT_TEMPLATES):
-        return
-    file = folder / "tokenizer_config.json"
-    if not (file.is_file() and read_object(file, named).get("chat_template")):
+@contextmanager
+def understood(file: Path, named: str) -> Iterator[None]:
+    """Content that breaks the code which reads it is one error too.
+
+    Raises:
+        InputError: with the model, the file and what a library said of it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(
-            f"{named} has no chat template; RAFT needs an instruction-tuned model whose tokenizer "
-            "carries one"
+            f"{named}: '{file.name}' is not what a model's is ({told}); fetch it again"
+        ) from None
+
+
+def check_stops(file: Path, named: str) -> None:
+    """Where a generation configuration is given, its stop tokens must be ids."""
+    stops = read_object(file, named).get("eos_token_id") if file.is_file() else None
+    if any(type(stop) is not int for stop in (stops if isinstance(stops, list) else [stops or 0])):
+        raise InputError(
+            f"{named}: field 'eos_token_id' of {file.name} is {str(stops)[:60]!r}, no token id; "
+            "fetch the file again"
         )
 
 
-def check_vocabulary(tokenizer: Mapping[str, Any], config: Mapping[str, Any], named: str) -> None:
+def check_counts(config: Mapping[str, Any], named: str) -> None:
+    """The sizes that a configuration states must be whole numbers above zero."""
+    for name in COUNTS:
+        size = config.get(name, 1)
+        if type(size) is not int or size < 1:
+            raise InputError(
+                f"{named}: field '{name}' of config.json is {str(size)[:60]!r}, no whole number "
+                "above 0; fetch the file again"
+            )
+
+
+def shapes_of_weights(folder: Path, named: str) -> Shapes:
+    """The shape of every tensor that will be loaded, from the headers of the files.
+
+    Raises:
+        InputError: a file is torn or none, or the index names what is not there.
+    """
+    files = {file.name: shapes_in(file, named) for file in sorted(folder.glob("*.safetensors"))}
+    if not (folder / INDEX).is_file():
+        if WEIGHTS not in files:
+            raise InputError(
+                f"{named}: '{folder}' has neither {WEIGHTS} nor {INDEX}, only {', '.join(files)}; "
+                "give the folder of a whole model"
+            )
+        return files[WEIGHTS]
+    with understood(folder / INDEX, named):
+        places: dict[str, str] = read_object(folder / INDEX, named)["weight_map"]
+        for tensor, file in places.items():
+            if tensor not in files.get(file, {}):
+                raise InputError(
+                    f"{named}: {INDEX} names '{tensor[:80]}' in '{file[:80]}', where it is not; "
+                    "fetch all of the model's files"
+                )
+        return {tensor: files[file][tensor] for tensor, file in places.items()}
+
+
+def shapes_in(file: Path, named: str) -> Shapes:
+    """Of one safetensors file, once its library has found that header and size agree."""
+    from safetensors import safe_open
+
+    with understood(file, named), safe_open(file, framework="numpy") as weights:
+        return {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+
+
+def check_vocabulary(folder: Path, config: Mapping[str, Any], named: str) -> None:
     """Every token of the tokenizer must have a row in the model's embeddings."""
-    text = config.get("text_config", config)
-    size = text.get("vocab_size") if isinstance(text, Mapping) else None
-    largest = largest_id(tokenizer)
-    if isinstance(size, int) and largest >= size:
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise InputError(f"{named}: '{folder}' has no tokenizer.json; save its tokenizer there")
+    with understood(file, named):
+        largest = max(Tokenizer.from_file(str(file)).get_vocab().values())
+    size = config.get("vocab_size")
+    if size is not None and largest >= size:
         raise InputError(
             f"{named}: its tokenizer knows token {largest}, its weights only {size} tokens; the "
             "tokenizer is another model's"
         )
 
 
-def largest_id(tokenizer: Mapping[str, Any]) -> int:
-    """The highest token id of a tokenizer.json."""
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
-    if isinstance(vocabulary, Mapping):
-        ids = [i for i in vocabulary.values() if isinstance(i, int)]
-    else:  # a list of (token, score): the place is the id
-        ids = [len(vocabulary) - 1]
-    added = [token.get("id", 0) for token in tokenizer.get("added_tokens", [])]
-    return max([*ids, *added], default=0)
+def check_shapes(shapes: Shapes, config: Mapping[str, Any], named: str) -> None:
+    """Embeddings and layers must be as large and as many as the configuration says.
+
+    Quantized weights are packed in other shapes; of families that name their embeddings otherwise
+    nothing is known here. Both are left to what loads them.
+    """
+    if not shapes:
+        raise InputError(f"{named}: its weights hold no tensor; fetch them again")
+    vocabulary, width = config.get("vocab_size"), config.get("hidden_size", config.get("n_embd"))
+    layers = config.get("num_hidden_layers", config.get("n_layer"))
+    for name, shape in shapes.items():
+        above, _, last = name.removesuffix(".weight").rpartition(".")
+        if last not in EMBEDDINGS or None in (vocabulary, width, layers):
+            continue
+        if shape != [vocabulary, width]:
+            raise InputError(
+                f"{named}: '{name}' is {shape}, config.json says vocab_size {vocabulary} and "
+                f"hidden_size {width}; the files are of different models"
+            )
+        beside = f"{above}.{EMBEDDINGS[last]}.".removeprefix(".")
+        numbers = {n.removeprefix(beside).split(".")[0] for n in shapes if n.startswith(beside)}
+        if len(numbers) < layers:
+            raise InputError(
+                f"{named}: its weights hold {len(numbers)} layers, config.json says "
+                f"num_hidden_layers {layers}; the files are of different models"
+            )
 
 
-def check_weights(file: Path, named: str) -> None:
-    """A safetensors file must be as long as its header says."""
-    with open(file, "rb") as handle:
-        size = int.from_bytes(handle.read(8), "little")
-        header = handle.read(size) if size <= LARGEST_HEADER else b""
-    try:
-        tensors = json.loads(header)
-        end = max(
-            (entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"),
-            default=0,
+def check_chat_template(folder: Path, named: str) -> None:
+    """A chat template must be there, compile, and show a model what the user says."""
+    with understood(folder / "tokenizer_config.json", named):
+        tokens, template = tokens_and_template(folder, named)
+    if not template:
+        raise InputError(
+            f"{named} has no chat template; RAFT needs an instruction-tuned model whose tokenizer "
+            "carries one"
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{named}: '{file.name}' is no safetensors file; fetch it again") from None
-    missing = 8 + size + end - file.stat().st_size
-    if missing > 0:
-        raise InputError(f"{named}: '{file.name}' lacks {missing:,} bytes; fetch it again")
+    try:
+        shown = render(template, PROBE, tokens)
+    except Exception as error:  # a template is a program: it may end in anything
+        raise InputError(
+            f"{named}: its chat template cannot be used ({type(error).__name__}: "
+            f"{first_line(error)}); mend it or fetch it again"
+        ) from None
+    if PROBE not in shown:
+        raise InputError(f"{named}: its chat template leaves out what the user says; mend it")
+
+
+def tokens_and_template(folder: Path, named: str) -> tuple[dict[str, str], str]:
+    """The special tokens that a template may name, and the template, '' where there is none."""
+    stated: dict[str, Any] = {}
+    for file in (folder / "chat_template.json", folder / "tokenizer_config.json"):
+        stated |= read_object(file, named) if file.is_file() else {}
+    tokens = {"bos_token": "", "eos_token": "", "unk_token": "", "pad_token": ""}
+    for name, token in stated.items():
+        if name.endswith("_token") and token and not isinstance(token, bool):
+            tokens[name] = token["content"] if isinstance(token, Mapping) else token
+    template = stated.get("chat_template") or ""
+    if isinstance(template, list):  # several by name
+        template = {one["name"]: one["template"] for one in template}["default"]
+    own = folder / "chat_template.jinja"
+    return tokens, own.read_text(encoding="utf-8") if own.is_file() else template
 
 
 def read_object(file: Path, named: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{named}: '{file}' cannot be read as JSON ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{named}: '{file}' cannot be read as JSON ({first_line(error)}); fetch it again"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{named}: '{file}' holds no JSON object")
     return content

@@ -129,7 +129,8 @@ def _example(where: str, row: dict[str, Any], source: DataSource, config: Prepar
     identity = f"{_hash(question, answer):064x}"[:16] if own is None else own
     split = row.get("split") or split_by_hash(identity, config)
     if split not in SPLITS:
-        raise InputError(f"{where}: field 'split' is '{split}', not one of {', '.join(SPLITS)}")
+        shown = repr(split)[:60]
+        raise InputError(f"{where}: field 'split' is {shown}, not one of {', '.join(SPLITS)}")
     return Example(identity, question, answer, split, checked_expected(where, row))
 
 

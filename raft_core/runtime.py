@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from raft_core.config import FrozenConfig
+from raft_core.config import FrozenConfig, local_path
+from raft_core.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 SERVER_NOTE = "mlflow-url"
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
@@ -137,7 +140,7 @@ class RuntimeConfig(FrozenConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads_per_stage: Positive = 1
     parallel_stages: Positive = 1
-    preload: tuple[str, ...] = Field(
+    preload: tuple[Module, ...] = Field(
         (),
         description="modules to import once for all stages, which are then forked; none: every "
         "stage is a new interpreter. With device `cpu` alone: CUDA does not survive a fork",
@@ -164,7 +167,7 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def home_folder(self) -> Path:
-        return Path(os.environ.get("RAFT_HOME", self.home)).expanduser().resolve()
+        return local_path(os.environ.get("RAFT_HOME", self.home), "runtime.home").resolve()
 
     @property
     def store_address(self) -> str:
@@ -200,6 +203,18 @@ class RuntimeConfig(FrozenConfig):
     @property
     def forks_stages(self) -> bool:
         return bool(self.preload) and self.device == "cpu"
+
+    def require_modules(self) -> None:
+        """The packages of `preload` must be installed; their modules are found when they load.
+
+        Raises:
+            InputError: one is not.
+        """
+        for module in self.preload if self.forks_stages else ():
+            if importlib.util.find_spec(module.partition(".")[0]) is None:
+                raise InputError(
+                    f"field 'runtime.preload': no module '{module}' is installed; remove it"
+                )
 
     def torch_device(self) -> str:
         """`cuda` or `cpu`; imports torch."""

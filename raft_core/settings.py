@@ -11,14 +11,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef, fingerprint, pinned
+from raft_core.config import FrozenConfig, ModelRef, Seed, fingerprint, local_path, pinned
 from raft_core.distill.config import (
     DistillConfig,
     DistillStage,
+    LearningRate,
     MethodConfig,
     PruneStage,
 )
@@ -37,7 +38,7 @@ from raft_core.evaluation.report_config import ReportStage
 from raft_core.facts.guard import GuardConfig
 from raft_core.facts.nli import check_nli
 from raft_core.fusion import FuseConfig, FuseStage
-from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
+from raft_core.layers import Layer, cut, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
 from raft_core.prepare import (
     DomainConfig,
@@ -53,6 +54,8 @@ from raft_core.sample_lineage.config import LineageConfig, LineageStage
 from raft_core.shards import WHOLE, Shard
 from raft_core.similarity import FilterConfig, FilterStage
 
+# A method's name is part of names of stages, runs and files.
+MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DEFAULT_DOMAINS = {"mini": "law"}
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -69,7 +72,7 @@ class Settings(FrozenConfig):
         None, description="the model that fuses; the base where absent"
     )
     encoder: EmbedderConfig
-    seed: int = 0
+    seed: Seed = 0
     prepare: PrepareConfig = PrepareConfig()
     rewrite: RewriteConfig = RewriteConfig()
     filter: FilterConfig = FilterConfig()
@@ -80,8 +83,8 @@ class Settings(FrozenConfig):
     fuse: FuseConfig
     lineage: LineageConfig = LineageConfig()
     distill: DistillConfig = DistillConfig()
-    methods: dict[str, MethodConfig] = Field(min_length=1)
-    learning_rate_grid: tuple[float, ...] = Field(
+    methods: dict[MethodName, MethodConfig] = Field(min_length=1)
+    learning_rate_grid: tuple[LearningRate, ...] = Field(
         (), description="what the methods' learning rates were chosen from, on validation splits"
     )
     evaluate: EvaluateConfig
@@ -259,7 +262,9 @@ def load_settings(
         layers.append(Layer(f"data {data}", {"domain": own_name | {"data": {"path": data}}}))
     if limit is not None:
         layers.append(Layer(f"limit {limit}", {"domain": {"limit": limit}}))
-    layers += [Layer(f"setting {override}", parse_override(override)) for override in overrides]
+    layers += [
+        Layer(f"setting {cut(override, 200)}", parse_override(override)) for override in overrides
+    ]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = deep_merge(merged, layer.values)
@@ -294,8 +299,8 @@ def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
     students, chosen = merged.pop("students", None), merged.pop("student", None)
     if students is None and chosen is None:
         return merged
-    if not isinstance(students, Mapping) or chosen not in students:
-        known = ", ".join(students) if isinstance(students, Mapping) else "none"
+    if not isinstance(students, Mapping) or not isinstance(chosen, str) or chosen not in students:
+        known = ", ".join(map(str, students)) if isinstance(students, Mapping) else "none"
         raise InputError(f"{profile}: field 'student': no student '{chosen}'; listed are {known}")
     return deep_merge({"engine": {"model": students[chosen]}}, merged)
 
@@ -310,6 +315,7 @@ def checked(settings: Settings) -> Settings:
     require_splits(load_examples(settings.domain, settings.prepare), settings.domain)
     require_rows(settings.evaluate.benchmarks)
     require_endpoint_keys(settings, settings.runtime)
+    settings.runtime.require_modules()
     check_models(settings)
     if settings.guard is not None and settings.guard.nli is not None:
         check_nli(settings.guard.nli)
@@ -351,14 +357,14 @@ def default_domain(profile: str, data: str | None) -> str | None:
 
 def domain_name(data: str) -> str:
     """A domain's name made of the last folder and the name of its data file."""
-    path = Path(os.path.abspath(Path(data).expanduser()))
+    path = Path(os.path.abspath(local_path(data, "data")))
     name = re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
     return name or f"data-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
 
 
 def conf_file(name: str, folder: Path, what: str) -> Path:
     for candidate in (folder / f"{name}.yaml", Path(name)):
-        if candidate.is_file():
+        if local_path(candidate, what).is_file():
             return candidate
     known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
     raise InputError(f"{what} '{name}': no {folder / name}.yaml and no such file; known: {known}")

@@ -17,18 +17,27 @@ from raft_core.artifacts import (
     read_record,
     write_record,
 )
+from raft_core.config import local_path
+from raft_core.errors import InputError
 from raft_core.remote_artifacts import RemoteArtifacts
 from raft_core.runtime import RuntimeConfig
 
 
-def open_store(runtime: RuntimeConfig) -> Store:
+def open_store(runtime: RuntimeConfig, address: str | None = None) -> Store:
     """The store of this machine: a folder, or one below home that is shared through a URL.
 
+    An `address` wins over what the settings and the environment name.
+
     Raises:
-        InputError: the URL cannot be used or reached.
+        InputError: the URL cannot be used or reached, or the folder is none.
     """
-    address = runtime.store_address
+    address = address or runtime.store_address
     if "://" not in address:
+        folder = local_path(address, "store")
+        if folder.exists() and not folder.is_dir():
+            raise InputError(
+                f"store '{address}' is no folder; name another one (runtime.store, or RAFT_STORE)"
+            )
         return Store(address)
     return SharedStore(runtime.home_folder / "store", address)
 

@@ -10,11 +10,13 @@ from typing import Any
 from raft_core.artifacts import Record, Store
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
-from raft_core.shared_store import open_store
+from raft_core.shared_store import SharedStore, open_store
+from raft_core.stages import STAGES
 
 # A promoted model is compared with the next one: what a decision stands on is no waste.
 KEPT_STAGE = "promote"
 ABSENT = "(absent)"
+CENTURY = 36_500
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,7 +26,9 @@ def main(arguments: Sequence[str]) -> int:
         InputError: the store cannot be used, or an artifact is not in it.
     """
     options = _parser().parse_args(arguments)
-    store = open_store(RuntimeConfig(store=options.store) if options.store else RuntimeConfig())
+    store = open_store(RuntimeConfig(), options.store)
+    if not isinstance(store, SharedStore) and not store.root.is_dir():
+        raise InputError(f"store {store}: no such folder; name one (--store, or RAFT_STORE)")
     code: int = options.action(store, options)
     return code
 
@@ -179,19 +183,37 @@ def unused(records: Mapping[str, Record], keep: set[str]) -> list[str]:
     return sorted(records.keys() - used)
 
 
+def days(text: str) -> float:
+    """A number of days that a date can be so far away from today."""
+    number = float(text)
+    if not 0 <= number <= CENTURY:
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to {CENTURY}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m raft_core artifacts", description=__doc__)
-    parser.add_argument("--store", help="folder or URL; default: RAFT_STORE, or .raft/store")
+    where = argparse.ArgumentParser(add_help=False)
+    for each, default in ((parser, None), (where, argparse.SUPPRESS)):  # before or after the action
+        each.add_argument(
+            "--store", default=default, help="folder or URL; default: RAFT_STORE, or .raft/store"
+        )
     actions = parser.add_subparsers(required=True)
-    ls = actions.add_parser("ls", help="all artifacts, the oldest first")
-    why = actions.add_parser("explain", help="which fields made two artifacts' keys differ")
+    ls = actions.add_parser("ls", help="all artifacts, the oldest first", parents=[where])
+    why = actions.add_parser(
+        "explain", help="which fields made two artifacts' keys differ", parents=[where]
+    )
     for name in ("one", "other"):
         why.add_argument(name, metavar="STAGE/KEY", help="or the first digits of a key")
-    check = actions.add_parser("verify", help="check every file against its digest")
+    check = actions.add_parser(
+        "verify", help="check every file against its digest", parents=[where]
+    )
     for each in (ls, check):
-        each.add_argument("--stage", help="of this stage alone")
-    gc = actions.add_parser("gc", help="what is old and unused; removes it with --delete")
-    gc.add_argument("--days", type=float, default=30, help="what was used since then is kept")
+        each.add_argument("--stage", choices=sorted(STAGES), help="of this stage alone")
+    gc = actions.add_parser(
+        "gc", help="what is old and unused; removes it with --delete", parents=[where]
+    )
+    gc.add_argument("--days", type=days, default=30, help="what was used since then is kept")
     gc.add_argument("--keep", action="append", default=[], metavar="STAGE/KEY")
     gc.add_argument("--delete", action="store_true")
     for each, action in ((ls, list_artifacts), (why, explain), (check, verify)):

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from raft_core.config import FrozenConfig
-from raft_core.distill.config import MethodConfig
+from raft_core.config import FrozenConfig, Seed
+from raft_core.distill.config import LearningRate, MethodConfig
 from raft_core.errors import InputError
 from raft_core.layers import Layer, read_yaml, readable
 from raft_core.settings import CONF, Settings, conf_file, load_settings
@@ -32,7 +32,7 @@ class PlanRow(FrozenConfig):
     method: dict[str, Any]
     set: tuple[str, ...] = Field((), description="overrides on the profile, section.field=value")
     rate_of: str | None = Field(None, description="the row whose learning rate this one takes")
-    learning_rate: float | None = Field(None, description="a rate that is not chosen", gt=0)
+    learning_rate: LearningRate | None = Field(None, description="a rate that is not chosen")
     groups: tuple[Group, ...] = ("main",)
     sweep: str | None = None
     value: str | None = None
@@ -71,8 +71,8 @@ class StudyPlan(FrozenConfig):
     domains: dict[str, str] = Field(
         description="name -> data file; a {seed} in it makes every seed a domain of its own"
     )
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    rates: Annotated[tuple[LearningRate, ...], Field(min_length=1)]
     rate_domains: tuple[str, ...] = Field(
         description="where rates are chosen, on the first seed; a student takes those that it has"
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef
+from raft_core.config import FrozenConfig, ModelRef, Seed
 from raft_core.data import DataSource
 from raft_core.engines.base import Sampling
 from raft_core.prompts import PromptRef, TeacherPrompt
@@ -19,6 +19,7 @@ VERSION = 2
 PRUNE_VERSION = 1
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
 Targets = Literal["raw", "rewritten", "fused"]
 
 
@@ -61,7 +62,7 @@ class MethodConfig(FrozenConfig):
 
     targets: Targets
     distillation: Literal["none", "unconditioned", "answer_conditioned"] = "none"
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
     rehearsal: RehearsalConfig | None = None
     prune: PruneConfig | None = None
 
@@ -90,8 +91,10 @@ class DistillConfig(FrozenConfig):
     used at so many of its visits before a new one is drawn).
     """
 
-    epochs: PositiveFloat = 3
-    batch_size: Positive = Field(16, description="rows of one optimizer step, all processes")
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 3
+    batch_size: Positive = Field(
+        16, le=65_536, description="rows of one optimizer step, all processes"
+    )
     gradient_accumulation: Positive = 1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
@@ -129,7 +132,7 @@ class DistillStage(FrozenConfig):
     model: ModelRef
     method: MethodConfig
     distill: DistillConfig
-    seed: int
+    seed: Seed
 
 
 class PruneStage(FrozenConfig):

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import ValidationError
+
 from raft_core.config import ModelRef
-from raft_core.errors import InputError
+from raft_core.errors import InputError, first_line
 
 
 def load_tokenizer(model: ModelRef) -> Any:
@@ -44,8 +46,10 @@ def loading(model: ModelRef) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        said = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise InputError(f"model '{model.path}' cannot be loaded: {said[0][:300]}") from None
+        said: object = error
+        if isinstance(error, ValidationError):  # its first line only counts what is wrong
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"model '{model.path}' cannot be loaded: {first_line(said)}") from None
 
 
 def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:

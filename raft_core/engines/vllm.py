@@ -16,7 +16,7 @@ from raft_core.engines.base import (
     VllmConfig,
     complete_fitting,
 )
-from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
+from raft_core.engines.chat import encode_prompt, load_tokenizer, loading, stop_token_ids
 from raft_core.runtime import RuntimeConfig
 
 
@@ -38,25 +38,26 @@ class VllmGenerator:
         except OSError:  # a model without generation_config.json stops on its tokenizer's eos
             generation_config = None
         self._stop_ids = stop_token_ids(self._tokenizer, generation_config)
-        self._llm = LLM(
-            model=model,
-            revision=config.model.revision,
-            dtype=config.dtype,
-            max_model_len=config.max_model_len,
-            gpu_memory_utilization=runtime.vllm.gpu_memory_utilization,
-            tensor_parallel_size=runtime.vllm.tensor_parallel_size,
-            max_num_seqs=runtime.vllm.max_num_seqs,
-            enforce_eager=runtime.vllm.enforce_eager,
-            # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
-            # that fails, so there prompts are prefilled whole.
-            enable_chunked_prefill=None if runtime.torch_device() == "cuda" else False,
-            max_num_batched_tokens=runtime.vllm.max_num_batched_tokens,
-            generation_config="vllm",
-            load_format="safetensors",
-            # Blanks between the parts of JSON could go on until the length limit.
-            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-            disable_log_stats=True,
-        )
+        with loading(config.model):
+            self._llm = LLM(
+                model=model,
+                revision=config.model.revision,
+                dtype=config.dtype,
+                max_model_len=config.max_model_len,
+                gpu_memory_utilization=runtime.vllm.gpu_memory_utilization,
+                tensor_parallel_size=runtime.vllm.tensor_parallel_size,
+                max_num_seqs=runtime.vllm.max_num_seqs,
+                enforce_eager=runtime.vllm.enforce_eager,
+                # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
+                # that fails, so there prompts are prefilled whole.
+                enable_chunked_prefill=None if runtime.torch_device() == "cuda" else False,
+                max_num_batched_tokens=runtime.vllm.max_num_batched_tokens,
+                generation_config="vllm",
+                load_format="safetensors",
+                # Blanks between the parts of JSON could go on until the length limit.
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+                disable_log_stats=True,
+            )
 
     def generate(
         self,

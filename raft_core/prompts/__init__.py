@@ -1,12 +1,15 @@
 """Versioned prompt texts. A file's text enters the key of every stage that uses it.
 
 `{question}`-style placeholders are filled by literal replacement, so that braces in the data are
-never taken for placeholders.
+never taken for placeholders. `{fence}` is filled by the prompt itself, with a code that none of the
+texts holds: markers that carry it can be closed by no text between them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +17,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from raft_core.config import FrozenConfig
+from raft_core.config import FrozenConfig, local_path
 from raft_core.errors import InputError
 
 FOLDER = Path(__file__).parent
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+FENCE = "fence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,24 @@ class Prompt:
 
     @property
     def fields(self) -> frozenset[str]:
-        return frozenset(PLACEHOLDER.findall(self.text))
+        """The values that it needs."""
+        return frozenset(PLACEHOLDER.findall(self.text)) - {FENCE}
 
     def render(self, **values: str) -> str:
         """The text with every placeholder replaced; a missing or unknown value is a KeyError."""
         if unknown := values.keys() - self.fields:
             raise KeyError(f"prompt '{self.name}' has no placeholder {sorted(unknown)}")
+        values[FENCE] = fence(values[name] for name in sorted(values))
         return PLACEHOLDER.sub(lambda match: values[match.group(1)], self.text)
+
+
+def fence(texts: Iterable[str]) -> str:
+    """A code that occurs in none of the texts, and is the same for the same texts."""
+    whole = "\0".join(texts)
+    code = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:16]
+    while code in whole:
+        code = hashlib.sha256(code.encode()).hexdigest()[:16]
+    return code
 
 
 @lru_cache(maxsize=64)
@@ -45,11 +60,15 @@ def load_prompt(name: str) -> Prompt:
         InputError: there is no such prompt.
     """
     shipped = FOLDER / f"{name}.txt"
-    path = shipped if shipped.is_file() else Path(name)
+    path = local_path(name, "prompt")
+    path = shipped if local_path(shipped, "prompt").is_file() else path
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
         raise InputError(f"prompt '{name}': no such prompt or file; shipped are {known}")
-    return Prompt(name, path.read_text(encoding="utf-8").removesuffix("\n"))
+    try:
+        return Prompt(name, path.read_text(encoding="utf-8").removesuffix("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"prompt '{name}': not UTF-8 ({error.reason}); convert the file") from None
 
 
 class PromptRef(FrozenConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,8 +55,49 @@ def parquet(rows: Rows) -> bytes:
     return sink.getvalue()
 
 
+def parquet_of(**columns: Any) -> Callable[[Rows], bytes]:
+    """A file of one row, whose columns may be of types that no row of Python has."""
+
+    def made(rows: Rows) -> bytes:
+        import io
+
+        import pyarrow
+        import pyarrow.parquet
+
+        sink = io.BytesIO()
+        table = {name: column() if callable(column) else column for name, column in columns.items()}
+        pyarrow.parquet.write_table(pyarrow.table({**table, "answer": ["a"]}), sink)
+        return sink.getvalue()
+
+    return made
+
+
+def beyond_any_date() -> Any:
+    import pyarrow
+
+    return pyarrow.array([2**62], pyarrow.timestamp("us"))
+
+
+def no_utf8() -> Any:
+    import pyarrow
+
+    ends, text = pyarrow.py_buffer(struct.pack("<ii", 0, 2)), pyarrow.py_buffer(b"\xff\xfe")
+    return pyarrow.StringArray.from_buffers(1, ends, text)
+
+
 def chat(*roles: str) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": f"said by {role}"} for role in roles]}
+
+
+def after(*turns: Any) -> Callable[[Rows], bytes]:
+    """A chat that begins with these turns; what UTF-8 cannot hold is written as an escape."""
+    return lambda rows: lines(
+        [*rows, json.dumps({"messages": [*turns, *chat("user", "assistant")["messages"]]})]
+    )
+
+
+def system(content: Any) -> dict[str, Any]:
+    return {"role": "system", "content": content}
 
 
 GOOD = {"question": "Why?", "answer": "So."}
@@ -146,6 +188,63 @@ CASES: dict[str, tuple[str, Callable[[Rows], bytes], str | Kept]] = {
         "d.jsonl", with_row({"messages": [{"role": "user"}, {"role": "assistant"}]}),
         r"field 'content' is missing",
     ),
+    "id that is half of a character": (
+        "d.jsonl", with_row('{"id": "\\ud800", "question": "a", "answer": "b"}'),
+        r"row 81: field 'id' holds half of a char",
+    ),
+    "id of a megabyte": (
+        "d.jsonl", with_row({**GOOD, "id": "x" * 1_000_000}), r"row 81: field 'id' has 1,000,000",
+    ),
+    "id with a NUL": ("d.jsonl", with_row({**GOOD, "id": "a\0b"}), r"field 'id' holds a NUL"),
+    "id empty": ("d.jsonl", with_row({**GOOD, "id": ""}), r"row 81: field 'id' is empty"),
+    "expected that is half of a character": (
+        "d.jsonl", with_row('{"expected": ["\\ud800"], "question": "a", "answer": "b"}'),
+        r"row 81: field 'expected' holds half of a char",
+    ),
+    "expected with an empty string": (
+        "d.jsonl", with_row({**GOOD, "expected": ["a", " "]}), r"'expected' holds an empty string",
+    ),
+    "expected of 10 MB": (
+        "d.jsonl", with_row({**GOOD, "expected": ["x" * 10_000_000]}), r"'expected' has 10,000,000",
+    ),
+    "expected with a NUL": (
+        "d.jsonl", with_row({**GOOD, "expected": ["a\0"]}), r"'expected' holds a NUL",
+    ),
+    "split of a megabyte": (
+        "d.jsonl", with_row({**GOOD, "split": "x" * 1_000_000}), r"row 81: field 'split' is 'xxx",
+    ),
+    "thousands of other fields": (
+        "d.jsonl", with_row({f"k{n}": n for n in range(20_000)}), r"field 'question' is missing",
+    ),
+    "chat that begins with text": ("d.jsonl", after("hello"), r"row 81: .* found roles \['a str'"),
+    "chat that begins with a role's name": ("d.jsonl", after("system"), r"found roles \['a str'"),
+    "chat that begins with nothing": ("d.jsonl", after(None), r"found roles \['a NoneType'"),
+    "chat of a role without end": (
+        "d.jsonl", after({"role": "x" * 1_000_000, "content": "q"}), r"found roles \['xxx",
+    ),
+    "chat of a role of its own": (
+        "d.jsonl", after({"role": "developer", "content": "q"}), r"found roles \['developer'",
+    ),
+    "chat of two questions": (
+        "d.jsonl", after({"role": "user", "content": "q"}), r"found roles \['user', 'user'",
+    ),
+    "system turn that is half of a character": (
+        "d.jsonl", after(system("\ud800")), r"row 81: field 'content of a system turn' holds half",
+    ),
+    "system turn with a NUL": ("d.jsonl", after(system("a\0b")), r"a system turn' holds a NUL"),
+    "system turn that is null": ("d.jsonl", after(system(None)), r"system turn' is a NoneType"),
+    "system turn that is a list": ("d.jsonl", after(system([1, 2])), r"system turn' is a list"),
+    "system turn of 5 MB": ("d.jsonl", after(system("x" * 5_000_000)), r"turn' has 5,000,000"),
+    "system turns that are too long together": (
+        "d.jsonl", after(*[system("x" * 60_000)] * 2), r"row 81: field 'messages' has 120,",
+    ),
+    "system turns": ("d.jsonl", after(system("Be kind."), system("")), Kept({})),
+    "Parquet of a date beyond all dates": (
+        "d.parquet", parquet_of(question=["q"], t=beyond_any_date), r"readable Parquet .*range",
+    ),
+    "Parquet of text that is no UTF-8": (
+        "d.parquet", parquet_of(question=no_utf8), r"not a readable Parquet .*decode byte",
+    ),
     "torn Parquet": ("d.parquet", lambda rows: parquet(rows)[:-50], r"not a readable Parquet file"),
     "Parquet of other columns": (
         "d.parquet", lambda rows: parquet([{"a": 1}]), r"row 1: field 'question' is missing",
@@ -218,6 +317,10 @@ def test_data_file_is_used_and_no_row_is_lost(
         ("folder", r"not a folder saved by datasets"),
         ("loop.jsonl", r"symbolic links|no such file"),
         ("secret.jsonl/inner.jsonl", r"no such file or folder"),
+        ("device.jsonl", r"neither a file nor a folder"),
+        ("x" * 300 + ".jsonl", r"name too long"),
+        ("~nouser/rows.jsonl", r"home directory"),
+        ("a\0b.jsonl", r"null byte"),
         ("mini:nowhere", r"mini:nowhere"),
     ],
 )
@@ -225,6 +328,33 @@ def test_data_path_that_leads_nowhere_is_one_error(path: str, message: str, tmp_
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
     (tmp_path / "secret.jsonl").write_text("{}")
-    given = path if path.startswith("mini:") else str(tmp_path / path)
+    (tmp_path / "device.jsonl").symlink_to("/dev/null")
+    given = path if path.startswith(("mini:", "~")) else str(tmp_path / path)
     with pytest.raises(InputError, match=message):
         checked(load_settings("mini", data=given))
+
+
+SAVED: dict[str, tuple[str, str]] = {
+    "state without files": ("state.json", "{}"),
+    "state that is a list": ("state.json", "[]"),
+    "state that is no JSON": ("state.json", "{"),
+    "description that is a list": ("dataset_info.json", "[]"),
+    "splits that are a list": ("dataset_dict.json", "[]"),
+    "rows that are torn": ("data-00000-of-00001.arrow", "ARROW1"),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_folder_of_datasets_is_refused_with_one_error(
+    name: str, rows: Rows, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+
+    file, content = SAVED[name]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    if file == "dataset_dict.json":
+        (tmp_path / "saved" / "state.json").unlink()
+    (tmp_path / "saved" / file).write_text(content)
+    with pytest.raises(InputError, match=r"saved: not a folder saved by datasets") as refused:
+        checked(load_settings("mini", data=str(tmp_path / "saved")))
+    assert "\n" not in str(refused.value)

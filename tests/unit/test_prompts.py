@@ -21,6 +21,16 @@ def test_render_missing_value_error() -> None:
         Prompt("p", "{question}{answer}").render(question="a")
 
 
+def test_render_fence_is_one_code_for_the_same_texts_and_no_value() -> None:
+    prompt = Prompt("p", "{fence} {question} {fence}")
+    first = prompt.render(question="a")
+    assert prompt.fields == {"question"}
+    assert first.split()[0] == first.split()[2] != prompt.render(question="b").split()[0]
+    assert first == prompt.render(question="a")
+    with pytest.raises(KeyError, match="no placeholder"):
+        prompt.render(question="a", fence="mine")
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.txt")))
 def test_shipped_prompts_load_and_have_placeholders(name: str) -> None:
     assert load_prompt(name).fields

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_text, read_rows
+from raft_core.data import DataSource, checked_id, checked_text, read_rows
 from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
@@ -73,7 +73,7 @@ class InstructionsBenchmark(FrozenConfig):
             for check in checks:
                 if problem := argument_problem(check["instruction_id"], check["kwargs"]):
                     raise InputError(f"{where}: field 'kwargs': {problem}")
-            row_id = str(row.get("id", row.get("key", number)))
+            row_id = checked_id(where, row.get("id", row.get("key"))) or str(number)
             items.append(Item(row_id, prompt, prompt, checks=checks))
         return items
 

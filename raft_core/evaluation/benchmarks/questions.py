@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_expected, question_and_answer, read_rows
+from raft_core.data import (
+    DataSource,
+    checked_expected,
+    checked_id,
+    question_and_answer,
+    read_rows,
+)
 from raft_core.engines.base import answer_text
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.judging import JudgedAnswer, Panel, judge_answers
@@ -59,7 +65,7 @@ class QuestionsBenchmark(FrozenConfig):
         items = []
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             question, answer = question_and_answer(where, row, self.data.columns)
-            row_id = str(row.get(self.data.columns.id, number))
+            row_id = checked_id(where, row.get(self.data.columns.id)) or str(number)
             expected = checked_expected(where, row)
             items.append(Item(row_id, question, question, answer, expected))
         return items

@@ -17,7 +17,7 @@ from raft_core.prompts import load_prompt
 from raft_core.sample_lineage.provenance import input_records, made_with
 
 COMMIT = "0123456789" * 4
-PROMPTS = ("fuse.v1", "grade.v1")
+PROMPTS = ("fuse.v1", "grade.v2")
 
 
 def record(stage: str, config: FrozenConfig) -> Record:
@@ -40,7 +40,7 @@ def test_made_with_models_of_hub_and_endpoint_and_every_prompt() -> None:
         ("model", "generator.model", "org/fuser", COMMIT),
         ("prompt", "fuse.prompt", "fuse.v1", prompts["fuse.v1"]),
         ("model", "fuse.judges.2.generator", "judge-120b", "v2"),
-        ("prompt", "fuse.judges.2.prompt", "grade.v1", prompts["grade.v1"]),
+        ("prompt", "fuse.judges.2.prompt", "grade.v2", prompts["grade.v2"]),
     ]
 
 

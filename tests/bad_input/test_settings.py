@@ -1,22 +1,17 @@
-"""Settings and model folders: refused with one error before any weights are loaded."""
+"""Settings and profiles: refused with one error before anything is loaded."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from raft_core.config import PACKAGE_ROOT
-from raft_core.engines.chat import load_tokenizer, stop_token_ids
+from flows.local import choose_api
 from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
 from raft_core.settings import CONF, checked, load_settings
-
-BASE = PACKAGE_ROOT / "mini" / "base"
+from raft_core.shared_store import open_store
+from tests.artifacts import spec
 
 SETTINGS: dict[str, tuple[list[str], str]] = {
     "share above one": (["filter.tau=1.5"], r"'filter\.tau'.*less than"),
@@ -95,6 +90,40 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "guard whose model does not judge contradictions": (
         ["guard.nli={model: {path: 'mini:base'}}"], r"guard\.nli.*no label 'contradiction'",
     ),
+    "nested too deep": (["filter.tau=" + "[" * 800], r"'filter\.tau=\[\[.*not YAML"),
+    "name nested too deep": (["filter.tau" + ".a" * 3000 + "=1"], r"'filter\.tau'.*valid number"),
+    "date that is none": (["filter.tau=2020-13-45"], r"not YAML"),
+    "number for a method's name": (
+        ["methods={1: {targets: raw, learning_rate: 1e-3}}"], r"'methods\.1\..*valid string",
+    ),
+    "path for a method's name": (
+        ["methods={'../../x': {targets: raw, learning_rate: 1e-3}}"], r"'methods\..*pattern",
+    ),
+    "no name of a method": (
+        ["methods={'': {targets: raw, learning_rate: 1e-3}}"], r"'methods\..*pattern",
+    ),
+    "seed below zero": (["seed=-1"], r"'seed'.*greater than or equal to 0"),
+    "seed beyond 32 bits": ([f"seed={10**23}"], r"'seed'.*less than"),
+    "epochs without end": (["distill.epochs=1e+300"], r"'distill\.epochs'.*less than"),
+    "learning rate without end": (
+        ["methods.raft.learning_rate=1e+300"], r"learning_rate'.*less than",
+    ),
+    "learning rate without end in the grid": (
+        ["learning_rate_grid=[1e+300]"], r"'learning_rate_grid\.0'.*less than",
+    ),
+    "batch without end": (["distill.batch_size=1000000000000"], r"batch_size'.*less than"),
+    "student that is a list": (["students={a: {path: x}}", "student=[a]"], r"no student"),
+    "preloaded module that is not there": (
+        ["runtime.preload=[no_such_mod.of_mine]"], r"no module 'no_such_mod\.of_mine'",
+    ),
+    "preloaded module that is none": (["runtime.preload=[os; rm]"], r"preload\.0'.*pattern"),
+    "model of no name": (["engine.model.path='package:..'"], r"package '\.\.' is not installed"),
+    "model of a hidden package": (["engine.model.path='package:.x/y'"], r"is not installed"),
+    "model of a package inside none": (
+        ["engine.model.path='package:no.such/x'"], r"package 'no\.such' is not installed",
+    ),
+    "model of a name without end": (["engine.model.path=" + "x" * 5000], r"model 'xxx.*too long"),
+    "prompt of a name without end": (["rewrite.prompt=" + "x" * 5000], r"prompt 'xxx.*too long"),
     "warning beyond a share": (["runtime.training.health.repeated={warn: 3}"], r"repeated"),
 }  # fmt: skip
 
@@ -113,6 +142,15 @@ PROFILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"must hold fields and values"),
     "binary": (b"\xff\xfe\x00", r"not readable as YAML"),
     "a Python object": (b"a: !!python/object/apply:os.getcwd []", r"not readable as YAML"),
+    "nested too deep": (b"a: " + b"[" * 800, r"not readable as YAML"),
+    "a date that is none": (b"a: 2020-13-45", r"not readable as YAML"),
+    "a number of YAML's own that is none": (b"a: !!int ''", r"not readable as YAML"),
+    "names that YAML expands beyond all memory": (
+        b"a: &a [x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n, n, b"*%c," % (n - 1) * 9) for n in range(98, 111))
+        + b"filter: *n\n",
+        r"'filter': Input should be",
+    ),
     "a name that YAML expands without end": (
         b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
         b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n",
@@ -130,98 +168,47 @@ def test_profile_is_refused_with_an_error_that_names_it(name: str, tmp_path: Pat
     assert "own.yaml" in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["no", "/etc/passwd", "a\0b"])
-def test_profile_name_that_leads_nowhere_is_one_error(name: str) -> None:
+@pytest.mark.parametrize("name", ["no", "/etc/passwd", "a\0b", "x" * 300, "~nouser/x"])
+def test_profile_or_domain_name_that_leads_nowhere_is_one_error(name: str) -> None:
     with pytest.raises(InputError):
         load_settings(name, "law")
+    with pytest.raises(InputError):
+        load_settings("mini", name)
     assert CONF.is_dir()
 
 
-def edited(file: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        content = json.loads((folder / file).read_text())
-        change(content)
-        (folder / file).write_text(json.dumps(content))
-
-    return edit
-
-
-def torn(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-
-
-def no_header(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 10) + b"not JSON!!" + b"\0" * 50)
+# home or store -> what is said of it. `~` is the test's own folder, where `file` is a file.
+PLACES: dict[str, tuple[str, str]] = {
+    "home that is a file": ("home=~/file", r"home .*: File exists"),
+    "home below a file": ("home=~/file/home", r"home .*: Not a directory"),
+    "home of the kernel": ("home=/proc/x", r"home .*'/proc/x': No such file"),
+    "home of a name without end": ("home=" + "x" * 300, r"runtime\.home 'xxx.*too long"),
+    "home of nobody": ("home=~nouser/x", r"runtime\.home '~nouser/x': .*home directory"),
+    "store that is a file": ("store=~/file", r"store '.*file' is no folder"),
+    "store below a file": ("store=~/file/store", r"store '.*' cannot be written: Not a directory"),
+    "store of a name without end": ("store=" + "x" * 300, r"store 'xxx.*too long"),
+    "store in a circle": ("store=~/loop", r"store '.*loop': Too many levels"),
+}
 
 
-def pickled(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def missing(file: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / file).unlink()
-
-
-MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (lambda folder: shutil.rmtree(folder), r"no config\.json"),
-    "no configuration": (missing("config.json"), r"no config\.json"),
-    "configuration that is no JSON": (
-        lambda folder: (folder / "config.json").write_text("{"), r"cannot be read as JSON",
-    ),
-    "no chat template": (missing("chat_template.jinja"), r"has no chat template"),
-    "no tokenizer": (missing("tokenizer.json"), r"has no tokenizer\.json"),
-    "tokenizer of another model": (
-        edited("config.json", lambda c: c.update(vocab_size=900)),
-        r"knows token 1199, its weights only 900",
-    ),
-    "token that was added beyond the embeddings": (
-        edited("tokenizer.json", lambda t: t["added_tokens"].append({"id": 5000, "content": "x"})),
-        r"knows token 5000",
-    ),
-    "torn weights": (torn, r"lacks 1,000 bytes"),
-    "weights that are none": (no_header, r"no safetensors file"),
-    "weights as a pickle": (pickled, r"no \*\.safetensors weights"),
-    "code of its own": (
-        edited("config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Model"})),
-        r"code of its own",
-    ),
-}  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return shutil.copytree(BASE, tmp_path / "model")
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("place", ["engine", "fusion_engine"])
-def test_model_is_refused_before_any_weights_are_loaded(
-    name: str, place: str, folder: Path
+@pytest.mark.parametrize("name", PLACES)
+def test_place_that_cannot_be_written_is_one_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    damage, message = MODELS[name]
-    damage(folder)
-    settings = load_settings("mini", "law", [f"{place}.model.path={folder}"])
-    with pytest.raises(InputError, match=message) as refused:
-        checked(settings)
-    assert str(folder) in str(refused.value)
-    assert "\n" not in str(refused.value)
+    for variable in ("RAFT_HOME", "PREFECT_API_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in (("HOME", tmp_path), ("PREFECT_HOME", tmp_path)):
+        monkeypatch.setenv(variable, str(value))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path)
+    runtime = load_settings("mini", "law", [f"runtime.{PLACES[name][0]}"]).runtime
+    with pytest.raises(InputError, match=PLACES[name][1]):
+        use(runtime, name.split()[0])
 
 
-def test_model_without_a_pad_token_pads_with_its_end(folder: Path) -> None:
-    for file in ("tokenizer_config.json", "config.json"):
-        edited(file, lambda c: [c.pop(name, None) for name in ("pad_token", "pad_token_id")])(
-            folder
-        )
-    settings = checked(load_settings("mini", "law", [f"engine.model.path={folder}"]))
-    tokenizer = load_tokenizer(settings.base)
-    assert tokenizer.pad_token_id == tokenizer.eos_token_id
-
-
-def test_model_with_several_stop_ids_stops_at_each(folder: Path) -> None:
-    from transformers import GenerationConfig
-
-    edited("generation_config.json", lambda c: c.update(eos_token_id=[3, 7, 9]))(folder)
-    settings = checked(load_settings("mini", "law", [f"engine.model.path={folder}"]))
-    config = GenerationConfig.from_pretrained(folder)
-    assert stop_token_ids(load_tokenizer(settings.base), config) == [3, 7, 9]
+def use(runtime: RuntimeConfig, place: str) -> None:
+    if place == "home":
+        choose_api(runtime.home_folder)
+    with open_store(runtime).lock(spec()):
+        pass

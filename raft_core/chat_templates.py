@@ -1,0 +1,47 @@
+"""Chat templates without transformers, whose import takes seconds: for checks, not for models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+
+def render(template: str, message: str, special_tokens: Mapping[str, str]) -> str:
+    """What a model is shown of one user message, in the sandbox that transformers uses.
+
+    Raises:
+        Exception: whatever the template's program raises.
+    """
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}` marks the assistant's part, and shows it as it is."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def refuse(said: str) -> NoReturn:
+        raise ValueError(said)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = lambda value, ensure_ascii=False, **how: json.dumps(
+        value, ensure_ascii=ensure_ascii, **how
+    )
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template).render(
+        **special_tokens,
+        messages=[{"role": "user", "content": message}],
+        tools=None,
+        documents=None,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
