@@ -82,7 +82,7 @@ def run(stage: StageRun) -> None:
     stage.progress.start("prepare", len(examples))
     distinct, rejected = drop_exact_duplicates(examples)
     kept, near = drop_near_duplicates(
-        distinct, open_embedder(config.encoder, stage.runtime), config.prepare
+        distinct, open_embedder(config.encoder, stage), config.prepare
     )
     rejected += near
     require_splits(kept, config.domain)

@@ -133,6 +133,9 @@ class RuntimeConfig(FrozenConfig):
     cache_generations: bool = Field(
         True, description="look completions up in home/generations.sqlite before generating them"
     )
+    cache_embeddings: bool = Field(
+        True, description="look vectors up in home/embeddings.sqlite before embedding texts"
+    )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
     vllm: VllmRuntime = VllmRuntime()
@@ -173,6 +176,10 @@ class RuntimeConfig(FrozenConfig):
     @property
     def completions_file(self) -> Path:
         return self.home_folder / "generations.sqlite"
+
+    @property
+    def embeddings_file(self) -> Path:
+        return self.home_folder / "embeddings.sqlite"
 
     @property
     def forks_stages(self) -> bool:

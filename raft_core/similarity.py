@@ -60,7 +60,7 @@ def run(stage: StageRun) -> None:
         for rewrite in read_records(folder / "rewrites.jsonl", Rewrite)
     ]
     stage.progress.start("filter", len(examples))
-    embedder = open_embedder(config.encoder, stage.runtime)
+    embedder = open_embedder(config.encoder, stage)
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
     write_jsonl(stage.out / "filtered.jsonl", filtered)
     rejected = [

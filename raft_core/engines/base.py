@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -90,7 +90,17 @@ class Generator(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """A loaded sentence encoder."""
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:
+        """Positions of some texts and their unit vectors, float32 [B, D], until all were had."""
+        ...
+
+
 class Embedder(Protocol):
+    """What a stage asks: an encoder behind the cache of vectors (`embedding_cache.py`)."""
+
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         """Unit vectors, float32 [N, D]."""
         ...
