@@ -1,12 +1,9 @@
-"""Semantic filter (eqs. 2-3): keep a rewrite only if it still means what the reference says.
-
-Also the nearest-neighbour search over unit vectors that deduplication uses (FAISS, exact).
-"""
+"""Semantic filter (eqs. 2-3): keep a rewrite only if it still means what the reference says."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -137,19 +134,3 @@ def _view(question: str, answer: str, view: str) -> str:
     if view == "answer":
         return answer
     return " ".join(re.findall(r"[^\W\d_]+", f"{question} {answer}"))
-
-
-def near_pairs(vectors_ND: np.ndarray[Any, Any], threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs (i, j), i < j, of unit rows whose cosine is at least `threshold`, by i, then j."""
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors_ND.shape[1])
-    index.add(vectors_ND)
-    # range_search keeps scores strictly above its radius
-    starts, _, neighbours = index.range_search(
-        vectors_ND, float(np.nextafter(np.float32(threshold), np.float32(0)))
-    )
-    for row in range(len(vectors_ND)):
-        for other in sorted(neighbours[starts[row] : starts[row + 1]].tolist()):
-            if other > row:
-                yield row, other
