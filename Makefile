@@ -20,7 +20,7 @@ LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
 
-.PHONY: help run retrain up down status models promote rollback test unit lint ui study bench mini-base
+.PHONY: help run retrain up down status models promote rollback test unit lint ui study bench bench-neighbours mini-base
 .PHONY: learning-rates chaos audit lock clean
 
 help:  ## what can be made
@@ -70,6 +70,9 @@ study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 
 
 bench: $(INSTALLED)  ## memory and time of the distillation loss, chunked beside dense
 	$(PY) -m benchmarks.objective $(ARGS)
+
+bench-neighbours: $(INSTALLED)  ## time, memory and recall of the neighbour search, up to a million vectors
+	$(PY) -m benchmarks.neighbours $(ARGS)
 
 chaos: $(INSTALLED)  ## kill 20 runs at random moments and see that nothing is lost: ARGS="--trials 5 --seed 1"
 	$(PY) -m tests.chaos $(ARGS)

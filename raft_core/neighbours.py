@@ -1,4 +1,4 @@
-"""Neighbours among unit vectors: near-duplicates, contaminated rows, references nearer than one's own.
+"""Neighbours among unit vectors: near-duplicates, contaminated rows, the nearest references.
 
 Below `exact_below` vectors all are compared with all. From there on an inverted file finds the
 candidates (`vector_index.py`). Candidates of either kind are decided by one cosine of the original
@@ -21,7 +21,7 @@ EXACT_BELOW = 50_000
 SAMPLE_ROWS = 2_000
 BLOCK_ROWS = 1024
 LEAST_BLOCK_ROWS = 16
-MOST_CANDIDATES = 4_000_000  # of a block, about 100 MB; more make the next block smaller
+MOST_CANDIDATES = 250_000  # of a block; more make the next block smaller
 SPARE_NEIGHBOURS = 15  # the index orders near ties by a rough cosine
 PAIRS_AT_ONCE = 16_384
 
@@ -150,13 +150,15 @@ def nearer_rows(
     `own_N` are rows of `references_MD`. What is exactly as near as its own is not nearer.
     """
     count = len(references_MD)
+    nearest_N = np.full(len(queries_ND), -1, dtype=np.int64)
+    if not len(queries_ND):
+        return nearest_N, SearchReport("exact", count)
     index = open_index(references_MD, exact=count < exact_below, threads=threads)
     for start in range(0, count, BLOCK_ROWS):
         block_BD = references_MD[start : start + BLOCK_ROWS]
         index.place(block_BD, start)
         index.add(np.arange(len(block_BD)))
     own_cosine_N = cosines(queries_ND, np.arange(len(queries_ND)), references_MD, own_N)
-    nearest_N = np.full(len(queries_ND), -1, dtype=np.int64)
     neighbours = min(max_rank + SPARE_NEIGHBOURS, count)
     for start in range(0, len(queries_ND), BLOCK_ROWS):
         index.place(queries_ND[start : start + BLOCK_ROWS], start)
@@ -167,8 +169,8 @@ def nearer_rows(
         sample = sample_rows(len(queries_ND))
         truth_N = np.full(len(queries_ND), -1, dtype=np.int64)
         found = list(exact_candidates(queries_ND[sample], own_cosine_N[sample], references_MD))
-        query_C = sample[np.concatenate([which for which, _ in found])]
-        row_C = np.concatenate([rows for _, rows in found])
+        query_C = sample[np.concatenate([which_C for which_C, _ in found])]
+        row_C = np.concatenate([rows_C for _, rows_C in found])
         _note_nearer(queries_ND, references_MD, own_cosine_N, query_C, row_C, max_rank, truth_N)
         report.sampled_rows, report.true = len(sample), int((truth_N >= 0).sum())
         report.found = int(((truth_N >= 0) & (nearest_N >= 0)).sum())
@@ -208,10 +210,12 @@ def cosines(one_ND: Floats, of_one: Ints, other_MD: Floats, of_other: Ints) -> F
 def exact_candidates(
     queries_SD: Floats, floor_S: Floats, vectors_ND: Floats
 ) -> Iterator[tuple[Ints, Ints]]:
-    """(query, row) of all pairs with a cosine of about the query's floor or more, block by block."""
+    """(query, row) of all pairs with a cosine of about the query's floor or more, in blocks."""
     floor_S1 = (floor_S - VectorIndex.exact_slack)[:, None]
     for start in range(0, len(vectors_ND), BLOCK_ROWS):
-        query_C, row_C = np.nonzero(queries_SD @ vectors_ND[start : start + BLOCK_ROWS].T >= floor_S1)
+        query_C, row_C = np.nonzero(
+            queries_SD @ vectors_ND[start : start + BLOCK_ROWS].T >= floor_S1
+        )
         yield query_C, row_C + start
 
 

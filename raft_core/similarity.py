@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydantic import Field
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.matching import LEAK_PHRASES, mentions
+from raft_core.neighbours import SearchReport, nearer_rows
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -39,6 +41,16 @@ class FilterConfig(FrozenConfig):
         0.0, description="least cosine of the answers alone; a shared question hides what differs"
     )
     leak_phrases: tuple[str, ...] = LEAK_PHRASES
+    max_rank: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="a rewrite's own reference must be among its so many nearest ones; not for "
+        "domains with paraphrases of a row",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Without the rank check it is what it was before there was one."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {k: v for k, v in fields.items() if (k, v) != ("max_rank", None)}
 
 
 class FilterStage(FrozenConfig):
@@ -59,6 +71,11 @@ def run(stage: StageRun) -> None:
     stage.progress.start("filter", len(examples))
     embedder = open_embedder(config.encoder, stage)
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
+    if config.filter.max_rank is not None:
+        threads = stage.runtime.threads_per_stage
+        filtered, report = check_ranks(examples, filtered, embedder, config.filter, threads)
+        if report.kind != "exact":
+            stage.progress.note(f"rank check: approximate search, {report.as_json()}")
     write_jsonl(stage.out / "filtered.jsonl", filtered)
     rejected = [
         Rejection(row.id, "filter", row.reason, row.detail) for row in filtered if not row.passed
@@ -83,6 +100,42 @@ def filter_rewrites(
         _verdict(example, rewrite, viewed.get(example.id), alone.get(example.id), config)
         for example, rewrite in zip(examples, found, strict=True)
     ]
+
+
+def check_ranks(
+    examples: Sequence[Example],
+    filtered: Sequence[FilteredRewrite],
+    embedder: Embedder,
+    config: FilterConfig,
+    threads: int = 1,
+) -> tuple[list[FilteredRewrite], SearchReport]:
+    """Reject what passed and is nearer to references of other rows, `max_rank` of them or more.
+
+    References that look alike in the filter's view are one.
+    """
+    assert config.max_rank is not None
+    views = [_view(e.question, e.answer, config.view) for e in examples]
+    first_of: dict[str, int] = {}
+    for row, view in enumerate(views):
+        first_of.setdefault(view, row)
+    place_of = {view: place for place, view in enumerate(first_of)}
+    tested = [row for row, verdict in enumerate(filtered) if verdict.passed]
+    queries_ND = embedder.embed(
+        [_view(examples[row].question, filtered[row].text, config.view) for row in tested]
+    )
+    own_N = np.array([place_of[views[row]] for row in tested], dtype=np.int64)
+    references_MD = embedder.embed(list(first_of))
+    nearest_N, report = nearer_rows(
+        queries_ND, references_MD, own_N, config.max_rank, threads=threads
+    )
+    verdicts, rows = list(filtered), list(first_of.values())
+    for row, nearest in zip(tested, nearest_N.tolist(), strict=True):
+        if nearest >= 0:
+            detail = f"nearest is the reference of {examples[rows[nearest]].id}"
+            verdicts[row] = replace(
+                filtered[row], passed=False, reason="nearer_to_another", detail=detail
+            )
+    return verdicts, report
 
 
 def _cosines(

@@ -1,4 +1,4 @@
-"""Completions on disk, each under a key of all that decides it, in one SQLite file for all stages."""
+"""Completions on disk, each under a key of all that decides it, in one file for all stages."""
 
 from __future__ import annotations
 

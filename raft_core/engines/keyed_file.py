@@ -1,4 +1,4 @@
-"""Values on disk under keys of 32 bytes, in one SQLite file for all stages: what the caches stand on.
+"""Values on disk under keys of 32 bytes, in one SQLite file for all stages: what caches stand on.
 
 The write-ahead log lets many processes read and write at once, and a process that is killed loses
 what it has not written, never what it has. The file may be deleted at any time: all that it costs

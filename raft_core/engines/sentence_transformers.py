@@ -50,7 +50,7 @@ class SentenceTransformerEncoder:
     def _lengths(self, texts: Sequence[str]) -> Iterator[int]:
         """Tokens of each text as the encoder sees it, cut and with its special tokens."""
         for start in range(0, len(texts), TOKENIZED_TEXTS):
-            features = self._model.tokenize(list(texts[start : start + TOKENIZED_TEXTS]))
+            features = self._model.preprocess(list(texts[start : start + TOKENIZED_TEXTS]))
             yield from features["attention_mask"].sum(dim=1).tolist()
 
     def _encode(self, texts: list[str], length: int) -> np.ndarray[Any, Any]:
