@@ -1,10 +1,10 @@
 """Time, memory and recall of the neighbour search at scale: `python -m benchmarks.neighbours`.
 
 The vectors are drawn from a seed as sentence embeddings lie: topics of unequal size, themes in
-them, variance that falls off over the dimensions, and a twentieth planted as near-duplicates of other
-rows at cosines of 0.9 to 0.995. Each size and case runs in a process of its own. The time is that
-of the search, the exact search of its sample included; the memory is the peak of the whole process
-(RSS); recall is told twice: against that exact search, and over what was planted.
+them, variance that falls off over the dimensions, and a twentieth planted as near-duplicates of
+other rows at cosines of 0.9 to 0.995. Each size and case runs in a process of its own. The time is
+that of the search, the exact search of its sample included; the memory is the peak of the whole
+process (RSS); recall is told twice: against that exact search, and over what was planted.
 """
 
 from __future__ import annotations

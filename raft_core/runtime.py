@@ -101,7 +101,7 @@ class RuntimeConfig(FrozenConfig):
     """One machine's way to run the stages."""
 
     home: str = Field(
-        ".raft", description="store, completions, MLflow database and Prefect's own state"
+        ".raft", description="store, completions, vectors, MLflow database and Prefect's own state"
     )
     store: str | None = Field(
         None,

@@ -2,7 +2,8 @@
 
 `FlatIndex` compares with every row. `CellIndex` puts rows into cells around k-means centroids
 (8 bits a component, a quarter of float32) and looks into the `PROBES` cells nearest to a query. Not
-a graph (HNSW): several threads build it otherwise from run to run.
+a graph (HNSW): it found fewer in the same time (docs/benchmarks.md), and several threads build it
+otherwise from run to run.
 """
 
 from __future__ import annotations

@@ -14,18 +14,24 @@ from hypothesis import strategies as st
 
 from raft_core.config import fingerprint
 from raft_core.data import DataSource
+from raft_core.engines.base import EmbedderConfig
 from raft_core.errors import InputError
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
+    PrepareStage,
     comparable_words,
     drop_exact_duplicates,
     drop_near_duplicates,
     load_examples,
     require_splits,
+    run,
     split_by_hash,
 )
+from raft_core.progress import Progress
 from raft_core.records import Example
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
 
 CONFIG = PrepareConfig(validation_fraction=0.1, test_fraction=0.2)
 
@@ -193,6 +199,36 @@ def test_near_duplicates_dropped_row_drops_no_other() -> None:
 def test_exact_search_limit_enters_the_identity_where_it_is_not_the_default() -> None:
     assert "exact_below" not in fingerprint(PrepareConfig())
     assert fingerprint(PrepareConfig(exact_below=9))["exact_below"] == 9
+
+
+@pytest.mark.parametrize("exact_below", [3, 50_000])
+def test_prepare_tells_how_an_approximate_search_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr("raft_core.prepare.open_embedder", lambda *_: WordVectors())
+    places = ["penzek", "gelmis", "lorzek", "numsos"]
+    data = [
+        {"question": question.format(place), "answer": "a", "split": split}
+        for place, split in zip(places, ["train", "test", "validation", "train"], strict=True)
+        for question in ("what is the court of {}", "the court of {} is what")
+    ]
+    config = PrepareStage(
+        domain=domain(tmp_path / "d.jsonl", data),
+        prepare=PrepareConfig(exact_below=exact_below),
+        encoder=EmbedderConfig(model={"path": "mini:base"}),
+    )
+    (tmp_path / "out").mkdir()
+    progress = Progress(tmp_path / "events.jsonl")
+    run(StageRun(config, {}, tmp_path / "out", tmp_path, RuntimeConfig(), progress))
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())
+    assert counts == {"in": 8, "kept": 4, "rejected": {"near_duplicate": 4}}
+    told = tmp_path / "out" / "neighbours.json"
+    assert told.exists() == (exact_below == 3)
+    if exact_below == 3:
+        assert json.loads(told.read_text()) == {
+            "kind": "ivf_sq8", "vectors": 8, "sampled_rows": 8, "true": 4, "found": 4, "recall": 1.0,
+        }  # fmt: skip
+        assert "approximate search" in (tmp_path / "events.jsonl").read_text()
 
 
 def test_require_splits_empty_split_error_names_it_and_the_remedy() -> None:
