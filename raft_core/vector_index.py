@@ -119,9 +119,10 @@ class CellIndex(VectorIndex):
 def cell_count(count: int) -> int:
     """About four times the root of the rows, a power of two: 1024 for 50,000, 4096 for a million.
 
-    With fewer the vectors in a cell take the time, with more the centroids.
+    With fewer the vectors in a cell take the time, with more the centroids. Of few rows a cell
+    holds eight at least.
     """
-    return int(2 ** max(0, round(math.log2(4 * math.sqrt(max(1, count))))))
+    return int(2 ** round(math.log2(max(1, min(4 * math.sqrt(count), count / 8)))))
 
 
 def open_index(vectors_ND: Floats, *, exact: bool, threads: int) -> VectorIndex:

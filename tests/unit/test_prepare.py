@@ -225,9 +225,9 @@ def test_prepare_tells_how_an_approximate_search_was_made(
     told = tmp_path / "out" / "neighbours.json"
     assert told.exists() == (exact_below == 3)
     if exact_below == 3:
-        assert json.loads(told.read_text()) == {
-            "kind": "ivf_sq8", "vectors": 8, "sampled_rows": 8, "true": 4, "found": 4, "recall": 1.0,
-        }  # fmt: skip
+        report = json.loads(told.read_text())
+        assert (report["kind"], report["vectors"], report["recall"]) == ("ivf_sq8", 8, 1.0)
+        assert report["true"] == report["found"] == 4
         assert "approximate search" in (tmp_path / "events.jsonl").read_text()
 
 
