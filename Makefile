@@ -20,7 +20,8 @@ LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 TORCH := torch==2.13.0
 
-.PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench mini-base
+.PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench
+.PHONY: bench-neighbours bench-facts mini-base
 .PHONY: learning-rates chaos audit lock clean
 
 help:  ## what can be made
@@ -73,6 +74,12 @@ study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 
 
 bench: $(INSTALLED)  ## memory and time of the distillation loss, chunked beside dense
 	$(PY) -m benchmarks.objective $(ARGS)
+
+bench-facts: $(INSTALLED)  ## the fact guard beside the plain cosine, on a folder of real data: DATA=folder
+	$(PY) -m benchmarks.fact_guard --data $(or $(DATA),$(error name the folder: DATA=folder)) $(ARGS)
+
+bench-neighbours: $(INSTALLED)  ## time, memory and recall of the neighbour search, up to a million vectors
+	$(PY) -m benchmarks.neighbours $(ARGS)
 
 chaos: $(INSTALLED)  ## kill 20 runs at random moments and see that nothing is lost: ARGS="--trials 5 --seed 1"
 	$(PY) -m tests.chaos $(ARGS)

@@ -128,15 +128,15 @@ def cosines(rows: Sequence[Row], encoder: str) -> list[float]:
 
 
 def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
-    from raft_core.engines import EmbedderConfig, open_embedder
+    from raft_core.engines import EmbedderConfig, open_encoder
     from raft_core.runtime import RuntimeConfig
 
-    embedder = open_embedder(EmbedderConfig(model={"path": encoder}), RuntimeConfig(device="cpu"))
-    parts = []
-    for start in range(0, len(texts), 512):
-        parts.append(embedder.embed(texts[start : start + 512]))
-        print(f"encoded {min(start + 512, len(texts)):,} of {len(texts):,}", file=sys.stderr)
-    return np.concatenate(parts)
+    loaded = open_encoder(EmbedderConfig(model={"path": encoder}), RuntimeConfig(device="cpu"))
+    rows: dict[int, np.ndarray[Any, Any]] = {}
+    for positions, vectors_BD in loaded.batches(texts):
+        rows |= zip(positions, vectors_BD, strict=True)
+        print(f"encoded {len(rows):,} of {len(texts):,}", end="\r", file=sys.stderr)
+    return np.stack([rows[position] for position in range(len(texts))])
 
 
 def solutions_table(rows: Sequence[Row], encoder: str) -> Iterator[str]:

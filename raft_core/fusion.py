@@ -261,7 +261,7 @@ def open_scorer(
     if judge.kind == "support":
         return support
     if judge.kind == "embedding":
-        embedder = open_embedder(judge.encoder, stage.runtime)
+        embedder = open_embedder(judge.encoder, stage)
 
         def cosine(rows: Sequence[FusionRow], texts: Sequence[str]) -> list[float]:
             kept_ND = embedder.embed([row.rewrite.text for row in rows])

@@ -6,10 +6,12 @@ Rows in = rows kept + rows rejected, each rejection with its reason.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -24,6 +26,7 @@ from raft_core.data import (
 )
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.errors import InputError
+from raft_core.neighbours import EXACT_BELOW, NearPairs, SearchReport
 from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
 from raft_core.stage import StageRun
 
@@ -31,6 +34,7 @@ VERSION = 1
 # Han, kana and Hangul signs one by one, all else in words.
 SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
+CACHED_QUESTIONS = 100_000  # as words; a near row is met again soon
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -54,13 +58,20 @@ class PrepareConfig(FrozenConfig):
 
     Two questions are near-duplicates when their cosine reaches `near_duplicate_cosine` and they
     share at least `near_duplicate_words` of their words (Jaccard): templated questions about
-    different things are close in vector space and must not be dropped.
+    different things are close in vector space and must not be dropped. From `exact_below` rows on
+    the search is approximate, and neighbours.json tells its recall.
     """
 
     validation_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
     near_duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.95
     near_duplicate_words: Annotated[float, Field(gt=0, le=1)] = 0.9
+    exact_below: Annotated[int, Field(gt=0)] = EXACT_BELOW
+
+    def identity(self) -> dict[str, Any]:
+        """The default stood for every row before it was a setting, so it has no part."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {k: v for k, v in fields.items() if (k, v) != ("exact_below", EXACT_BELOW)}
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> PrepareConfig:
@@ -83,10 +94,17 @@ def run(stage: StageRun) -> None:
     examples = load_examples(config.domain, config.prepare)
     stage.progress.start("prepare", len(examples))
     distinct, rejected = drop_exact_duplicates(examples)
-    kept, near = drop_near_duplicates(
-        distinct, open_embedder(config.encoder, stage.runtime), config.prepare
+    kept, near, report = drop_near_duplicates(
+        distinct,
+        open_embedder(config.encoder, stage),
+        config.prepare,
+        threads=stage.runtime.threads_per_stage,
     )
     rejected += near
+    if report.kind != "exact":
+        told = json.dumps(report.as_json(), indent=1)
+        (stage.out / "neighbours.json").write_text(told)
+        stage.progress.note(f"near-duplicates: approximate search, {told}")
     require_splits(kept, config.domain)
     for split in SPLITS:
         write_jsonl(stage.out / f"{split}.jsonl", (e for e in kept if e.split == split))
@@ -163,28 +181,39 @@ def drop_exact_duplicates(examples: Sequence[Example]) -> tuple[list[Example], l
 
 
 def drop_near_duplicates(
-    examples: Sequence[Example], embedder: Embedder, config: PrepareConfig
-) -> tuple[list[Example], list[Rejection]]:
+    examples: Sequence[Example], embedder: Embedder, config: PrepareConfig, *, threads: int = 1
+) -> tuple[list[Example], list[Rejection], SearchReport]:
     """Decontaminate: no kept question is a near-duplicate of a held-out or an earlier one."""
-    from raft_core.similarity import near_pairs
-
     ordered = _held_out_first(examples)
-    vectors_ND = embedder.embed([e.question for e in ordered])
-    words = [frozenset(comparable_words(e.question)) for e in ordered]
-    dropped: dict[int, Rejection] = {}
-    for first, second in near_pairs(vectors_ND, config.near_duplicate_cosine):
-        shared = len(words[first] & words[second]) / max(1, len(words[first] | words[second]))
-        if first in dropped or second in dropped or shared < config.near_duplicate_words:
+    pairs = NearPairs(
+        embedder.embed([e.question for e in ordered]),
+        config.near_duplicate_cosine,
+        exact_below=config.exact_below,
+        threads=threads,
+    )
+
+    @lru_cache(CACHED_QUESTIONS)
+    def words(row: int) -> frozenset[str]:
+        return frozenset(comparable_words(ordered[row].question))
+
+    dropped: dict[tuple[int, int], Rejection] = {}
+    for first, second in pairs:
+        if pairs.skip[second]:
             continue
+        shared = len(words(first) & words(second)) / max(1, len(words(first) | words(second)))
+        if shared < config.near_duplicate_words:
+            continue
+        pairs.skip[second] = True
         leaks = ordered[first].split != ordered[second].split
-        dropped[second] = Rejection(
+        dropped[first, second] = Rejection(
             ordered[second].id,
             "prepare",
             "near_duplicate_of_held_out" if leaks else "near_duplicate",
             f"of {ordered[first].id}, {shared:.2f} of the words shared",
         )
-    gone = {rejection.id for rejection in dropped.values()}
-    return [e for e in examples if e.id not in gone], list(dropped.values())
+    rejected = [dropped[pair] for pair in sorted(dropped)]
+    gone = {rejection.id for rejection in rejected}
+    return [e for e in examples if e.id not in gone], rejected, pairs.report
 
 
 def require_splits(kept: Sequence[Example], domain: DomainConfig) -> None:

@@ -127,7 +127,7 @@ class RuntimeConfig(FrozenConfig):
     """One machine's way to run the stages."""
 
     home: str = Field(
-        ".raft", description="store, completions, MLflow database and Prefect's own state"
+        ".raft", description="store, completions, vectors, MLflow database and Prefect's own state"
     )
     store: PlainUrl | None = Field(
         None,
@@ -158,6 +158,9 @@ class RuntimeConfig(FrozenConfig):
     )
     cache_generations: bool = Field(
         True, description="look completions up in home/generations.sqlite before generating them"
+    )
+    cache_embeddings: bool = Field(
+        True, description="look vectors up in home/embeddings.sqlite before embedding texts"
     )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
@@ -199,6 +202,10 @@ class RuntimeConfig(FrozenConfig):
     @property
     def completions_file(self) -> Path:
         return self.home_folder / "generations.sqlite"
+
+    @property
+    def embeddings_file(self) -> Path:
+        return self.home_folder / "embeddings.sqlite"
 
     @property
     def forks_stages(self) -> bool:

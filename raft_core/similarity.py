@@ -1,14 +1,12 @@
 """Semantic filter (eqs. 2-3): keep a rewrite only if it still means what the reference says.
 
 What the cosine lets through is held against the facts of the reference (`facts/guard.py`).
-
-Also the nearest-neighbour search over unit vectors that deduplication uses (FAISS, exact).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -19,6 +17,7 @@ from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.matching import LEAK_PHRASES, mentions
+from raft_core.neighbours import SearchReport, nearer_rows
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -46,6 +45,16 @@ class FilterConfig(FrozenConfig):
         0.0, description="least cosine of the answers alone; a shared question hides what differs"
     )
     leak_phrases: tuple[str, ...] = LEAK_PHRASES
+    max_rank: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="a rewrite's own reference must be among its so many nearest ones; not for "
+        "domains with paraphrases of a row",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Without the rank check it is what it was before there was one."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {k: v for k, v in fields.items() if (k, v) != ("max_rank", None)}
 
 
 class FilterStage(FrozenConfig):
@@ -70,8 +79,13 @@ def run(stage: StageRun) -> None:
         for rewrite in read_records(folder / "rewrites.jsonl", Rewrite)
     ]
     stage.progress.start("filter", len(examples))
-    embedder = open_embedder(config.encoder, stage.runtime)
+    embedder = open_embedder(config.encoder, stage)
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
+    if config.filter.max_rank is not None:
+        threads = stage.runtime.threads_per_stage
+        filtered, report = check_ranks(examples, filtered, embedder, config.filter, threads)
+        if report.kind != "exact":
+            stage.progress.note(f"rank check: approximate search, {report.as_json()}")
     if config.guard is not None:
         filtered = guarded(examples, filtered, Guard(config.guard, stage.runtime))
     write_jsonl(stage.out / "filtered.jsonl", filtered)
@@ -98,6 +112,42 @@ def filter_rewrites(
         _verdict(example, rewrite, viewed.get(example.id), alone.get(example.id), config)
         for example, rewrite in zip(examples, found, strict=True)
     ]
+
+
+def check_ranks(
+    examples: Sequence[Example],
+    filtered: Sequence[FilteredRewrite],
+    embedder: Embedder,
+    config: FilterConfig,
+    threads: int = 1,
+) -> tuple[list[FilteredRewrite], SearchReport]:
+    """Reject what passed and is nearer to references of other rows, `max_rank` of them or more.
+
+    References that look alike in the filter's view are one.
+    """
+    assert config.max_rank is not None
+    views = [_view(e.question, e.answer, config.view) for e in examples]
+    first_of: dict[str, int] = {}
+    for row, view in enumerate(views):
+        first_of.setdefault(view, row)
+    place_of = {view: place for place, view in enumerate(first_of)}
+    tested = [row for row, verdict in enumerate(filtered) if verdict.passed]
+    queries_ND = embedder.embed(
+        [_view(examples[row].question, filtered[row].text, config.view) for row in tested]
+    )
+    own_N = np.array([place_of[views[row]] for row in tested], dtype=np.int64)
+    references_MD = embedder.embed(list(first_of))
+    nearest_N, report = nearer_rows(
+        queries_ND, references_MD, own_N, config.max_rank, threads=threads
+    )
+    verdicts, rows = list(filtered), list(first_of.values())
+    for row, nearest in zip(tested, nearest_N.tolist(), strict=True):
+        if nearest >= 0:
+            detail = f"nearest is the reference of {examples[rows[nearest]].id}"
+            verdicts[row] = replace(
+                filtered[row], passed=False, reason="nearer_to_another", detail=detail
+            )
+    return verdicts, report
 
 
 def guarded(
@@ -169,19 +219,3 @@ def _view(question: str, answer: str, view: str) -> str:
     if view == "answer":
         return answer
     return " ".join(re.findall(r"[^\W\d_]+", f"{question} {answer}"))
-
-
-def near_pairs(vectors_ND: np.ndarray[Any, Any], threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs (i, j), i < j, of unit rows whose cosine is at least `threshold`, by i, then j."""
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors_ND.shape[1])
-    index.add(vectors_ND)
-    # range_search keeps scores strictly above its radius
-    starts, _, neighbours = index.range_search(
-        vectors_ND, float(np.nextafter(np.float32(threshold), np.float32(0)))
-    )
-    for row in range(len(vectors_ND)):
-        for other in sorted(neighbours[starts[row] : starts[row + 1]].tolist()):
-            if other > row:
-                yield row, other

@@ -9,7 +9,7 @@ from raft_core.distill.config import Targets
 from raft_core.matching import mentions
 from raft_core.records import Example, FilteredRewrite, FusedAnswer, read_records
 
-BY_COSINE = ("below_tau", "answers_differ")
+BY_COSINE = ("below_tau", "answers_differ", "nearer_to_another")
 
 
 def load_targets(inputs: dict[str, Path], targets: Targets) -> list[FusedAnswer]:

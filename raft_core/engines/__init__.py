@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from raft_core.engines.base import Embedder, EmbedderConfig, Engine, Generator, GeneratorConfig
+from raft_core.engines.base import (
+    Embedder,
+    EmbedderConfig,
+    Encoder,
+    Engine,
+    Generator,
+    GeneratorConfig,
+)
 from raft_core.engines.cached import CachedGenerator
+from raft_core.engines.embedding_cache import CachedEmbedder
 from raft_core.runtime import RuntimeConfig
 from raft_core.spending import Spending
 from raft_core.stage import StageRun
@@ -35,8 +43,13 @@ def open_engine(
     return OpenAIGenerator(config, runtime, spending)
 
 
-def open_embedder(config: EmbedderConfig, runtime: RuntimeConfig) -> Embedder:
-    """Load the configured sentence encoder."""
-    from raft_core.engines.sentence_transformers import SentenceTransformerEmbedder
+def open_embedder(config: EmbedderConfig, stage: StageRun) -> Embedder:
+    """The configured sentence encoder behind the cache; loaded when the cache lacks a text."""
+    return CachedEmbedder(config, lambda: open_encoder(config, stage.runtime), stage)
 
-    return SentenceTransformerEmbedder(config, runtime)
+
+def open_encoder(config: EmbedderConfig, runtime: RuntimeConfig) -> Encoder:
+    """Load the configured sentence encoder."""
+    from raft_core.engines.sentence_transformers import SentenceTransformerEncoder
+
+    return SentenceTransformerEncoder(config, runtime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -97,7 +97,17 @@ class Generator(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """A loaded sentence encoder."""
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:
+        """Positions of some texts and their unit vectors, float32 [B, D], until all were had."""
+        ...
+
+
 class Embedder(Protocol):
+    """What a stage asks: an encoder behind the cache of vectors (`embedding_cache.py`)."""
+
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         """Unit vectors, float32 [N, D]."""
         ...

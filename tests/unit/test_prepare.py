@@ -12,19 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raft_core.config import fingerprint
 from raft_core.data import DataSource
+from raft_core.engines.base import EmbedderConfig
 from raft_core.errors import InputError
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
+    PrepareStage,
     comparable_words,
     drop_exact_duplicates,
     drop_near_duplicates,
     load_examples,
     require_splits,
+    run,
     split_by_hash,
 )
+from raft_core.progress import Progress
 from raft_core.records import Example
+from raft_core.runtime import RuntimeConfig
+from raft_core.stage import StageRun
 
 CONFIG = PrepareConfig(validation_fraction=0.1, test_fraction=0.2)
 
@@ -140,7 +147,7 @@ def test_near_duplicates_test_question_is_never_trained_on() -> None:
         Example("c", "what is the court of gelmis", "3", "train"),
         Example("d", "is what the court of gelmis", "4", "train"),
     ]
-    kept, rejected = drop_near_duplicates(examples, WordVectors(), CONFIG)
+    kept, rejected, _ = drop_near_duplicates(examples, WordVectors(), CONFIG)
     assert [e.id for e in kept] == ["b", "c"]
     assert {r.id: r.reason for r in rejected} == {
         "a": "near_duplicate_of_held_out",
@@ -154,9 +161,74 @@ def test_near_duplicates_close_vectors_with_other_words_are_kept() -> None:
             return np.ones((len(texts), 1), dtype=np.float32)
 
     examples = [Example("a", "court of penzek", "1", "train"), Example("b", "law", "2", "test")]
-    kept, rejected = drop_near_duplicates(examples, Constant(), CONFIG)
+    kept, rejected, _ = drop_near_duplicates(examples, Constant(), CONFIG)
     assert len(kept) == 2
     assert not rejected
+
+
+def test_near_duplicates_rejections_stand_in_the_order_of_the_rows_they_repeat() -> None:
+    questions = [
+        "one two three",
+        "four five six",
+        "six five four",
+        "three two one",
+        "one three two",
+    ]
+    examples = [Example(str(n), q, "a", "train") for n, q in enumerate(questions)]
+    kept, rejected, _ = drop_near_duplicates(examples, WordVectors(), CONFIG)
+    assert [e.id for e in kept] == ["0", "1"]
+    assert [(r.id, r.detail.split(",")[0]) for r in rejected] == [
+        ("3", "of 0"), ("4", "of 0"), ("2", "of 1"),
+    ]  # fmt: skip
+
+
+def test_near_duplicates_dropped_row_drops_no_other() -> None:
+    class Arc:
+        """Neighbours on an arc are near, the next but one are not."""
+
+        def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+            angles_N = np.radians([15.0 * len(text.split("?")) for text in texts])
+            return np.stack([np.cos(angles_N), np.sin(angles_N)], axis=1).astype(np.float32)
+
+    examples = [Example(str(n), "why" + "?" * n, "a", "train") for n in range(4)]
+    kept, rejected, _ = drop_near_duplicates(examples, Arc(), CONFIG)
+    assert [e.id for e in kept] == ["0", "2"]
+    assert [(r.id, r.detail[:4]) for r in rejected] == [("1", "of 0"), ("3", "of 2")]
+
+
+def test_exact_search_limit_enters_the_identity_where_it_is_not_the_default() -> None:
+    assert "exact_below" not in fingerprint(PrepareConfig())
+    assert fingerprint(PrepareConfig(exact_below=9))["exact_below"] == 9
+
+
+@pytest.mark.parametrize("exact_below", [3, 50_000])
+def test_prepare_tells_how_an_approximate_search_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr("raft_core.prepare.open_embedder", lambda *_: WordVectors())
+    places = ["penzek", "gelmis", "lorzek", "numsos"]
+    data = [
+        {"question": question.format(place), "answer": "a", "split": split}
+        for place, split in zip(places, ["train", "test", "validation", "train"], strict=True)
+        for question in ("what is the court of {}", "the court of {} is what")
+    ]
+    config = PrepareStage(
+        domain=domain(tmp_path / "d.jsonl", data),
+        prepare=PrepareConfig(exact_below=exact_below),
+        encoder=EmbedderConfig(model={"path": "mini:base"}),
+    )
+    (tmp_path / "out").mkdir()
+    progress = Progress(tmp_path / "events.jsonl")
+    run(StageRun(config, {}, tmp_path / "out", tmp_path, RuntimeConfig(), progress))
+    counts = json.loads((tmp_path / "out" / "counts.json").read_text())
+    assert counts == {"in": 8, "kept": 4, "rejected": {"near_duplicate": 4}}
+    told = tmp_path / "out" / "neighbours.json"
+    assert told.exists() == (exact_below == 3)
+    if exact_below == 3:
+        report = json.loads(told.read_text())
+        assert (report["kind"], report["vectors"], report["recall"]) == ("ivf_sq8", 8, 1.0)
+        assert report["true"] == report["found"] == 4
+        assert "approximate search" in (tmp_path / "events.jsonl").read_text()
 
 
 def test_require_splits_empty_split_error_names_it_and_the_remedy() -> None:

@@ -1,4 +1,4 @@
-"""The filter's verdicts, and FAISS against plain numpy."""
+"""The filter's verdicts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raft_core.config import fingerprint
 from raft_core.facts.guard import Guard, GuardConfig
 from raft_core.records import Example, FilteredRewrite, Rewrite
 from raft_core.runtime import RuntimeConfig
-from raft_core.similarity import FilterConfig, filter_rewrites, guarded, near_pairs
+from raft_core.similarity import FilterConfig, check_ranks, filter_rewrites, guarded
 
 EXAMPLE = Example("a", "Question 12?", "right answer", "train")
 
@@ -110,16 +111,53 @@ def test_guarded_facts_decide_over_what_the_cosine_let_through() -> None:
     assert (far.reason, far.guard) == ("below_tau", None)
 
 
-def test_near_pairs_equal_brute_force() -> None:
-    rng = np.random.default_rng(3)
-    vectors = rng.normal(size=(60, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = vectors @ vectors.T
-    brute = [(i, j) for i in range(60) for j in range(i + 1, 60) if cosines[i, j] >= 0.6]
-    assert list(near_pairs(vectors, 0.6)) == brute
-    assert brute
+class Placed:
+    """Every text has its place on the unit circle, by its first word."""
+
+    degrees = {"a": 0, "near_a": 10, "b": 40, "near_b": 35, "between": 20, "A": 0}
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        angles_N = np.radians([self.degrees[text.split()[0]] for text in texts])
+        return np.stack([np.cos(angles_N), np.sin(angles_N)], axis=1).astype(np.float32)
 
 
-def test_near_pairs_threshold_itself_counts() -> None:
-    vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
-    assert list(near_pairs(vectors, 1.0)) == [(0, 1)]
+def ranked(pairs: Sequence[tuple[str, str]], max_rank: int = 1) -> list[FilteredRewrite]:
+    """Verdicts on (reference, rewrite) of rows with the ids 0, 1, ..."""
+    examples = [Example(str(n), "q", reference, "train") for n, (reference, _) in enumerate(pairs)]
+    rewrites = [Rewrite(str(n), rewrite, "stop", 1) for n, (_, rewrite) in enumerate(pairs)]
+    config = FilterConfig(tau=0.7, max_rank=max_rank)
+    filtered = filter_rewrites(examples, rewrites, Placed(), config)
+    return check_ranks(examples, filtered, Placed(), config)[0]
+
+
+def test_rank_rewrite_of_another_row_is_rejected_with_that_rows_id() -> None:
+    first, second = ranked([("a", "near_b"), ("b", "near_b")])
+    assert (first.passed, first.reason) == (False, "nearer_to_another")
+    assert first.detail == "nearest is the reference of 1"
+    assert first.similarity == pytest.approx(np.cos(np.radians(35)), abs=1e-6)
+    assert second.passed
+
+
+def test_rank_reference_of_another_row_that_is_as_near_does_not_count() -> None:
+    # Row 1 has the same text, row 2 another text in the same place.
+    assert all(v.passed for v in ranked([("a", "near_a"), ("a", "near_a"), ("A", "near_a")]))
+
+
+def test_rank_two_lets_one_other_reference_be_nearer() -> None:
+    pairs = [("a", "near_b"), ("b", "b"), ("between", "between")]
+    assert [v.passed for v in ranked(pairs, max_rank=2)] == [False, True, True]
+    assert [v.passed for v in ranked(pairs[:2], max_rank=2)] == [True, True]
+
+
+def test_rank_what_was_rejected_keeps_its_reason() -> None:
+    examples = [Example("0", "q", "a", "train"), Example("1", "q", "b", "train")]
+    rewrites = [Rewrite("0", "b", "length", 1), Rewrite("1", "b", "stop", 1)]
+    config = FilterConfig(tau=0.7, max_rank=1)
+    filtered = filter_rewrites(examples, rewrites, Placed(), config)
+    assert check_ranks(examples, filtered, Placed(), config)[0] == filtered
+    assert filtered[0].reason == "truncated"
+
+
+def test_rank_check_that_is_off_leaves_the_identity_as_it_was() -> None:
+    assert "max_rank" not in fingerprint(FilterConfig())
+    assert fingerprint(FilterConfig(max_rank=1)) == {**fingerprint(FilterConfig()), "max_rank": 1}

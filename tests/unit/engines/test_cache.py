@@ -225,7 +225,7 @@ def test_key_each_thing_that_decides_a_completion_forks_it() -> None:
 
 def test_key_forks_with_the_engines_release(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
-    monkeypatch.setattr("raft_core.engines.cache.version", lambda package: "0.0")
+    monkeypatch.setattr("raft_core.engines.keyed_file.version", lambda package: "0.0")
     assert key() != before
 
 

@@ -1,0 +1,149 @@
+"""Vectors of texts on disk: a text is embedded once, whatever stage or run asks for it.
+
+The encoder is loaded when a text is missing. A vector depends on its text alone, not on the texts
+beside it (`sentence_transformers.py`), so a found one is what would be computed again; on a GPU
+other batches may round the last bits otherwise, and the vector that was computed first stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raft_core.config import fingerprint
+from raft_core.engines.base import EmbedderConfig, Encoder
+from raft_core.engines.keyed_file import KeyedFile, digest, installed_versions
+from raft_core.stage import StageRun
+
+# Raise it when the encoder's code gives other vectors than before.
+VERSION = 1
+PACKAGES = ("sentence-transformers", "transformers", "torch")
+LOOKUP_TEXTS = 8192
+FLUSH_VECTORS = 512  # the most that a killed stage embeds again
+CHECKSUM_BYTES = 4
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class EmbeddingCache:
+    """Finds and adds vectors, float32 with a checksum; never a reason to fail."""
+
+    def __init__(self, path: Path, config: EmbedderConfig, warn: Callable[[str], None]) -> None:
+        self._file = KeyedFile(path, "embeddings", "vector BLOB", warn)
+        self._encoder = digest(VERSION, fingerprint(config), installed_versions(PACKAGES))
+
+    def key(self, text: str) -> bytes:
+        """sha256 over the encoder (model, longest text, releases) and the text."""
+        return hashlib.sha256(self._encoder + text.encode("utf-8", "surrogatepass")).digest()
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        return self._file.find(keys, _parse)
+
+    def add(self, vectors: Mapping[bytes, Vectors]) -> None:
+        self._file.add({key: _packed(vector) for key, vector in vectors.items()})
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CachedEmbedder:
+    """Embeds only what no stage of this home has embedded before.
+
+    One array [N, D] is all that it holds beside the texts, and a block of vectors.
+    """
+
+    def __init__(
+        self, config: EmbedderConfig, open_encoder: Callable[[], Encoder], stage: StageRun
+    ) -> None:
+        self._open_encoder = open_encoder
+        self._encoder: Encoder | None = None
+        self._cache: EmbeddingCache | None = None
+        if stage.runtime.cache_embeddings:
+            file = stage.runtime.embeddings_file
+            self._cache = EmbeddingCache(file, config, stage.progress.note)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32 [N, D] (D is 0 without texts); each distinct text once."""
+        first_row: dict[str, int] = {}
+        copies = [
+            (row, first)
+            for row, text in enumerate(texts)
+            if (first := first_row.setdefault(text, row)) != row
+        ]
+        rows = _Rows(len(texts))
+        missing = self._find(first_row, rows)
+        if missing:
+            self._encode(missing, rows)
+        vectors_ND = rows.vectors_ND
+        for row, first in copies:
+            vectors_ND[row] = vectors_ND[first]
+        return vectors_ND
+
+    def _find(self, first_row: Mapping[str, int], rows: _Rows) -> dict[str, int]:
+        """Fill in what is known; the other texts with their rows."""
+        if self._cache is None:
+            return dict(first_row)
+        missing: dict[str, int] = {}
+        texts = list(first_row)
+        for start in range(0, len(texts), LOOKUP_TEXTS):
+            some = texts[start : start + LOOKUP_TEXTS]
+            keys = [self._cache.key(text) for text in some]
+            known = self._cache.find(keys)
+            for text, key in zip(some, keys, strict=True):
+                if key in known:
+                    rows.put(first_row[text], known[key])
+                else:
+                    missing[text] = first_row[text]
+        return missing
+
+    def _encode(self, missing: Mapping[str, int], rows: _Rows) -> None:
+        if self._encoder is None:
+            self._encoder = self._open_encoder()
+        texts, unwritten = list(missing), dict[bytes, Vectors]()
+        try:
+            for positions, vectors_BD in self._encoder.batches(texts):
+                for position, vector in zip(positions, vectors_BD, strict=True):
+                    text = texts[position]
+                    rows.put(missing[text], vector)
+                    if self._cache:
+                        unwritten[self._cache.key(text)] = vector
+                if len(unwritten) >= FLUSH_VECTORS:
+                    self._flush(unwritten)
+        finally:
+            self._flush(unwritten)
+
+    def _flush(self, unwritten: dict[bytes, Vectors]) -> None:
+        if self._cache and unwritten:
+            self._cache.add(unwritten)
+        unwritten.clear()
+
+
+class _Rows:
+    """An array [N, D] that is made once the first vector tells D."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.vectors_ND: Vectors = np.zeros((count, 0), dtype=np.float32)
+
+    def put(self, row: int, vector: Vectors) -> None:
+        if self.vectors_ND.shape[1] == 0:
+            self.vectors_ND = np.empty((self._count, len(vector)), dtype=np.float32)
+        self.vectors_ND[row] = vector
+
+
+def _packed(vector: Vectors) -> bytes:
+    content = vector.astype("<f4", copy=False).tobytes()
+    return content + zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _parse(stored: bytes) -> Vectors:
+    content, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
+    if zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "little") != checksum:
+        raise sqlite3.DataError("a row holds no vector")
+    return np.frombuffer(content, dtype="<f4")
