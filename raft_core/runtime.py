@@ -107,7 +107,9 @@ class HealthLimits(FrozenConfig):
     collapsed: Limit = Field(
         Limit(warn=0.98, stop=0.999), description="loss of the student's first logged entropy"
     )
-    clamped: Limit = Field(Limit(warn=1), description="1 where lambda stands at its maximum")
+    clamped: Limit = Field(
+        Limit(warn=1), description="steps at which lambda, before its ramp, is at its maximum"
+    )
     patience: Positive = 3
 
 

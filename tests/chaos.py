@@ -2,8 +2,10 @@
 
 Each trial starts the pipeline in an empty store, kills one process of it with SIGKILL (the flow, a
 stage, or the training) at a moment that the seed chooses, and calls the same command again. The
-second call must finish; what was committed before the kill must not have been made again; and every
-file of every artifact must be that of an undisturbed run.
+kill must have ended the first call: where there was nothing to kill at that moment, another one is
+drawn. The second call must finish; what was committed before the kill must not have been made
+again; every file of every artifact must be that of an undisturbed run; and every other killed
+training, from the first on, has a checkpoint and must go on from it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,7 @@ from random import Random
 
 import psutil
 
+from raft_core.distill.checkpoints import STATE_FILE
 from tests.integration.flow import ROOT, small_profile
 from tests.integration.stack import free_port
 
@@ -34,6 +38,7 @@ SETTINGS = (
 )  # fmt: skip
 POLL_SECONDS = 0.02
 RUN_SECONDS = 300
+DRAWS = 6
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,14 @@ class Command:
 
 @dataclass
 class Trial:
-    """One kill and what came of it."""
+    """One kill and what came of it. `sealed`: only a training that has a checkpoint is killed."""
 
     victim: str
-    share: float
+    sealed: bool = False
+    share: float = 0.0
+    pid: int | None = None
+    seconds: float = 0.0
+    resumed: bool = False
     stages: list[str] = field(default_factory=list)
     committed: int = 0
     again: list[str] = field(default_factory=list)
@@ -74,15 +83,17 @@ class Trial:
 
     @property
     def held(self) -> bool:
-        return not self.again and not self.other
+        return not self.again and not self.other and self.resumed >= self.sealed
 
     def __str__(self) -> str:
         found = "equal digests" if not self.other else f"OTHER DIGESTS: {self.other}"
         again = "" if not self.again else f", MADE AGAIN: {self.again}"
         running = ", ".join(self.stages) or "no stage"
+        resumed = ", went on from a checkpoint" if self.resumed else ""
+        lost = ", CHECKPOINT NOT USED" if self.sealed and not self.resumed else ""
         return (
-            f"{self.victim} killed at {self.share:.0%} ({running}), "
-            f"{self.committed} artifacts kept: {found}{again}"
+            f"{self.victim} {self.pid} killed after {self.seconds:.1f} s ({running}), "
+            f"{self.committed} artifacts kept{resumed}: {found}{again}{lost}"
         )
 
 
@@ -107,8 +118,17 @@ def stages_at_work(flow: psutil.Process) -> dict[str, psutil.Process]:
     return found
 
 
-def strike(command: Command, home: Path, trial: Trial, seconds: float, training: float) -> None:
-    """Start the pipeline and kill the trial's victim at its moment; returns when the flow ended."""
+def has_checkpoint(home: Path, name: str) -> bool:
+    folder = home / "store" / "work" / name / "out.scratch" / "checkpoints"
+    return any(folder.glob(f"checkpoint-*/{STATE_FILE}"))
+
+
+def strike(command: Command, home: Path, trial: Trial, seconds: float, training: float) -> bool:
+    """Start the pipeline and kill the trial's victim at its moment; returns when the flow ended.
+
+    Returns:
+        Whether a living process was killed and the flow ended of it.
+    """
     running = command.start(home)
     flow, started = psutil.Process(running.pid), time.monotonic()
     since: float | None = None
@@ -117,25 +137,55 @@ def strike(command: Command, home: Path, trial: Trial, seconds: float, training:
         trainings = {name: p for name, p in found.items() if name.startswith("distill-")}
         if trainings and since is None:
             since = time.monotonic()
+        if trial.sealed:
+            trainings = {n: p for n, p in trainings.items() if has_checkpoint(home, n)}
         victims = {"flow": {"flow": flow}, "stage": found, "training": trainings}[trial.victim]
         begun, span = (since, training) if trial.victim == "training" else (started, seconds)
         if victims and begun is not None and time.monotonic() - begun >= trial.share * span:
             trial.stages = sorted(name.rsplit("-", 1)[0] for name in found)
-            victims[min(victims)].kill()
+            kill(victims[min(victims)], trial)
+            trial.seconds = time.monotonic() - started
             break
         time.sleep(POLL_SECONDS)
-    running.wait(RUN_SECONDS)
+    code = running.wait(RUN_SECONDS)
+    return trial.pid is not None and (
+        code == -signal.SIGKILL if trial.victim == "flow" else code > 0
+    )
 
 
-def run_trial(
-    command: Command, home: Path, trial: Trial, undisturbed: Mapping[str, Mapping[str, str]],
-    seconds: float, training: float,
-) -> None:  # fmt: skip
-    strike(command, home, trial, seconds, training)
+def kill(victim: psutil.Process, trial: Trial) -> None:
+    """Note its id, unless it has ended by itself: what a signal does not tell."""
+    with suppress(psutil.NoSuchProcess):
+        if victim.status() != psutil.STATUS_ZOMBIE:
+            victim.kill()
+            trial.pid = victim.pid
+
+
+def killed(
+    command: Command, home: Path, trial: Trial, random: Random, seconds: float, training: float
+) -> None:
+    """Draw moments until one of them ends the flow.
+
+    Raises:
+        AssertionError: none does.
+    """
+    for _ in range(DRAWS):
+        trial.share, trial.pid = random.random(), None
+        if strike(command, home, trial, seconds, training):
+            return
+        shutil.rmtree(home)
+    raise AssertionError(f"in {DRAWS} runs no {trial.victim} was killed: is any found?")
+
+
+def go_on(
+    command: Command, home: Path, trial: Trial, undisturbed: Mapping[str, Mapping[str, str]]
+) -> None:
+    """What comes of the kill: the same command once more."""
     before = records(home)
     trial.committed = len(before)
     command.finish(home)
     after = records(home)
+    trial.resumed = "resuming from checkpoint-" in (home / "log.txt").read_text(errors="replace")
     trial.again = [name for name, text in before.items() if after.get(name) != text]
     made = digests(home)
     trial.other = sorted(
@@ -181,9 +231,11 @@ def chaos(trials: int, seed: int, folder: Path) -> list[Trial]:
         )
         print(f"undisturbed: {len(expected)} artifacts in {seconds:.0f} s", flush=True)
         for number in range(trials):
-            trial = Trial(VICTIMS[number % len(VICTIMS)], random.random())
+            victim, turn = VICTIMS[number % len(VICTIMS)], number // len(VICTIMS)
+            trial = Trial(victim, sealed=victim == "training" and turn % 2 == 0)
             home = folder / f"trial-{number}"
-            run_trial(command, home, trial, expected, seconds, training)
+            killed(command, home, trial, random, seconds, training)
+            go_on(command, home, trial, expected)
             done.append(trial)
             print(f"{number + 1:>2}  {trial}", flush=True)
             if trial.held:

@@ -41,6 +41,11 @@ class AdaptiveBalance:
         sft, kl = self._sft / correction, self._kl / correction
         return min(sft / max(kl, self._config.kl_floor), self._config.lambda_max)
 
+    @property
+    def is_clamped(self) -> bool:
+        """Whether the ratio stands at lambda_max, whatever the ramp makes of it."""
+        return self._config.rule == "ema" and self._unscaled >= self._config.lambda_max
+
     def state_dict(self) -> dict[str, float]:
         return {"step": self._step, "sft": self._sft, "kl": self._kl}
 

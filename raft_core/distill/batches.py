@@ -16,6 +16,28 @@ from raft_core.distill.views import Padded, RowView, pad_rows
 SFT, KL, REHEARSAL = "sft", "kl", "rehearsal"
 
 
+def ending(loss: str) -> str:
+    """Of the names under which a distillation loss is logged."""
+    return "" if loss == KL else f"_{loss}"
+
+
+class RowIndices(torch.utils.data.Dataset):
+    """The trainer's dataset: indices into the list of views."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def collate(indices: Sequence[int]) -> dict[str, torch.Tensor]:
+    return {"rows": torch.tensor(list(indices))}
+
+
 @dataclass(frozen=True, slots=True)
 class StepSize:
     """What one optimizer step holds over all processes and accumulated parts."""

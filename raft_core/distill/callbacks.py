@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback
@@ -33,9 +34,19 @@ class CurveCallback(TrainerCallback):
 class HealthCallback(TrainerCallback):
     """Warns, and ends a training that is unwell, with a checkpoint of that step."""
 
-    def __init__(self, stage: StageRun, lambda_max: float) -> None:
-        self._progress = stage.progress
-        self._health = Health(stage.runtime.training.health, lambda_max)
+    def __init__(self, stage: StageRun) -> None:
+        self._progress, self._limits = stage.progress, stage.runtime.training.health
+        self._health = Health(self._limits)
+
+    def resume(self, lines: Sequence[Mapping[str, float]]) -> None:
+        """Go on from what was logged before.
+
+        Raises:
+            StageError: by that the training is to be stopped, under the limits of today.
+        """
+        self._health = Health(self._limits)
+        self._health.recall(lines)
+        self.require_well()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         for warning in self._health.check(state.global_step, logs or {}):

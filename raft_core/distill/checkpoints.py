@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from raft_core.config import digest_file
 
 STATE_FILE = "raft_state.json"
+TRAINER_STATE_FILE = "trainer_state.json"
 KEPT = 2
 
 
@@ -24,16 +26,23 @@ def last_good_checkpoint(
 ) -> Path | None:
     """The newest checkpoint that holds what was written; `note` is told of those that do not.
 
-    `before` leaves out the one of the last step, after which the trainer would not stop at once.
+    These are removed: `prune` would keep them in place of good ones with smaller numbers. `before`
+    leaves out the one of the last step, after which the trainer would not stop at once.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=step_of)
-    for checkpoint in reversed(found):
+    for checkpoint in reversed(checkpoints_in(folder)):
         if before is not None and step_of(checkpoint) >= before:
             continue
         if is_whole(checkpoint):
             return checkpoint
         note(f"distill: {checkpoint.name} is torn or altered and is left out")
+        remove(checkpoint)
     return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """By step; what else lies there, such as a copy by hand, is nobody's business."""
+    found = (p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name))
+    return sorted(found, key=step_of)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -62,9 +71,14 @@ def seal(checkpoint: Path, state: dict[str, Any]) -> None:
 
 def prune(folder: Path) -> None:
     """Remove all checkpoints but the newest two."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of)[:-KEPT]:
-        (checkpoint / STATE_FILE).unlink(missing_ok=True)
-        shutil.rmtree(checkpoint)
+    for checkpoint in checkpoints_in(folder)[:-KEPT]:
+        remove(checkpoint)
+
+
+def remove(checkpoint: Path) -> None:
+    """First what makes it count, so that no half of it does."""
+    (checkpoint / STATE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def unwritten(folder: Path, step: int, error: Exception) -> str:
@@ -93,3 +107,10 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """What `seal` was given."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())["state"]
     return state
+
+
+def logged_before(checkpoint: Path) -> list[dict[str, float]]:
+    """The lines that the training had logged by then."""
+    state = json.loads((checkpoint / TRAINER_STATE_FILE).read_text())
+    lines: list[dict[str, float]] = state["log_history"]
+    return lines

@@ -19,8 +19,10 @@ MEANINGS = {
     "leaking": ("rollouts talk about the task", "look at the targets for such phrases"),
     "outside_k": ("the student leaves the teacher's top K", "lower the learning rate"),
     "collapsed": ("the student's entropy is gone", "lower the learning rate"),
-    "clamped": ("lambda stands at its limit", "raise distill.balance.lambda_max"),
+    "clamped": ("lambda stands at its limit", "raise lambda_max of the loss's balance"),
 }
+LOSSES = ("", "_rehearsal")  # how the logged names of each distillation loss end
+CLAMPED = "clamped_share"
 
 
 def repeated_share(ids: Sequence[int]) -> float:
@@ -36,17 +38,18 @@ def leaking_share(texts: Sequence[str], phrases: Sequence[str]) -> float:
     return leaking / len(texts) if texts else 0.0
 
 
-def require_finite(losses: Sequence[float], step: int) -> None:
-    """Before the backward pass, so that the weights stay what they were.
+def require_finite(values: Sequence[float], step: int, what: str = "loss") -> None:
+    """Losses and gradients before they reach the weights; weights before they are kept.
 
     Raises:
-        StageError: a loss is not a number.
+        StageError: one of them is not a number.
     """
-    if not all(map(isfinite, losses)):
-        shown = ", ".join(f"{loss:g}" for loss in losses)
+    if not all(map(isfinite, values)):
+        shown = ", ".join(f"{value:g}" for value in values)
         raise StageError(
-            f"the loss at step {step} is not finite ({shown}); the last checkpoint is kept. Lower "
-            "the method's learning_rate or distill.max_grad_norm, or look at the rows of this step"
+            f"the {what} at step {step} is not finite ({shown}); the last checkpoint is kept. "
+            "Lower the method's learning_rate or distill.max_grad_norm, or look at the rows of "
+            "this step"
         )
 
 
@@ -55,47 +58,62 @@ class Health:
     """Compares what is logged with the limits; `reason` says why training must stop."""
 
     limits: HealthLimits
-    lambda_max: float
-    reason: str = ""
-    _first_entropy: float = 0.0
-    _beyond: Counter[str] = field(default_factory=Counter)
-    _warned: set[str] = field(default_factory=set)
+    reason: str = field(default="", init=False)
+    _first_entropy: dict[str, float] = field(default_factory=dict, init=False)
+    _beyond: Counter[str] = field(default_factory=Counter, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
+
+    def recall(self, lines: Sequence[Mapping[str, float]]) -> None:
+        """Take in what was logged before a resume: `reason` is set where the last line gives one.
+
+        The lines are judged anew, so that the limits of today decide and not those of then.
+        """
+        for line in lines:
+            if "loss" in line:
+                self.reason = ""
+                self.check(int(line["step"]), line)
 
     def check(self, step: int, logs: Mapping[str, float]) -> list[str]:
         """Warnings that are new at this logged step."""
-        warnings = []
-        for name, value in self._signals(logs).items():
-            limit = getattr(self.limits, name)
-            meaning, remedy = MEANINGS[name]
-            if limit.warn is None or value < limit.warn:
-                self._warned.discard(name)
-            elif name not in self._warned:
-                self._warned.add(name)
-                warnings.append(f"step {step}: {meaning} ({name} {value:.2f}); {remedy}")
-            beyond = limit.stop is not None and value >= limit.stop
-            self._beyond[name] = self._beyond[name] + 1 if beyond else 0
-            if self._beyond[name] >= self.limits.patience and not self.reason:
-                self.reason = (
-                    f"training was stopped at step {step}: {meaning} ({name} was at least "
-                    f"{limit.stop:g} at {self.limits.patience} logged steps in a row). The "
-                    f"checkpoint of this step is kept: {remedy}, or raise "
-                    f"runtime.training.health.{name}.stop to go on from it"
-                )
-        return warnings
+        found = [
+            self._compare(step, name, end, value)
+            for end in LOSSES
+            for name, value in self._signals(logs, end).items()
+        ]
+        return [warning for warning in found if warning]
 
-    def _signals(self, logs: Mapping[str, float]) -> dict[str, float]:
-        """Of what this line holds; the more, the worse."""
-        entropy = logs.get("student_entropy")
-        self._first_entropy = self._first_entropy or entropy or 0.0
-        left = (
-            entropy / self._first_entropy if entropy is not None and self._first_entropy else None
-        )
+    def _compare(self, step: int, name: str, end: str, value: float) -> str:
+        """The warning, if it is new; the signal `name` is of the loss whose names have this end."""
+        limit, signal = getattr(self.limits, name), f"{name}{end}"
+        meaning, remedy = MEANINGS[name]
+        beyond = limit.stop is not None and value >= limit.stop
+        self._beyond[signal] = self._beyond[signal] + 1 if beyond else 0
+        if self._beyond[signal] >= self.limits.patience and not self.reason:
+            self.reason = (
+                f"training was stopped at step {step}: {meaning} ({signal} was at least "
+                f"{limit.stop:g} at {self.limits.patience} logged steps in a row). The "
+                f"checkpoint of this step is kept: {remedy}, or raise "
+                f"runtime.training.health.{name}.stop to go on from it"
+            )
+        if limit.warn is None or value < limit.warn:
+            self._warned.discard(signal)
+        elif signal not in self._warned:
+            self._warned.add(signal)
+            return f"step {step}: {meaning} ({signal} {value:.2f}); {remedy}"
+        return ""
+
+    def _signals(self, logs: Mapping[str, float], end: str) -> dict[str, float]:
+        """Of what this line holds of one loss; the more, the worse."""
+        entropy, mass = logs.get(f"student_entropy{end}"), logs.get(f"student_mass_in_k{end}")
+        first = self._first_entropy.get(end) or entropy
+        if first:
+            self._first_entropy[end] = first
         found = {
-            "truncated": logs.get("truncated_share"),
-            "repeated": logs.get("repeated_share"),
-            "leaking": logs.get("leaking_share"),
-            "outside_k": 1 - logs["student_mass_in_k"] if "student_mass_in_k" in logs else None,
-            "collapsed": None if left is None else 1 - left,
-            "clamped": float(logs["lambda"] >= self.lambda_max) if "lambda" in logs else None,
+            "truncated": logs.get(f"truncated_share{end}"),
+            "repeated": logs.get(f"repeated_share{end}"),
+            "leaking": logs.get(f"leaking_share{end}"),
+            "outside_k": None if mass is None else 1 - mass,
+            "collapsed": 1 - entropy / first if entropy is not None and first else None,
+            "clamped": logs.get(f"{CLAMPED}{end}"),
         }
         return {name: value for name, value in found.items() if value is not None}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from raft_core.distill.config import DistillStage
+from raft_core.distill.health import CLAMPED
 from raft_core.distill.models import load_model, load_student
 from raft_core.distill.sharding import shards
 from raft_core.distill.trainer import RaftTrainer
@@ -48,7 +49,7 @@ def write_results(
 ) -> None:
     config: DistillStage = stage.config
     # Points from before a resume come back from the checkpoint with their names in order.
-    curves = [dict(sorted(e.items())) for e in trainer.state.log_history if "loss" in e]
+    curves = [curve_point(e) for e in trainer.state.log_history if "loss" in e]
     write_jsonl(stage.out / "curves.jsonl", curves)
     drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
     write_jsonl(
@@ -74,6 +75,11 @@ def save_model(
     (out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
     trained.to(getattr(torch, config.distill.dtype)).save_pretrained(out / "checkpoint")
     tokenizer.save_pretrained(out / "checkpoint")
+
+
+def curve_point(logs: dict[str, float]) -> dict[str, float]:
+    """Of a logged line, without what only `Health` reads: version 2 of the stage lacks it."""
+    return {name: logs[name] for name in sorted(logs) if not name.startswith(CLAMPED)}
 
 
 def write_summary(stage: StageRun, trainer: RaftTrainer, rows: Sequence[FusedAnswer]) -> None:

@@ -44,6 +44,13 @@ def sharded(model: Any) -> Any:
     return fully_shard(model, mesh=mesh)
 
 
+def here(weight: torch.Tensor) -> torch.Tensor:
+    """The part of a weight that this process holds: all of it where nothing is split."""
+    from torch.distributed.tensor import DTensor
+
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
 def _decoder_layers(model: Any) -> list[torch.nn.Module]:
     names = set(model._no_split_modules or ())
     return [module for module in model.modules() if type(module).__name__ in names]

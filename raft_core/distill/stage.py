@@ -15,7 +15,12 @@ from transformers import (
 )
 
 from raft_core.distill.callbacks import CurveCallback, HealthCallback
-from raft_core.distill.checkpoints import last_good_checkpoint, load_state
+from raft_core.distill.checkpoints import (
+    last_good_checkpoint,
+    load_state,
+    logged_before,
+    step_of,
+)
 from raft_core.distill.config import DistillConfig, DistillStage
 from raft_core.distill.models import generation_config, load_student, load_teacher
 from raft_core.distill.rehearsal import PromptCycle, load_prompts
@@ -51,21 +56,50 @@ def run(stage: StageRun) -> None:
     tokenizer = load_tokenizer(config.model)
     rows = load_targets(stage.inputs, config.method.targets)
     trainer = build_trainer(stage, rows, tokenizer)
-    health = HealthCallback(stage, config.distill.balance.lambda_max)
+    health = HealthCallback(stage)
     for unwanted in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(unwanted)
     for wanted in (CurveCallback(stage), health):
         trainer.add_callback(wanted)
-    folder, steps = Path(trainer.args.output_dir), trainer.args.max_steps
-    checkpoint = last_good_checkpoint(folder, before=steps, note=stage.progress.note)
+    checkpoint = resumable(stage, trainer, health)
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
         trainer.load_state_beside_checkpoint(load_state(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     health.require_well()
+    trainer.require_finite_weights()
     trained = whole_student(trainer, config, stage.runtime)
     if trained is not None:
         write_results(stage, trainer, trained, tokenizer, rows)
+
+
+def resumable(stage: StageRun, trainer: RaftTrainer, health: HealthCallback) -> Path | None:
+    """The checkpoint to go on from; every process has to call this.
+
+    Raises:
+        StageError: a training that was stopped is still unwell under the limits of today.
+    """
+    steps = trainer.args.max_steps
+    newest = agreed_checkpoint(stage, trainer, before=None)
+    if newest is None:
+        return None
+    health.resume(logged_before(newest))
+    if step_of(newest) < steps:
+        return newest
+    checkpoint = agreed_checkpoint(stage, trainer, before=steps)
+    health.resume(logged_before(checkpoint) if checkpoint else [])
+    return checkpoint
+
+
+def agreed_checkpoint(stage: StageRun, trainer: RaftTrainer, before: int | None) -> Path | None:
+    """What the main process finds, and tells all others."""
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Path | None] = [None]
+    if trainer.is_world_process_zero():
+        folder = Path(trainer.args.output_dir)
+        found = [last_good_checkpoint(folder, before, stage.progress.note)]
+    return broadcast_object_list(found)[0]
 
 
 def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) -> RaftTrainer:

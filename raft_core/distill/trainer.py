@@ -20,11 +20,22 @@ from safetensors import SafetensorError
 from transformers import Trainer
 
 from raft_core.distill.balance import AdaptiveBalance
-from raft_core.distill.batches import KL, REHEARSAL, SFT, Batch, Group, Padding, StepSize
+from raft_core.distill.batches import (
+    KL,
+    REHEARSAL,
+    SFT,
+    Batch,
+    Group,
+    Padding,
+    RowIndices,
+    StepSize,
+    collate,
+    ending,
+)
 from raft_core.distill.checkpoints import prune, seal, unwritten
 from raft_core.distill.chunked import Head
 from raft_core.distill.config import DistillConfig, MethodConfig
-from raft_core.distill.health import leaking_share, repeated_share, require_finite
+from raft_core.distill.health import CLAMPED, leaking_share, repeated_share, require_finite
 from raft_core.distill.losses import (
     TeacherTarget,
     cross_entropy,
@@ -36,27 +47,11 @@ from raft_core.distill.losses import (
 from raft_core.distill.output_layer import replaced_output, require_plain_output
 from raft_core.distill.rehearsal import PromptCycle
 from raft_core.distill.rollout import RolloutSource
+from raft_core.distill.sharding import here
 from raft_core.distill.teacher import Teacher
 from raft_core.distill.views import RowView
 from raft_core.errors import StageError
 from raft_core.matching import LEAK_PHRASES
-
-
-class RowIndices(torch.utils.data.Dataset):
-    """The trainer's dataset: indices into the list of views."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-def collate(indices: Sequence[int]) -> dict[str, torch.Tensor]:
-    return {"rows": torch.tensor(list(indices))}
 
 
 class RaftTrainer(Trainer):
@@ -207,6 +202,8 @@ class RaftTrainer(Trainer):
         if self.accelerator.sync_gradients:
             sft, *others = (fmean(column) for column in zip(*self.pending, strict=True))
             after = [self.balances[n].update(sft, kl) for n, kl in zip(names, others, strict=True)]
+            for name in names:
+                self.window[f"{CLAMPED}{ending(name)}"].append(self.balances[name].is_clamped)
         weights = after if self.config.gradient_accumulation == 1 else before
         self._note_losses(names, losses, weights)
         return weights
@@ -216,9 +213,8 @@ class RaftTrainer(Trainer):
     ) -> None:
         self.window["loss_sft"].append(losses[0])
         for name, loss, weight in zip(names, losses[1:], weights, strict=True):
-            end = "" if name == KL else f"_{name}"
             self.window[f"loss_{name}"].append(loss)
-            self.window[f"lambda{end}"].append(weight)
+            self.window[f"lambda{ending(name)}"].append(weight)
             self.window[f"ratio_sft_{name}"].append(losses[0] / max(weight * loss, 1e-12))
 
     def _observe(
@@ -243,7 +239,7 @@ class RaftTrainer(Trainer):
             "leaking_share": self._leaking_share(group.completions),
         }
         for name, value in values.items():
-            self.window[name if group.loss == KL else f"{name}_{group.loss}"].append(value)
+            self.window[f"{name}{ending(group.loss)}"].append(value)
 
     def _leaking_share(self, completions: Sequence[list[int]]) -> float:
         tokenizer: Any = self.processing_class
@@ -251,16 +247,39 @@ class RaftTrainer(Trainer):
         return leaking_share(texts, LEAK_PHRASES)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the window's means over all processes: all then find training equally well."""
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         self.window.clear()
+        if self.args.world_size > 1 and means:
+            values = torch.tensor(list(means.values()), dtype=torch.float64)
+            shared = self.accelerator.reduce(values.to(self.args.device), "mean").tolist()
+            means = dict(zip(means, shared, strict=True))
         super().log(logs | means, *args, **kwargs)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+        """The norm over all processes, as clipping has found it: the last look before the step."""
+        norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        require_finite([norm], self.state.global_step + 1, "gradient")
+        return norm
+
+    def require_finite_weights(self) -> None:
+        """Every process has to call this.
+
+        Raises:
+            StageError: a trained weight is no number, in whichever process.
+        """
+        trained = [here(p.detach()) for p in self.model.parameters() if p.requires_grad]
+        norm = self.accelerator.reduce(torch.nn.utils.get_total_norm(trained), "sum")
+        require_finite([norm.item()], self.state.global_step, "norm of the weights")
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write it, seal it, and only then let go of older ones.
 
         Raises:
-            StageError: it could not be written, on a full disk above all; older ones are kept.
+            StageError: a weight is no number, or it could not be written, on a full disk above all;
+                older ones are kept.
         """
+        self.require_finite_weights()
         folder, step = Path(self.args.output_dir), self.state.global_step
         try:
             super()._save_checkpoint(*args, **kwargs)

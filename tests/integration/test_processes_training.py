@@ -16,6 +16,7 @@ from raft_core.distill.config import DistillStage
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stages import STAGES
+from tests.integration.flow import ROOT
 from tests.integration.training import SFT, settings, stage_run
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,14 +26,14 @@ class Trained:
     """A `distill` stage run by its command line."""
 
     def __init__(
-        self, folder: Path, config: DistillStage, processes: int, shard: bool = True
+        self, folder: Path, config: DistillStage, processes: int, shard: bool = True, **health: Any
     ) -> None:
         stage = stage_run(folder, config)
         inputs = {
             name: ArtifactRef(stage=name, key="0" * 24, path=str(path))
             for name, path in stage.inputs.items()
         }
-        training: dict[str, Any] = {"processes": processes, "shard": shard}
+        training: dict[str, Any] = {"processes": processes, "shard": shard, "health": health}
         runtime = RuntimeConfig.model_validate({"device": "cpu", "training": training})
         spec = STAGES["distill"].spec(config, inputs, runtime)
         (folder / "spec.json").write_text(spec.model_dump_json())
@@ -126,6 +127,25 @@ if os.environ.get("RANK") == os.environ.get("CUT_RANK"):
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(self, args, state, control)
     callbacks.CallbackHandler.on_step_end = on_step_end
+"""
+
+
+def test_training_processes_agree_on_stopping_where_one_of_them_is_unwell(tmp_path: Path) -> None:
+    """One process's rollouts repeat themselves: the mean decides, and all end with the reason."""
+    limits = {"repeated": {"warn": None, "stop": 0.4}, "patience": 2}
+    training = Trained(tmp_path, settings(), 2, **limits)
+    (tmp_path / "sitecustomize.py").write_text(REPEATING)
+    done = training.run(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 1
+    assert done.stderr.count("training was stopped at step 2: rollouts repeat themselves") == 2
+    checkpoints = tmp_path / "out.scratch" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
+
+
+REPEATING = """
+import os
+from raft_core.distill import health
+health.repeated_share = lambda ids: float(os.environ.get("RANK", "0"))
 """
 
 

@@ -20,7 +20,7 @@ from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 from tests.integration.flow import ROOT
-from tests.integration.training import settings, stage_run
+from tests.integration.training import STEPS, settings, stage_run
 
 LORA = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 KINDS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
@@ -175,19 +175,74 @@ def test_training_loss_that_is_no_number_stops_before_it_reaches_the_weights(
     assert notes(stage)[-1] == "distill: resuming from checkpoint-2"
 
 
+def test_training_gradient_that_is_no_number_stops_before_it_reaches_the_weights(
+    whole: tuple[DistillStage, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a finite loss; in the last step too, after which no loss would tell of it."""
+    stage, plain = stage_run(tmp_path, whole[0]), RaftTrainer.training_step
+    for step in (4, STEPS):
+
+        def poisoned(self: RaftTrainer, model: Any, *arguments: Any, at: int = step) -> Any:
+            loss = plain(self, model, *arguments)
+            if self.state.global_step == at - 1:
+                first = next(p for p in model.parameters() if p.grad is not None)
+                first.grad.view(-1)[0] = float("inf")
+            return loss
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RaftTrainer, "training_step", poisoned)
+            with pytest.raises(StageError, match=rf"gradient at step {step} .* finite \(inf\)"):
+                distill_stage.run(stage)
+        assert not list(stage.out.iterdir())
+    distill_stage.run(stage)
+    resumed = [f"distill: resuming from checkpoint-{step}" for step in (2, 4)]
+    assert notes(stage) == resumed
+    assert made(stage) == whole[1]
+
+
+def test_training_weight_that_is_no_number_is_not_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it came about: here after the step, so that neither loss nor gradient tells."""
+
+    def poison(self: Any, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        if state.global_step == 4:
+            next(model.parameters()).data.view(-1)[0] = float("nan")
+
+    stage = stage_run(tmp_path, settings())
+    monkeypatch.setattr(distill_stage.CurveCallback, "on_step_end", poison)
+    with pytest.raises(StageError, match=r"norm of the weights at step 4 is not finite \(nan\)"):
+        distill_stage.run(stage)
+    assert [p.name for p in (stage.scratch / "checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize("patience", [3, STEPS])
+def test_training_that_is_unwell_is_refused_again_under_the_same_limits(
+    patience: int, tmp_path: Path
+) -> None:
+    """No step is trained, also after a stop at the last step, which no training goes on from."""
+    stage = replace(stage_run(tmp_path, settings()), runtime=strict(patience))
+    for _ in range(2):
+        with pytest.raises(StageError, match=f"stopped at step {patience}: .*outside_k"):
+            distill_stage.run(stage)
+    trained = [e for e in read_jsonl(tmp_path / "events.jsonl") if e["kind"] == "metrics"]
+    assert [event["step"] for event in trained] == list(range(1, patience + 1))
+    assert not list(stage.out.iterdir())
+
+
+def strict(patience: int) -> RuntimeConfig:
+    """Limits that every training is beyond."""
+    health = {"outside_k": {"warn": 0, "stop": 0}, "patience": patience}
+    return RuntimeConfig.model_validate({"device": "cpu", "training": {"health": health}})
+
+
 def test_training_that_is_unwell_warns_stops_and_goes_on_under_other_limits(
     whole: tuple[DistillStage, dict[str, str]], tmp_path: Path
 ) -> None:
     """The stop costs nothing: where the limits allow it the training ends with the same weights."""
-    strict = RuntimeConfig.model_validate(
-        {
-            "device": "cpu",
-            "training": {"health": {"outside_k": {"warn": 0, "stop": 0}, "patience": 3}},
-        }
-    )
     stage = stage_run(tmp_path, whole[0])
     with pytest.raises(StageError, match=r"stopped at step 3.*outside_k.*checkpoint of this step"):
-        distill_stage.run(replace(stage, runtime=strict))
+        distill_stage.run(replace(stage, runtime=strict(3)))
     assert any("the student leaves the teacher's top K" in note for note in notes(stage))
     distill_stage.run(stage)
     assert notes(stage)[-1] == "distill: resuming from checkpoint-3"

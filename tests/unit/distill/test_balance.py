@@ -53,3 +53,15 @@ def test_weight_fixed_rule_never_moves() -> None:
 def test_weight_ramp_scales_from_first_to_last_step() -> None:
     balance = AdaptiveBalance(BalanceConfig(rule="fixed", fixed=2.0, ramp=(0.0, 1.0)), steps=5)
     assert [balance.update(1.0, 1.0) for _ in range(6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+
+
+def test_clamp_is_seen_below_a_ramp_and_never_where_lambda_is_fixed() -> None:
+    """lambda is a tenth of lambda_max under the ramp; the ratio is 1000 either way."""
+    ramped = AdaptiveBalance(BalanceConfig(ramp=(0.1, 0.1)), steps=5)
+    assert ramped.update(1.0, 1e-3) == pytest.approx(1.0)
+    assert ramped.is_clamped
+    ramped.update(1.0, 50.0)
+    assert not ramped.is_clamped
+    fixed = AdaptiveBalance(BalanceConfig(rule="fixed", fixed=20.0))
+    fixed.update(1.0, 1e-3)
+    assert not fixed.is_clamped

@@ -12,7 +12,7 @@ from raft_core.runtime import HealthLimits
 
 
 def health(**limits: Any) -> Health:
-    return Health(HealthLimits.model_validate(limits), lambda_max=10.0)
+    return Health(HealthLimits.model_validate(limits))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_require_finite_error_names_step_losses_and_remedy(losses: list[float]) 
         require_finite(losses, 3)
 
 
+@pytest.mark.parametrize("end", ["", "_rehearsal"])
 @pytest.mark.parametrize(
     ("name", "logs"),
     [
@@ -51,17 +52,24 @@ def test_require_finite_error_names_step_losses_and_remedy(losses: list[float]) 
         ("leaking", {"leaking_share": 0.6}),
         ("outside_k", {"student_mass_in_k": 0.01}),
         ("collapsed", {"student_entropy": 0.0001}),
+        ("clamped", {"clamped_share": 1.0}),
     ],
 )
-def test_health_each_signal_warns_at_once_and_stops_after_patience(
-    name: str, logs: dict[str, float]
+def test_health_each_signal_of_each_loss_warns_at_once_and_stops_after_patience(
+    name: str, logs: dict[str, float], end: str
 ) -> None:
-    watched = health(patience=2)
-    assert watched.check(1, {"student_entropy": 1.0, "student_mass_in_k": 0.99}) == []
-    (warning,) = watched.check(2, logs)
-    assert f"({name} " in warning
+    """Beside a loss that is well: `end` is what the names of the other one end with."""
+    other = {"": "_rehearsal", "_rehearsal": ""}[end]
+    well = {"student_entropy": 1.0, "student_mass_in_k": 0.99, "clamped_share": 0.0}
+    both = {f"{key}{each}": value for key, value in well.items() for each in (end, other)}
+    unwell = both | {f"{key}{end}": value for key, value in logs.items()}
+    watched = health(patience=2, clamped={"warn": 1, "stop": 1})
+    assert watched.check(1, both) == []
+    (warning,) = watched.check(2, unwell)
+    assert f"({name}{end} " in warning
     assert not watched.reason
-    assert watched.check(3, logs) == []
+    assert watched.check(3, unwell) == []
+    assert f"{name}{end} was at least" in watched.reason
     assert f"runtime.training.health.{name}.stop" in watched.reason
     assert "step 3" in watched.reason
 
@@ -76,10 +84,10 @@ def test_health_recovery_forgets_what_was_beyond_and_warns_again() -> None:
 
 def test_health_lambda_at_its_limit_warns_and_does_not_stop_by_default() -> None:
     watched = health(patience=1)
-    assert len(watched.check(1, {"lambda": 10.0})) == 1
+    assert len(watched.check(1, {"clamped_share": 1.0})) == 1
     assert not watched.reason
     strict = health(patience=1, clamped={"warn": 1, "stop": 1})
-    strict.check(1, {"lambda": 10.0})
+    strict.check(1, {"clamped_share": 1.0})
     assert "lambda_max" in strict.reason
 
 
@@ -102,3 +110,39 @@ def test_health_limits_may_be_switched_off() -> None:
     off = health(patience=1, truncated={"warn": None, "stop": None})
     assert off.check(1, {"truncated_share": 1.0}) == []
     assert not off.reason
+
+
+def lines(*entropies: float) -> list[dict[str, float]]:
+    found = enumerate(entropies, start=1)
+    return [{"step": step, "loss": 1.0, "student_entropy": entropy} for step, entropy in found]
+
+
+def test_health_recall_of_a_collapse_stops_at_once_under_the_same_limits() -> None:
+    watched = health()
+    watched.recall(lines(2.0, 2.0, 1e-4, 1e-4, 1e-4))
+    assert "stopped at step 5" in watched.reason
+    assert "collapsed.stop" in watched.reason
+
+
+def test_health_recall_counts_on_and_compares_with_the_first_entropy() -> None:
+    """Two of three lines lie before the resume; alone, none of the later ones is a collapse."""
+    watched = health()
+    watched.recall(lines(2.0, 1e-4, 1e-4))
+    assert not watched.reason
+    assert watched.check(4, {"student_entropy": 1e-4}) == []  # has been told before the resume
+    assert "stopped at step 4" in watched.reason
+
+
+@pytest.mark.parametrize(
+    "limits", [{"patience": 4}, {"collapsed": {"warn": None, "stop": 0.99999}}]
+)
+def test_health_recall_under_wider_limits_goes_on(limits: dict[str, Any]) -> None:
+    watched = health(**limits)
+    watched.recall(lines(2.0, 2.0, 1e-4, 1e-4, 1e-4))
+    assert not watched.reason
+
+
+def test_health_recall_of_a_training_that_recovered_goes_on() -> None:
+    watched = health()
+    watched.recall(lines(2.0, 1e-4, 1e-4, 1e-4, 1.0))
+    assert not watched.reason
