@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from flows.local import choose_api, exit_on_error, exit_on_interrupt
 from raft_core.errors import InputError
-from raft_core.settings import Settings, checked, load_settings
+from raft_core.settings import Settings, load_settings
+from raft_core.settings_checks import checked
 
 
 def validation_settings(profile: str, domain: str, overrides: Sequence[str]) -> Settings:

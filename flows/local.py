@@ -24,7 +24,8 @@ from raft_core.document_settings import (
     load_document_settings,
 )
 from raft_core.errors import InputError, RaftError
-from raft_core.settings import Settings, checked, default_domain, load_settings
+from raft_core.settings import Settings, default_domain, load_settings
+from raft_core.settings_checks import checked
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
 from tasks.tracking import end_interrupted

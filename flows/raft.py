@@ -19,7 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, exit_on_error, named, settings_of
 from raft_core.artifacts import ArtifactRef
-from raft_core.settings import checked
+from raft_core.settings_checks import checked
 from tasks import pipeline, publish
 from tasks.stage import RunContext, open_context
 from tasks.tracking import Tracker

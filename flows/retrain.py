@@ -22,7 +22,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.local import Limit, Override, exit_on_error, named, one_method, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.model_lineage import lineage
-from raft_core.settings import checked
+from raft_core.settings_checks import checked
 from tasks import pipeline, promotion
 from tasks.stage import RunContext, open_context
 from tasks.tracking import Registry, Tracker, Version

@@ -30,7 +30,8 @@ from raft_core.errors import InputError
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
 from raft_core.runtime import RuntimeConfig
-from raft_core.settings import CONF, conf_file, domain_name, endpoints_of, require_endpoint_keys
+from raft_core.settings import CONF, conf_file, domain_name, endpoints_of
+from raft_core.settings_checks import require_endpoint_keys
 from raft_core.shards import Shard
 
 

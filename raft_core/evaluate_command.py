@@ -21,13 +21,8 @@ from raft_core.engines.base import OpenAIConfig
 from raft_core.errors import InputError, StageError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.model_checks import check_models
-from raft_core.settings import (
-    Settings,
-    default_domain,
-    load_settings,
-    require_endpoint_keys,
-    require_rows,
-)
+from raft_core.settings import Settings, default_domain, load_settings
+from raft_core.settings_checks import require_endpoint_keys, require_rows
 from raft_core.shared_store import open_store
 from raft_core.stages import STAGES
 

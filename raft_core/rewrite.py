@@ -9,7 +9,7 @@ from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import GeneratorConfig, open_generator
-from raft_core.engines.base import GenerationRequest, Sampling, request_seed
+from raft_core.engines.base import GenerationRequest, Sampling, answer_text, request_seed
 from raft_core.prompts import PromptRef, RewritePrompt
 from raft_core.records import Example, Rewrite, read_records, write_jsonl
 from raft_core.shards import Shard
@@ -59,6 +59,6 @@ def rewrite_answers(
     stage.progress.start("rewrite", len(requests))
     completions = generator.generate(requests, config.sampling, on_done=stage.progress.advance)
     return [
-        Rewrite(e.id, c.text, c.finish_reason, len(c.token_ids), c.error)
+        Rewrite(e.id, answer_text(c.text), c.finish_reason, len(c.token_ids), c.error)
         for e, c in zip(examples, completions, strict=True)
     ]

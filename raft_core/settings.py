@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef, Seed, fingerprint, local_path, pinned
+from raft_core.config import FrozenConfig, ModelRef, Seed, local_path
 from raft_core.distill.config import (
     DistillConfig,
     DistillStage,
@@ -25,7 +25,6 @@ from raft_core.distill.config import (
 )
 from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
-from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
 from raft_core.evaluation.gate import GateConfig
 from raft_core.evaluation.independence import (
@@ -36,16 +35,12 @@ from raft_core.evaluation.independence import (
 )
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.facts.guard import GuardConfig
-from raft_core.facts.nli import check_nli
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.layers import Layer, cut, deep_merge, parse_override, read_yaml, readable
-from raft_core.model_checks import check_models
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
     PrepareStage,
-    load_examples,
-    require_splits,
 )
 from raft_core.promotion import PromoteStage, PromotionConfig
 from raft_core.rewrite import RewriteConfig, RewriteStage
@@ -303,51 +298,6 @@ def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
         known = ", ".join(map(str, students)) if isinstance(students, Mapping) else "none"
         raise InputError(f"{profile}: field 'student': no student '{chosen}'; listed are {known}")
     return deep_merge({"engine": {"model": students[chosen]}}, merged)
-
-
-def checked(settings: Settings) -> Settings:
-    """The settings with every hub model at its commit, once all that can be wrong was looked at:
-    data rows, benchmarks, endpoints, models.
-
-    Raises:
-        InputError: the first thing that is wrong.
-    """
-    require_splits(load_examples(settings.domain, settings.prepare), settings.domain)
-    require_rows(settings.evaluate.benchmarks)
-    require_endpoint_keys(settings, settings.runtime)
-    settings.runtime.require_modules()
-    check_models(settings)
-    if settings.guard is not None and settings.guard.nli is not None:
-        check_nli(settings.guard.nli)
-    at_commits: Settings = pinned(settings)
-    fingerprint(at_commits)
-    return at_commits
-
-
-def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
-    """Every benchmark with data of its own must have rows.
-
-    Raises:
-        InputError: one has none, or a row cannot be used.
-    """
-    for name, benchmark in benchmarks.items():
-        asks_itself = benchmark.needs_domain or benchmark.kind == "lm_eval"
-        if not asks_itself and not benchmark.items(Path()):
-            raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
-
-
-def require_endpoint_keys(value: Any, runtime: RuntimeConfig) -> None:
-    """The key of every endpoint that settings ask for must be in the environment.
-
-    Raises:
-        InputError: one is not.
-    """
-    for endpoint in sorted(endpoints_of(value)):
-        variable = runtime.endpoints[endpoint].api_key_env
-        if variable and not os.environ.get(variable):
-            raise InputError(
-                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
-            )
 
 
 def default_domain(profile: str, data: str | None) -> str | None:

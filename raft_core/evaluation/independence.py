@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from raft_core.config import FrozenConfig, ModelRef
 from raft_core.engines.base import GeneratorConfig
-from raft_core.fusion import FuseConfig, LlmScorer
+from raft_core.fusion import FuseConfig
+from raft_core.grading import LlmScorer
 from raft_core.judging import LlmJudge, Panel, judge_names
 
 HUB_CACHE = re.compile(r"models--[^/]+?--([^/]+)/snapshots/")

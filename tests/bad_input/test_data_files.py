@@ -20,7 +20,8 @@ from raft_core.errors import InputError
 from raft_core.progress import Progress
 from raft_core.records import SPLITS, Example, read_jsonl, read_records
 from raft_core.runtime import RuntimeConfig
-from raft_core.settings import checked, load_settings
+from raft_core.settings import load_settings
+from raft_core.settings_checks import checked
 from raft_core.stage import StageRun
 
 Rows = list[dict[str, Any]]

@@ -17,7 +17,7 @@ from raft_core import judging
 from raft_core.engines import open_generator
 from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
 from raft_core.errors import EngineError
-from raft_core.fusion import LlmScorer
+from raft_core.grading import LlmScorer
 from raft_core.judging import JudgedAnswer, LlmJudge, llm_votes, majority_correct, undecided
 from raft_core.progress import Progress
 from raft_core.records import Verdict, Vote

@@ -15,7 +15,8 @@ from raft_core.config import PACKAGE_ROOT, ModelRef
 from raft_core.engines.chat import load_tokenizer, loading, stop_token_ids
 from raft_core.errors import InputError
 from raft_core.model_checks import check_chat_model
-from raft_core.settings import checked, load_settings
+from raft_core.settings import load_settings
+from raft_core.settings_checks import checked
 
 BASE = PACKAGE_ROOT / "mini" / "base"
 

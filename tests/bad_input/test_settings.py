@@ -9,7 +9,8 @@ import pytest
 from flows.local import choose_api
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
-from raft_core.settings import CONF, checked, load_settings
+from raft_core.settings import CONF, load_settings
+from raft_core.settings_checks import checked
 from raft_core.shared_store import open_store
 from tests.artifacts import spec
 

@@ -12,7 +12,8 @@ import pytest
 from raft_core import fusion
 from raft_core.engines.base import Completion, VllmConfig
 from raft_core.facts.guard import GuardConfig
-from raft_core.fusion import FuseConfig, FuseStage, FusionRow, coverage, support
+from raft_core.fusion import FuseConfig, FuseStage
+from raft_core.grading import FusionRow, LlmScorer, coverage, llm_scorer, support
 from raft_core.progress import Progress
 from raft_core.records import Example, FilteredRewrite, read_jsonl, write_jsonl
 from raft_core.runtime import RuntimeConfig
@@ -165,9 +166,9 @@ def test_fuse_candidate_that_fails_the_guard_cannot_win_nor_end_the_rounds(
 
 
 def test_grade_of_a_failed_judge_is_none_and_counts_as_zero(tmp_path: Path) -> None:
-    judge = fusion.LlmScorer(generator=VllmConfig(model={"path": "mini:base"}))
+    judge = LlmScorer(generator=VllmConfig(model={"path": "mini:base"}))
     answers = [said("<think>well</think> 8"), said("8/10"), Completion("", (), "error", "gone")]
-    grade = fusion._llm_scorer(judge, Scripted(answers))
+    grade = llm_scorer(judge, Scripted(answers))
     assert grade([row()] * 3, ["red"] * 3) == [0.8, None, None]
     assert fusion._mean([0.8, None]) == 0.4
 

@@ -12,7 +12,8 @@ import pytest
 from raft_core import config
 from raft_core.engines.base import OpenAIConfig, VllmConfig
 from raft_core.errors import InputError
-from raft_core.settings import CONF, Settings, checked, load_settings
+from raft_core.settings import CONF, Settings, load_settings
+from raft_core.settings_checks import checked
 from raft_core.stages import STAGES
 
 PROFILES = sorted(path.stem for path in CONF.glob("*.yaml"))

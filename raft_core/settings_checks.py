@@ -1,0 +1,62 @@
+"""What can be wrong with settings beyond their form, looked at before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raft_core.config import fingerprint, pinned
+from raft_core.errors import InputError
+from raft_core.evaluation.benchmarks import BenchmarkConfig
+from raft_core.facts.nli import check_nli
+from raft_core.model_checks import check_models
+from raft_core.prepare import load_examples, require_splits
+from raft_core.runtime import RuntimeConfig
+from raft_core.settings import Settings, endpoints_of
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings with every hub model at its commit, once all that can be wrong was looked at:
+    data rows, benchmarks, endpoints, models.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    require_splits(load_examples(settings.domain, settings.prepare), settings.domain)
+    require_rows(settings.evaluate.benchmarks)
+    require_endpoint_keys(settings, settings.runtime)
+    settings.runtime.require_modules()
+    check_models(settings)
+    if settings.guard is not None and settings.guard.nli is not None:
+        check_nli(settings.guard.nli)
+    at_commits: Settings = pinned(settings)
+    fingerprint(at_commits)
+    return at_commits
+
+
+def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
+    """Every benchmark with data of its own must have rows.
+
+    Raises:
+        InputError: one has none, or a row cannot be used.
+    """
+    for name, benchmark in benchmarks.items():
+        asks_itself = benchmark.needs_domain or benchmark.kind == "lm_eval"
+        if not asks_itself and not benchmark.items(Path()):
+            raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
+
+
+def require_endpoint_keys(value: Any, runtime: RuntimeConfig) -> None:
+    """The key of every endpoint that settings ask for must be in the environment.
+
+    Raises:
+        InputError: one is not.
+    """
+    for endpoint in sorted(endpoints_of(value)):
+        variable = runtime.endpoints[endpoint].api_key_env
+        if variable and not os.environ.get(variable):
+            raise InputError(
+                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
+            )
