@@ -167,13 +167,9 @@ def nearer_rows(
     report = SearchReport(index.kind, count)
     if index.kind != "exact":
         sample = sample_rows(len(queries_ND))
-        truth_N = np.full(len(queries_ND), -1, dtype=np.int64)
-        found = list(exact_candidates(queries_ND[sample], own_cosine_N[sample], references_MD))
-        query_C = sample[np.concatenate([which_C for which_C, _ in found])]
-        row_C = np.concatenate([rows_C for _, rows_C in found])
-        _note_nearer(queries_ND, references_MD, own_cosine_N, query_C, row_C, max_rank, truth_N)
-        report.sampled_rows, report.true = len(sample), int((truth_N >= 0).sum())
-        report.found = int(((truth_N >= 0) & (nearest_N >= 0)).sum())
+        truth_S = outranked(queries_ND[sample], own_cosine_N[sample], references_MD, max_rank)
+        report.sampled_rows, report.true = len(sample), int(truth_S.sum())
+        report.found = int((truth_S & (nearest_N[sample] >= 0)).sum())
     return nearest_N, report
 
 
@@ -195,6 +191,27 @@ def _note_nearer(
     queries, first, many = np.unique(query_C, return_index=True, return_counts=True)
     ranked_too_low = many >= max_rank
     nearest_N[queries[ranked_too_low]] = row_C[first[ranked_too_low]]
+
+
+def outranked(
+    queries_SD: Floats, own_cosine_S: Floats, references_MD: Floats, max_rank: int
+) -> Bools:
+    """Whether `max_rank` references or more are nearer to a query than its own; all are compared.
+
+    A query far from its own has nearly all references before it: they are counted, not kept, and
+    only those about as near as its own are looked at twice.
+    """
+    nearer_S = np.zeros(len(queries_SD), dtype=np.int64)
+    own_S1, slack = own_cosine_S[:, None], VectorIndex.exact_slack
+    for start in range(0, len(references_MD), BLOCK_ROWS):
+        above_SB = queries_SD @ references_MD[start : start + BLOCK_ROWS].T - own_S1
+        nearer_S += (above_SB > slack).sum(axis=1)
+        query_C, row_C = np.nonzero(np.abs(above_SB) <= slack)
+        cosine_C = cosines(queries_SD, query_C, references_MD, row_C + start)
+        really = cosine_C > own_cosine_S[query_C]
+        nearer_S += np.bincount(query_C[really], minlength=len(nearer_S))
+    found_S: Bools = nearer_S >= max_rank
+    return found_S
 
 
 def cosines(one_ND: Floats, of_one: Ints, other_MD: Floats, of_other: Ints) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raft_core.neighbours import BLOCK_ROWS, NearPairs, near_held_out, nearer_rows
+from raft_core.neighbours import BLOCK_ROWS, NearPairs, near_held_out, nearer_rows, outranked
 
 ROWS, WIDTH = 2 * BLOCK_ROWS + 300, 48
 Pairs = set[tuple[int, int]]
@@ -153,6 +153,22 @@ def test_nearer_rows_equal_brute_force(
         assert (nearest == true).mean() >= 0.99
         assert report.recall is not None
         assert report.recall >= 0.95
+
+
+@pytest.mark.parametrize("max_rank", [1, 3, 500])
+def test_outranked_equals_brute_force_and_equal_cosines_do_not_count(
+    vectors: np.ndarray[Any, Any], max_rank: int
+) -> None:
+    rng = np.random.default_rng(8)
+    rows = rng.permutation(ROWS)[:300]
+    references = np.concatenate([vectors, vectors[rows]])  # every own reference stands twice
+    queries = unit(vectors[rows] + rng.normal(size=(300, WIDTH)) * 0.3)
+    own = np.where(np.arange(300) < 100, np.roll(rows, 1), rows)  # some are far from their own
+    product = (queries.astype(np.float64) @ references.T.astype(np.float64)).astype(np.float32)
+    own_cosine = product[np.arange(300), own]
+    true = (product > own_cosine[:, None]).sum(axis=1) >= max_rank
+    assert outranked(queries, own_cosine, references, max_rank).tolist() == true.tolist()
+    assert 0 < true.sum() < 300
 
 
 def test_nearer_rows_of_nothing_are_none() -> None:
