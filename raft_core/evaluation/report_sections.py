@@ -80,15 +80,15 @@ def ifeval_section(rows: Rows, benchmarks: Sequence[str]) -> list[str]:
             )
     if not lines:
         return []
-    head = ["method", "benchmark", "prompt strict", "prompt loose", "instruction strict", "loose"]
+    head = ["method", "benchmark", "prompt strict", "prompt loose", "each strict", "each loose"]
     return [
         "## Instructions",
         "",
         *table(head, lines, left=2),
         "",
         "A prompt is followed when all its instructions are; loose forgives a first line, a last "
-        "line and asterisks (Zhou et al. 2023). Instructions of one prompt depend on each other "
-        f"and have no interval. Sentences are split by {' and '.join(sorted(splitters))}.",
+        "line and asterisks (Zhou et al. 2023). *Each* counts instructions; those of one prompt "
+        f"depend on each other, so these shares have no interval. Sentences are split by {' and '.join(sorted(splitters))}.",
         "",
     ]
 
