@@ -88,7 +88,8 @@ def ifeval_section(rows: Rows, benchmarks: Sequence[str]) -> list[str]:
         "",
         "A prompt is followed when all its instructions are; loose forgives a first line, a last "
         "line and asterisks (Zhou et al. 2023). *Each* counts instructions; those of one prompt "
-        f"depend on each other, so these shares have no interval. Sentences are split by {' and '.join(sorted(splitters))}.",
+        "depend on each other, so these shares have no interval. Sentences are split by "
+        f"{' and '.join(sorted(splitters))}.",
         "",
     ]
 
