@@ -20,6 +20,7 @@ from raft_core.config import ModelRef, made_folder, pinned
 from raft_core.engines.base import OpenAIConfig
 from raft_core.errors import InputError, StageError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
+from raft_core.evaluation.independence import overlap_warnings
 from raft_core.model_checks import check_models
 from raft_core.settings import Settings, default_domain, load_settings
 from raft_core.settings_checks import require_endpoint_keys, require_rows
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     settings = settings_for(options)
+    for warning in overlap_warnings(settings.panel_members()):
+        print(f"warning: {warning}", file=sys.stderr)
     store = open_store(settings.runtime)
     with store.in_use():
         answered, evaluated = stages(store, settings)
@@ -91,9 +94,9 @@ def choose(known: Mapping[str, BenchmarkConfig], names: str | None) -> dict[str,
     if names is None:
         return dict(known)
     chosen = {}
-    for name in names.split(","):
+    for name in (part.strip() for part in names.split(",")):
         of_kind = [key for key, bench in known.items() if bench.kind == "instructions"]
-        key = of_kind[0] if name == IFEVAL and IFEVAL not in known and of_kind else name.strip()
+        key = of_kind[0] if name == IFEVAL and IFEVAL not in known and of_kind else name
         if key not in known:
             raise InputError(
                 f"--benchmarks: no '{name}'; evaluate.benchmarks has {', '.join(known)}"
@@ -128,7 +131,9 @@ def made(store: Store, spec: StageSpec) -> ArtifactRef:
         code = subprocess.run([*command, *files], stdout=log).returncode
     if code != 0:
         kind = InputError if code == InputError.exit_code else StageError
-        raise kind(f"stage '{spec.stage}' ended with code {code}, and said why above")
+        raise kind(
+            f"stage '{spec.stage}' failed; the line above says why, and '{work}/log.txt' more"
+        )
     return store.commit(spec, work, watch.seconds)
 
 

@@ -7,6 +7,7 @@ them again, and are read from there as plain files: code that a repository bring
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from raft_core.errors import InputError
@@ -27,6 +28,7 @@ def read_hub_rows(
 
     where = f"hub:{name}{f'/{subset}' if subset else ''}"
     folder = snapshot(name, commit)
+    require_own_files(name, Path(folder))
     try:
         loaded = load_dataset(folder, subset, split=split)
     except Exception as error:  # datasets raises nearly anything for files that it cannot read
@@ -39,6 +41,37 @@ def read_hub_rows(
         own = {"split": part} if split is None and part in SPLITS else {}
         for number, row in enumerate(dataset, 1):
             yield f"{where} {part} row {number}", own | row
+
+
+def require_own_files(name: str, folder: Path) -> None:
+    """The dataset's card may name files of its own alone: `datasets` would read any.
+
+    Raises:
+        InputError: it names one elsewhere.
+    """
+    from huggingface_hub.repocard import metadata_load
+
+    card = folder / "README.md"
+    metadata = metadata_load(card) if card.is_file() else None
+    for text in texts_of((metadata or {}).get("configs")):
+        path = Path(text)
+        if path.is_absolute() or ".." in path.parts or "://" in text or text.startswith("~"):
+            raise InputError(
+                f"data 'hub:{name}': its card names a file that is not its own ('{text[:100]}'); "
+                "use another dataset, or a file of yours"
+            )
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All strings in nested lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item)
 
 
 def snapshot(name: str, commit: str) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
-from raft_core.config import FrozenConfig
+from raft_core.config import FrozenConfig, fingerprint
 from raft_core.engines import GeneratorConfig
 from raft_core.engines.base import Sampling
 from raft_core.evaluation.benchmarks import BenchmarkConfig
+from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING
 from raft_core.judging import Panel
 
 RESPOND_VERSION = 1
 EVALUATE_VERSION = 2
+CHECKER_PACKAGES = ("lm_eval", "nltk", "langdetect")
 
 
 def _with_group(pattern: str) -> str:
@@ -55,6 +58,13 @@ class EvaluateConfig(FrozenConfig):
     retained: tuple[str, ...] = ("general", "instructions")
     compare: CompareConfig = CompareConfig()
 
+    @field_validator("panel")
+    @classmethod
+    def _differ(cls, panel: Panel) -> Panel:
+        if any(judge in panel[:place] for place, judge in enumerate(panel)):
+            raise ValueError("two judges are the same, and could only vote alike; leave one out")
+        return panel
+
     def identity(self) -> dict[str, Any]:
         """What a model is measured by; how the measured ones are compared is the report's."""
         return {name: getattr(self, name) for name in type(self).model_fields if name != "compare"}
@@ -67,9 +77,26 @@ class RespondStage(FrozenConfig):
     sampling: Sampling
     benchmarks: dict[str, BenchmarkConfig]
 
+    def identity(self) -> dict[str, Any]:
+        """What is asked, and not how it is scored: that may change without asking again."""
+        asked = {name: fingerprint(benchmark) for name, benchmark in self.benchmarks.items()}
+        for fields in asked.values():
+            for name in HARNESS_SCORING if fields["kind"] == "lm_eval" else ():
+                del fields[name]
+        return {"generator": self.generator, "sampling": self.sampling, "benchmarks": asked}
+
 
 class EvaluateStage(FrozenConfig):
     """The responses are scored; the model is not needed any more."""
 
     panel: Panel
     benchmarks: dict[str, BenchmarkConfig]
+
+    def identity(self) -> dict[str, Any]:
+        """Instructions are checked by other packages, whose versions count."""
+        scored = {name: fingerprint(benchmark) for name, benchmark in self.benchmarks.items()}
+        for name, benchmark in self.benchmarks.items():
+            if benchmark.kind == "instructions":
+                checkers = {package: version(package) for package in CHECKER_PACKAGES}
+                scored[name] |= {"sentences": benchmark.sentences, "checkers": checkers}
+        return {"panel": self.panel, "benchmarks": scored}

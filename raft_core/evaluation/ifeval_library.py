@@ -2,8 +2,8 @@
 
 Importing this module imports nltk and langdetect (seconds); `instructions.py` does so when it first
 checks an answer. The harness fetches nltk's sentence model `punkt_tab` when it is imported. Here
-that model is used where it is installed, and otherwise sentences and words are split by nltk's own
-rules with a list of abbreviations; `SENTENCE_SPLITTER` says which.
+that model is used where it is asked for and installed; by default sentences and words are split by
+nltk's own rules with a list of abbreviations.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import langdetect
 import nltk
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+
+from raft_core.errors import InputError
 
 ABBREVIATIONS = frozenset(
     "a.m p.m e.g i.e etc vs dr mr mrs ms prof st jr sr rev hon gen col capt lt sgt gov sen rep "
@@ -52,17 +54,19 @@ with without_download():
 langdetect.DetectorFactory.seed = 0
 
 
-def has_sentence_model() -> bool:
-    """Whether nltk finds `punkt_tab` (`python -m nltk.downloader punkt_tab` installs it)."""
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        return False
-    return True
+SENTENCES, WORDS = instructions_util._get_sentence_tokenizer, nltk
 
 
-def split_by_rules() -> None:
-    """Let the checkers split sentences and words without the sentence model."""
+def split_by(how: str) -> None:
+    """Let the checkers split sentences and words by `rules`, or by the model `punkt_tab`.
+
+    Raises:
+        InputError: the model is not installed.
+    """
+    if how == "punkt_tab":
+        require_sentence_model()
+        instructions_util._get_sentence_tokenizer, instructions_util.nltk = SENTENCES, WORDS
+        return
     parameters = PunktParameters()
     parameters.abbrev_types = set(ABBREVIATIONS)
     sentences, words = PunktSentenceTokenizer(parameters), NLTKWordTokenizer()
@@ -74,10 +78,17 @@ def split_by_rules() -> None:
     instructions_util.nltk = SimpleNamespace(tokenize=nltk.tokenize, word_tokenize=word_tokenize)
 
 
-SENTENCE_SPLITTER = "punkt_tab"
-if not has_sentence_model():
-    split_by_rules()
-    SENTENCE_SPLITTER = "rules and abbreviations (punkt_tab is not installed)"
+def require_sentence_model() -> None:
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        raise InputError(
+            "evaluate.benchmarks: sentences are to be split by nltk's punkt_tab, which is not "
+            "installed: call `python -m nltk.downloader punkt_tab`, or set sentences to 'rules'"
+        ) from None
+
+
+split_by("rules")
 
 
 def follows(
@@ -89,4 +100,4 @@ def follows(
     return bool(check(example, response).follow_instruction_list[0])
 
 
-__all__ = ["INSTRUCTION_DICT", "SENTENCE_SPLITTER", "follows"]
+__all__ = ["INSTRUCTION_DICT", "follows", "split_by"]

@@ -157,8 +157,12 @@ def check_instruction(
     return follows(instruction_id, given, prompt, response, loose=loose)
 
 
-def sentence_splitter() -> str:
-    """What splits sentences and words for the instructions that count them."""
-    from raft_core.evaluation.ifeval_library import SENTENCE_SPLITTER
+def split_sentences_by(how: str) -> None:
+    """Choose what splits sentences and words for the instructions that count them.
 
-    return SENTENCE_SPLITTER
+    Raises:
+        InputError: nltk's model `punkt_tab` is chosen and not installed.
+    """
+    from raft_core.evaluation.ifeval_library import split_by
+
+    split_by(how)

@@ -28,7 +28,7 @@ def run(stage: StageRun) -> None:
     tasks = load_tasks(harness) if harness else {}
     answered = answer_items(generator_config, stage)
     if harness:
-        rows = list(ask_harness(harness, tasks, generator_config, stage.runtime))
+        rows = list(ask_harness(harness, tasks, generator_config, stage))
         answered += write_jsonl(stage.out / "harness.jsonl", rows)
     stage.account(answered, answered, [])
 

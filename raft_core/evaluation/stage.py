@@ -11,6 +11,7 @@ from typing import Any
 from raft_core.evaluation.agreement import panel_agreement
 from raft_core.evaluation.benchmarks import OwnBenchmark
 from raft_core.evaluation.benchmarks.base import Item, Response
+from raft_core.evaluation.benchmarks.harness import HarnessBenchmark
 from raft_core.evaluation.benchmarks.instructions import (
     check_responses,
     instruction_levels,
@@ -18,7 +19,7 @@ from raft_core.evaluation.benchmarks.instructions import (
 )
 from raft_core.evaluation.benchmarks.questions import panel_votes
 from raft_core.evaluation.config import EvaluateStage
-from raft_core.evaluation.harness_run import HarnessRow
+from raft_core.evaluation.harness_run import HarnessRow, digest_of_rows, judged_rows
 from raft_core.evaluation.metrics import wilson
 from raft_core.judging import majority_correct, undecided
 from raft_core.records import Vote, read_jsonl, read_records, write_jsonl
@@ -37,7 +38,7 @@ def run(stage: StageRun) -> None:
     scores, verdicts = {}, []
     for name, benchmark in config.benchmarks.items():
         if benchmark.kind == "lm_eval":
-            judged = _by_harness([row for row in harness_rows if row.benchmark == name])
+            judged = _by_harness([r for r in harness_rows if r.benchmark == name], benchmark)
         else:
             mine = [r for r in responses if r.benchmark == name]
             judged = _judge(benchmark, mine, config, stage)
@@ -75,20 +76,21 @@ def _judge(
 ) -> Judged:
     items = benchmark.items(stage.inputs.get("prepare", Path()))
     if benchmark.kind == "instructions":
-        checked = check_responses(items, responses)
+        checked = check_responses(items, responses, benchmark.sentences)
         votes = instruction_votes(checked)
         details = [{"instructions": [asdict(f) for f in followed]} for followed in checked]
-        figures = {"ifeval": instruction_levels(checked)}
+        figures = {"ifeval": instruction_levels(checked, benchmark.sentences)}
         return Judged(items, responses, votes, details, figures)
     return Judged(items, responses, panel_votes(items, responses, config.panel, stage))
 
 
-def _by_harness(rows: Sequence[HarnessRow]) -> Judged:
+def _by_harness(rows: Sequence[HarnessRow], benchmark: HarnessBenchmark) -> Judged:
     """One vote a row: the harness's own."""
+    judged = judged_rows(rows, benchmark)
     items = [Item(row.id, row.prompt, row.prompt, row.reference) for row in rows]
-    said = [Response(r.benchmark, r.id, r.prompt, r.response, "stop", 0) for r in rows]
-    votes = [[Vote(r.metric, "correct" if r.correct else "incorrect")] for r in rows]
-    return Judged(items, said, votes)
+    said = [Response(r.benchmark, r.id, r.prompt, text, "stop", 0) for r, text, _, _ in judged]
+    votes = [[Vote(metric, "correct" if right else "incorrect")] for _, _, metric, right in judged]
+    return Judged(items, said, votes, figures={"harness": {"rows": digest_of_rows(rows)}})
 
 
 def score(votes: Sequence[Sequence[Vote]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from raft_core.config import fingerprint, pinned
 from raft_core.data import Columns, DataSource, read_rows
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.questions import QuestionsBenchmark
+from raft_core.hub_datasets import require_own_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = """---
@@ -123,3 +124,15 @@ def test_local_data_has_no_revision_and_keeps_its_identity(tmp_path: Path) -> No
     assert set(fingerprint(DataSource(path=str(file)))) == {"digest", "columns"}
     with pytest.raises(ValueError, match="revision and split: only data of the hub"):
         DataSource(path=str(file), revision="main", split="test")
+
+
+@pytest.mark.parametrize("elsewhere", ["/etc/hostname", "../secret.jsonl", "https://h/x.jsonl"])
+def test_hub_dataset_whose_card_names_a_file_elsewhere_is_refused(
+    tmp_path: Path, elsewhere: str
+) -> None:
+    card = tmp_path / "README.md"
+    card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {elsewhere}\n---\n")
+    with pytest.raises(InputError, match=r"names a file that is not its own"):
+        require_own_files("org/name", tmp_path)
+    card.write_text("---\nconfigs:\n- data_files: [{split: test, path: data/*.jsonl}]\n---\n")
+    require_own_files("org/name", tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core import config
+from raft_core import config, data
 from raft_core.engines.base import OpenAIConfig, VllmConfig
 from raft_core.errors import InputError
 from raft_core.settings import CONF, Settings, load_settings
@@ -268,8 +268,13 @@ def test_on_validation_benchmark_without_validation_rows_error() -> None:
 
 
 def test_pinned_hub_model_gets_its_commit_local_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "hub_commit", lambda name, revision: f"{name}@{revision}")
+    for module in (config, data):
+        monkeypatch.setattr(
+            module, "hub_commit", lambda name, revision, *_: f"{name}@{revision}", raising=False
+        )
     settings = config.pinned(load_settings("gpu", "law"))
+    prompts = settings.evaluate.benchmarks["instructions"].data
+    assert prompts.revision == "google/IFEval@main"
     assert settings.engine.model.revision == "HuggingFaceTB/SmolLM3-3B@main"
     assert config.pinned(load_settings("mini", "law")) == load_settings("mini", "law")
 

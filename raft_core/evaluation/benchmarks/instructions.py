@@ -20,7 +20,7 @@ from raft_core.evaluation.instructions import (
     ARGUMENTS,
     argument_problem,
     check_instruction,
-    sentence_splitter,
+    split_sentences_by,
 )
 from raft_core.evaluation.metrics import wilson
 from raft_core.records import Verdict, Vote
@@ -29,13 +29,22 @@ VERSION: Final = 1
 
 
 class InstructionsBenchmark(FrozenConfig):
-    """Rows of {id or key, prompt, instruction_id_list, kwargs}; `validation` has others."""
+    """Rows of {id or key, prompt, instruction_id_list, kwargs}; `validation` has others.
+
+    `sentences` are split by rules, or by nltk's model punkt_tab, which must be installed.
+    """
 
     kind: Literal["instructions"] = "instructions"
     version: Literal[1] = VERSION
     data: DataSource
     validation: DataSource | None = None
     base_only: bool = False
+    sentences: Literal["rules", "punkt_tab"] = "rules"
+
+    def identity(self) -> dict[str, Any]:
+        """What is asked; how it is checked is the evaluation's (`evaluation/config.py`)."""
+        fields = type(self).model_fields
+        return {name: getattr(self, name) for name in fields if name != "sentences"}
 
     @property
     def needs_domain(self) -> bool:
@@ -87,8 +96,15 @@ class Followed:
     loose: bool
 
 
-def check_responses(items: Sequence[Item], responses: Sequence[Response]) -> list[list[Followed]]:
-    """Every instruction of every response, thinking blocks left out."""
+def check_responses(
+    items: Sequence[Item], responses: Sequence[Response], sentences: str = "rules"
+) -> list[list[Followed]]:
+    """Every instruction of every response, thinking blocks left out.
+
+    Raises:
+        InputError: sentences are to be split by a model that is not installed.
+    """
+    split_sentences_by(sentences)
     checked = []
     for item, response in zip(items, responses, strict=True):
         text = answer_text(response.response)
@@ -114,7 +130,9 @@ def instruction_votes(checked: Sequence[Sequence[Followed]]) -> list[list[Vote]]
     return votes
 
 
-def instruction_levels(checked: Sequence[Sequence[Followed]]) -> dict[str, Any]:
+def instruction_levels(
+    checked: Sequence[Sequence[Followed]], sentences: str = "rules"
+) -> dict[str, Any]:
     """IFEval's four figures; prompts with their Wilson intervals, and what split the sentences.
 
     Instructions have none: those of one prompt depend on each other.
@@ -126,4 +144,4 @@ def instruction_levels(checked: Sequence[Sequence[Followed]]) -> dict[str, Any]:
         levels[f"prompt_{level}"] = asdict(wilson(held, len(checked)))
         share = sum(getattr(f, level) for f in flat) / len(flat) if flat else 0.0
         levels[f"instruction_{level}"] = {"value": share, "n": len(flat)}
-    return levels | {"sentence_splitter": sentence_splitter()}
+    return levels | {"sentence_splitter": sentences}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from raft_core.config import fingerprint
+from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Response
 from raft_core.evaluation.benchmarks.instructions import (
     InstructionsBenchmark,
@@ -21,6 +23,7 @@ from raft_core.evaluation.instructions import (
     argument_problem,
     check_instruction,
 )
+from raft_core.settings import load_settings
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "ifeval"
 REPEAT = {"prompt_to_repeat": "What is the color of Zek?"}
@@ -148,6 +151,33 @@ def test_levels_two_prompts_hand_counted(tmp_path: Path) -> None:
     assert levels["sentence_splitter"]
     votes = instruction_votes(checked)
     assert [vote.detail for (vote,) in votes] == ["startend:quotation", "punctuation:no_comma"]
+
+
+def test_sentence_model_that_is_not_installed_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(InputError, match=r"punkt_tab.*nltk\.downloader"):
+        check_responses([], [], "punkt_tab")
+
+
+def test_identity_scoring_is_the_evaluations_and_asking_the_responses() -> None:
+    settings = load_settings("mini", "law")
+    by_model = load_settings(
+        "mini", "law", ["evaluate.benchmarks.instructions.sentences=punkt_tab"]
+    )
+    asked, scored = (
+        [fingerprint(stage(each)) for each in (settings, by_model)]
+        for stage in (
+            lambda each: each.respond_stage(trained=True),
+            lambda each: each.evaluate_stage(trained=True),
+        )
+    )
+    assert asked[0] == asked[1]
+    assert scored[0] != scored[1]
+    assert "lm_eval" in scored[0]["benchmarks"]["instructions"]["checkers"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the IFEval responses are not part of the project")
