@@ -55,7 +55,7 @@ rollback: $(INSTALLED)  ## go back to the version that was in use before: DOMAIN
 	@$(MODELS) rollback
 
 test: $(INSTALLED)  ## all tests, two files at a time: TESTS="-n 0 -k cache"
-	$(PY) -m pytest -n 2 --dist loadfile $(TESTS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 unit: $(INSTALLED)  ## the fast tests
 	$(PY) -m pytest tests/unit
