@@ -190,7 +190,7 @@ def test_panel_of_rules_engine_and_endpoint_every_vote_is_kept_and_none_is_lost(
     monkeypatch.setattr(
         engines,
         "open_engine",
-        lambda config, runtime: Kept(vllm) if config == CONFIG else opened(config, runtime),
+        lambda config, *rest: Kept(vllm) if config == CONFIG else opened(config, *rest),
     )
     prepared, responded, out = (tmp_path / n for n in ("prepare", "respond", "out"))
     for folder in (prepared, responded, out):
