@@ -25,7 +25,7 @@ FUNCTION_WORDS = frozenset(
 )
 
 DENIALS = frozenset(
-    "not no never none nobody nothing nowhere neither nor without cannot unable lacks lacked".split()
+    "not no never none nobody nothing nowhere neither nor without cannot unable lacks".split()
 )
 
 
