@@ -53,8 +53,8 @@ class ContainsJudge(FrozenConfig):
 class ExactJudge(FrozenConfig):
     """Right if the response is the reference, or the expected string where the row has just one.
 
-    Case, punctuation and spacing do not count, except where they belong to a number, a comparison or
-    a name such as C++, and where a text consists of nothing else.
+    Case, punctuation and spacing do not count, except where they belong to a number, a comparison
+    or a name such as C++, and where a text consists of nothing else.
     """
 
     kind: Literal["exact"] = "exact"
