@@ -59,9 +59,9 @@ class PrepareConfig(FrozenConfig):
 
     Two questions are near-duplicates when their cosine reaches `near_duplicate_cosine` and they
     share at least `near_duplicate_words` of their words (Jaccard): templated questions about
-    different things are close in vector space and must not be dropped. Pairs that cannot share so many are
-    turned away before their cosine is taken (`word_signatures`). From `exact_below` rows on
-    the search is approximate, and neighbours.json tells its recall.
+    different things are close in vector space and must not be dropped. Pairs that cannot share so
+    many are turned away before their cosine is taken (`word_signatures`). From `exact_below` rows
+    on the search is approximate, and neighbours.json tells its recall.
     """
 
     validation_fraction: Fraction = 0.1
