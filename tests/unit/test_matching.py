@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raft_core.facts.guard import Claim, GuardConfig, check_rules
 from raft_core.matching import mentions, normal
 
 
@@ -69,6 +70,13 @@ def test_normal_signs_that_change_the_meaning_stay(one: str, other: str) -> None
 )  # fmt: skip
 def test_normal_spelling_and_markup_do_not_count(one: str, other: str) -> None:
     assert normal(one) == normal(other)
+
+
+def test_guard_answer_in_another_spelling_is_kept_and_its_first_digits_are_not() -> None:
+    claim = Claim("What is it?", "It costs 1200 euros.", "It costs 1,200 euros.", ("1200",))
+    assert check_rules(claim, GuardConfig()) == {}
+    cut = Claim("What is it?", "It is 12 percent.", "It is 12.5 percent.", ("12",))
+    assert "answer_changed" in check_rules(cut, GuardConfig())
 
 
 def test_normal_of_words_alone_is_their_words() -> None:
