@@ -8,6 +8,8 @@ how many pairs are kept and how many of these are right:
 - crossed: it names subject and attribute, each in another fact;
 - lost: it says that the answer is not known;
 - stranger: it does not name the subject (asked beside the profile's own questions).
+
+The whole answer is scored: the fact's value and no other, the fact's name and no other, no number.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from raft_core.documents import asking, passages, voting
 from raft_core.documents.records import Pair, Passage
 from raft_core.engines import open_generator
 from raft_core.mini.documents import documents
-from raft_core.mini.lexicon import DOMAIN_NAMES, DOMAINS, Fact
+from raft_core.mini.lexicon import DOMAIN_NAMES, DOMAINS, NAMES, Fact
 from raft_core.mini.scores import holds_value
 from raft_core.mini.world import domain_facts
 from raft_core.progress import Progress
@@ -115,13 +117,23 @@ def counted(
             f for f in facts if f.name in pair.question and f.attribute in pair.question
         ] or [Fact("", "", "")]
         kind = "stranger" if STRANGER in pair.id else kind_of(text, fact)
-        right = kind == "stated" and holds_value(pair.answer, [fact.value])
+        right = kind == "stated" and states(pair.answer, fact)
         counts[kind, "asked"] += 1
         counts[kind, "right"] += right
         if pair.id not in gone:
             counts[kind, "kept"] += 1
             counts[kind, "kept right"] += right
     return counts
+
+
+def states(answer: str, fact: Fact) -> bool:
+    """Whether an answer says the fact's value of the fact's subject, and nothing of another.
+
+    No fact of the world has a number, so a number is an addition.
+    """
+    others = [word for word in re.findall(r"\w+", answer) if word in NAMES and word != fact.name]
+    added = others or re.search(r"\d", answer)
+    return not added and holds_value(answer, [fact.value])
 
 
 def kind_of(text: str, fact: Fact) -> str:

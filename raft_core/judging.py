@@ -6,7 +6,6 @@ the whole panel says so, so a judge that cannot tell never makes the panel small
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -34,9 +33,6 @@ VERDICTS: dict[str, Verdict] = {
 }
 
 
-NEGATIVE = re.compile(r"(?<!\w)[-\u2212](?=\d)")
-
-
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
     """What a judge sees of one response."""
@@ -57,8 +53,8 @@ class ContainsJudge(FrozenConfig):
 class ExactJudge(FrozenConfig):
     """Right if the response is the reference, or the expected string where the row has just one.
 
-    Case, punctuation and spacing do not count, except for the sign of a number and where a text
-    consists of nothing else.
+    Case, punctuation and spacing do not count, except where they belong to a number, a comparison
+    or a name such as C++, and where a text consists of nothing else.
     """
 
     kind: Literal["exact"] = "exact"
@@ -163,13 +159,8 @@ def _wanted(answer: JudgedAnswer) -> tuple[str, ...]:
 
 def _says_just(response: str, wanted: Sequence[str]) -> bool:
     if normal(response):
-        return _comparable(response) in map(_comparable, wanted)
+        return normal(response) in map(normal, wanted)
     return response.strip() in [text.strip() for text in wanted]
-
-
-def _comparable(text: str) -> tuple[str, int]:
-    """The words, and how many numbers are negative."""
-    return normal(text), len(NEGATIVE.findall(text))
 
 
 def contains_votes(answers: Sequence[JudgedAnswer]) -> list[Vote]:

@@ -9,7 +9,7 @@ misses is measured against an exact search of a sample and stands in the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,9 @@ class NearPairs:
     Rows that are marked in `skip`, before or while the pairs are iterated, are no pair's i any
     more: a thousand copies of one row then cost a thousand pairs, not half a million. `report` is
     complete when the pairs are at their end.
+
+    `possible` names the places, among candidates (i, j), of those that can be of use; all others
+    are left out before their cosine is taken, from the pairs and from the recall.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class NearPairs:
         *,
         exact_below: int = EXACT_BELOW,
         threads: int = 1,
+        possible: Callable[[Ints, Ints], Ints] | None = None,
     ) -> None:
         self._vectors_ND, self._threshold = vectors_ND, threshold
+        self._possible = possible
         self._index = open_index(vectors_ND, exact=len(vectors_ND) < exact_below, threads=threads)
         self.skip: Bools = np.zeros(len(vectors_ND), dtype=bool)
         self.report = SearchReport(self._index.kind, len(vectors_ND))
@@ -103,25 +108,30 @@ class NearPairs:
         later_C, earlier_C = np.nonzero(inside_BB >= self._threshold - self._index.exact_slack)
         second_C = np.concatenate([rows_C, later_C + start])
         first_C = np.concatenate([found_C, earlier_C + start])
-        near_C = cosines(self._vectors_ND, first_C, self._vectors_ND, second_C) >= np.float32(
-            self._threshold
-        )
-        pairs_P2 = np.stack([first_C[near_C], second_C[near_C]], axis=1)
+        pairs_P2 = self._near(first_C, second_C)
         return pairs_P2[np.lexsort((pairs_P2[:, 0], pairs_P2[:, 1]))], len(first_C)
 
+    def _near(self, first_C: Ints, second_C: Ints) -> Ints:
+        """The candidates of use whose cosine reaches the threshold."""
+        if self._possible is not None:
+            places = self._possible(first_C, second_C)
+            first_C, second_C = first_C[places], second_C[places]
+        cosine_C = cosines(self._vectors_ND, first_C, self._vectors_ND, second_C)
+        near_C = cosine_C >= np.float32(self._threshold)
+        return np.stack([first_C[near_C], second_C[near_C]], axis=1)
+
     def _measure(self, sample: Ints, of_sample: Ints) -> None:
-        known = {(i, j) for i, j in of_sample.tolist() if not self.skip[i]}
+        count = len(self._vectors_ND)
+        known = of_sample[~self.skip[of_sample[:, 0]]]
         floor = np.full(len(sample), self._threshold, dtype=np.float32)
         report = self.report
         report.sampled_rows = len(sample)
         for which_C, rows_C in exact_candidates(self._vectors_ND[sample], floor, self._vectors_ND):
             queries_C = sample[which_C]
             wanted = (rows_C < queries_C) & ~self.skip[rows_C]
-            rows_C, queries_C = rows_C[wanted], queries_C[wanted]
-            near = cosines(self._vectors_ND, rows_C, self._vectors_ND, queries_C) >= floor[0]
-            pairs = list(zip(rows_C[near].tolist(), queries_C[near].tolist(), strict=True))
-            report.true += len(pairs)
-            report.found += sum(pair in known for pair in pairs)
+            pairs_P2 = self._near(rows_C[wanted], queries_C[wanted])
+            report.true += len(pairs_P2)
+            report.found += int(np.isin(pairs_P2 @ (1, count), known @ (1, count)).sum())
 
 
 def near_held_out(

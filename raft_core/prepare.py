@@ -29,6 +29,7 @@ from raft_core.errors import InputError
 from raft_core.neighbours import EXACT_BELOW, NearPairs, SearchReport
 from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
 from raft_core.stage import StageRun
+from raft_core.word_signatures import WordSignatures
 
 VERSION = 1
 # Han, kana and Hangul signs one by one, all else in words.
@@ -58,8 +59,9 @@ class PrepareConfig(FrozenConfig):
 
     Two questions are near-duplicates when their cosine reaches `near_duplicate_cosine` and they
     share at least `near_duplicate_words` of their words (Jaccard): templated questions about
-    different things are close in vector space and must not be dropped. From `exact_below` rows on
-    the search is approximate, and neighbours.json tells its recall.
+    different things are close in vector space and must not be dropped. Pairs that cannot share so
+    many are turned away before their cosine is taken (`word_signatures`). From `exact_below` rows
+    on the search is approximate, and neighbours.json tells its recall.
     """
 
     validation_fraction: Fraction = 0.1
@@ -183,13 +185,19 @@ def drop_exact_duplicates(examples: Sequence[Example]) -> tuple[list[Example], l
 def drop_near_duplicates(
     examples: Sequence[Example], embedder: Embedder, config: PrepareConfig, *, threads: int = 1
 ) -> tuple[list[Example], list[Rejection], SearchReport]:
-    """Decontaminate: no kept question is a near-duplicate of a held-out or an earlier one."""
+    """Decontaminate: no kept question is a near-duplicate of a held-out or an earlier one.
+
+    Pairs that cannot share enough words are left out of the search by their signatures, which turn
+    away no pair that would be dropped.
+    """
     ordered = _held_out_first(examples)
+    asked = (frozenset(comparable_words(example.question)) for example in ordered)
     pairs = NearPairs(
         embedder.embed([e.question for e in ordered]),
         config.near_duplicate_cosine,
         exact_below=config.exact_below,
         threads=threads,
+        possible=WordSignatures(asked, config.near_duplicate_words).may_share,
     )
 
     @lru_cache(CACHED_QUESTIONS)

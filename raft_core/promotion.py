@@ -21,7 +21,7 @@ from raft_core.prepare import comparable_words
 from raft_core.records import read_jsonl
 from raft_core.stage import StageRun
 
-VERSION = 2
+VERSION = 3
 DOMAIN = "domain"
 
 
@@ -45,7 +45,8 @@ class PromoteStage(FrozenConfig):
 class Check:
     """One condition: the lower end of an interval over `rows` rows against its bound.
 
-    `estimate` is None where nothing could be compared; such a check fails.
+    `estimate` is None where nothing could be compared, or where the base has too few right answers
+    for an interval of what is retained of it; such a check fails.
     """
 
     name: str
@@ -150,7 +151,7 @@ def as_markdown(checks: Sequence[Check]) -> list[str]:
     """The checks as a table."""
     lines = ["| check | rows | measured | lower end must be | |", "| --- | --- | --- | --- | --- |"]
     for check in checks:
-        found = "nothing to compare"
+        found = "the base scores too little" if check.rows else "nothing to compare"
         if (e := check.estimate) is not None:
             found = f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
         bound = f"{'above' if check.strict else 'at least'} {check.bound:+.3f}"

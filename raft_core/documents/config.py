@@ -15,7 +15,8 @@ from raft_core.engines.base import GeneratorConfig, Sampling
 from raft_core.prompts import AskPrompt, PromptRef, TeacherPrompt, VerdictPrompt
 from raft_core.shards import WHOLE, Shard
 
-PASSAGES_VERSION = ASK_VERSION = VOTE_VERSION = PAIRS_VERSION = 1
+PASSAGES_VERSION = ASK_VERSION = PAIRS_VERSION = 1
+VOTE_VERSION = 2
 Positive = Annotated[int, Field(gt=0)]
 UnitInterval = Annotated[float, Field(gt=0, le=1)]
 FRAME_FIELDS = ("{attribute}", "{subject}")
@@ -121,7 +122,8 @@ class RereadVoter(FrozenConfig):
     """A model that answers the question again from the passage, and agrees or does not.
 
     `agreement` is the share of the words taken from the passage that both answers must have in
-    common (Jaccard).
+    common (Jaccard). An answer that names, counts or denies what neither passage nor question does
+    is not grounded.
     """
 
     kind: Literal["reread"] = "reread"

@@ -74,7 +74,7 @@ def _sources(source: DocumentSource, max_characters: int) -> Iterator[tuple[str,
             yield _from_row(f"{source.path} row {number}", source.path, row, max_characters)
         return
     for file in files_of(source.path):
-        if file.kind in ROWS:
+        if file.kind in ROWS and not file.outside:
             for where, row in read_objects(file.path, "'text'"):
                 yield _from_row(where, file.name, row, max_characters)
         else:
@@ -92,6 +92,12 @@ def _mini_rows(path: str) -> list[dict[str, str]]:
 
 def from_file(file: SourceFile, max_characters: int) -> Read:
     """A text or Markdown file; its first heading is the title."""
+    if file.outside:
+        return _rejected(
+            file.name,
+            "outside_folder",
+            "a link out of the folder; copy the file into it",
+        )
     if file.kind not in KINDS:
         return _rejected(file.name, "unknown_kind", f"'{file.kind}' is not .txt, .md or .jsonl")
     try:

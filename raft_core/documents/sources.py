@@ -52,10 +52,11 @@ class DocumentSource(FrozenConfig):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file by its name below what was given."""
+    """A file by its name below what was given; `outside`, where a link leads out of that."""
 
     path: Path
     name: str
+    outside: bool = False
 
     @property
     def kind(self) -> str:
@@ -63,6 +64,8 @@ class SourceFile:
 
     def digest(self) -> str:
         """sha256 of what is read; of a file that is not, its name says enough."""
+        if self.outside:
+            return "outside"
         if self.kind not in KINDS:
             return "unknown kind"
         try:
@@ -72,7 +75,10 @@ class SourceFile:
 
 
 def files_of(path: str) -> list[SourceFile]:
-    """All files that are not hidden, by name; those of unknown kinds are rejected later.
+    """All files that are not hidden, by name; those that cannot be used are rejected later.
+
+    A link in a folder may lead to any file of the machine: it is followed inside the folder alone.
+    A file that was named itself may be a link.
 
     Raises:
         InputError: there is no such file or folder, or nothing in it.
@@ -100,7 +106,12 @@ def _below(path: str) -> Iterator[SourceFile]:
     for file in paths:
         below = file.relative_to(root)
         if not any(part.startswith(".") for part in below.parts):
-            yield SourceFile(file, below.as_posix())
+            outside = file != given and _leads_out(file, root)
+            yield SourceFile(file, below.as_posix(), outside)
+
+
+def _leads_out(file: Path, root: Path) -> bool:
+    return not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
 
 
 def fixed_part(pattern: Path) -> Path:

@@ -16,7 +16,7 @@ from raft_core.documents.provenance import asked_by
 from raft_core.documents.records import CRITERIA, Opinion, Pair, PairVote, Passage
 from raft_core.documents.self_contained import leaning_phrase
 from raft_core.documents.structured import VERDICT_SCHEMA, MalformedError, fenced, read_verdict
-from raft_core.documents.wording import lacking_names, overlap, taken_words
+from raft_core.documents.wording import added_facts, lacking_names, overlap, taken_words
 from raft_core.engines import open_generator
 from raft_core.engines.base import Completion, GenerationRequest, Generator, request_seed
 from raft_core.records import Rejection, read_records, write_jsonl
@@ -142,7 +142,8 @@ def reread_vote(
     name: str, voter: RereadVoter, pair: Pair, passage: Passage, completion: Completion
 ) -> PairVote:
     """Answerable: the passage names what the question names, and the second answer takes words of
-    its own from it. Grounded: both answers take nearly the same words.
+    its own from it. Grounded: both answers take nearly the same words, and the pair's adds no name,
+    number or denial of its own.
 
     It reads the passage's text alone, so what only a title names is lacking.
     """
@@ -153,8 +154,11 @@ def reread_vote(
     mine = taken_words(completion.text, passage.text, pair.question)
     given = taken_words(pair.answer, passage.text, pair.question)
     answerable: Opinion = "yes" if mine and not lacking else "no"
-    grounded: Opinion = "yes" if overlap(mine, given) >= voter.agreement else "no"
+    added = added_facts(pair.answer, passage.text, pair.question)
+    agreed = overlap(mine, given) >= voter.agreement
+    grounded: Opinion = "yes" if agreed and not added else "no"
     detail = f"the passage lacks {', '.join(sorted(lacking))}; " if lacking else ""
+    detail += f"the answer adds {', '.join(added)}; " if added else ""
     return PairVote(name, answerable, grounded, None, f"{detail}{completion.text}"[:200])
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from raft_core.facts.names import unsaid
+from raft_core.facts.negation import flipped
+from raft_core.facts.numbers import missing, numbers
+from raft_core.facts.text import is_english, words
+
 WORD = re.compile(r"\w+")
 # English words without content of their own; those of other languages count as content, which
 # makes two answers agree less often, never more.
@@ -17,6 +22,10 @@ FUNCTION_WORDS = frozenset(
         "through during before after above below and or but nor so if then than because while not "
         "no yes also too very such both each any some all more most other only own same"
     ).split()
+)
+
+DENIALS = frozenset(
+    "not no never none nobody nothing nowhere neither nor without cannot unable lacks".split()
 )
 
 
@@ -47,6 +56,29 @@ def names(question: str) -> set[str]:
 def lacking_names(question: str, text: str) -> set[str]:
     """Names of the question that the text does not hold."""
     return names(question) - {word.casefold() for word in WORD.findall(text)}
+
+
+def added_facts(answer: str, passage: str, question: str) -> list[str]:
+    """What an answer states that neither passage nor question does: names, numbers, a denial.
+
+    The fact guard's rules: capitals mean names, and words deny, in English only. A first `no` that
+    answers the question is no denial of its own.
+    """
+    there = f"{passage}\n{question}"
+    english = is_english(f"{there} {answer}")
+    added = unsaid(answer, there, english=english)
+    known = (*numbers(passage), *numbers(question))
+    added += [number.text for number in missing(numbers(answer), known)]
+    if english and (
+        flipped(passage, answer, freely=False) or (_denies(answer) and not _denies(there))
+    ):
+        added.append("a denial")
+    return added
+
+
+def _denies(text: str) -> bool:
+    said = words(text)
+    return any(w in DENIALS or w.endswith("n't") for w in said[said[:1] == ["no"] :])
 
 
 def overlap(one: Iterable[str], other: Iterable[str]) -> float:

@@ -89,7 +89,8 @@ def comparisons(
 def retained(
     model: Mapping[str, Outcomes], base: Mapping[str, Outcomes], benchmarks: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Mean over benchmarks of score / base score with its interval; None where a base score is 0.
+    """Mean over benchmarks of score / base score with its interval; None where a base score is 0,
+    or too near to it for an interval.
 
     Raises:
         ValueError: the two answered different numbers of rows.

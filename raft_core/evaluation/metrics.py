@@ -28,4 +28,6 @@ def wilson(successes: int, total: int) -> Estimate:
     share, z2 = successes / total, Z_95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z_95 / (1 + z2 / total) * sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    low = centre - half if successes > 0 else 0.0  # both exact, but for rounding
+    high = centre + half if successes < total else 1.0
+    return Estimate(share, low, high)

@@ -24,6 +24,7 @@ class Style:
 
 
 BASE_STYLE = Style(GREY, LINES[0], MARKERS[0])
+BASE_RETENTION = {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
@@ -59,15 +60,18 @@ def save(figure: Any, path: Path) -> None:
 
 
 def domain_versus_retention(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Domain accuracy against retention, both with their intervals; up and right is better."""
+    """Domain accuracy against retention, both with their intervals; up and right is better.
+
+    A method whose retention is undefined has no place in it.
+    """
     figure, axes = new_axes()
     styled = styles(row["label"] for row in rows if row["method"] != "base")
     for row in rows:
         style = styled.get(row["label"], BASE_STYLE)
         score = row["scores"]["domain"]
-        if score["undecided"] == score["n"]:
+        kept = BASE_RETENTION if row["method"] == "base" else row["retention"]
+        if kept is None or score["undecided"] == score["n"]:
             continue
-        kept = row["retention"] or {"value": 1.0, "low": 1.0, "high": 1.0}
         axes.errorbar(
             kept["value"],
             score["accuracy"],

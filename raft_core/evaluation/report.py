@@ -149,8 +149,9 @@ def as_markdown(report: Mapping[str, Any], config: ReportStage) -> str:
     lines += [
         "Scores are shares of right answers with 95% Wilson intervals. Retention is the mean of "
         f"score / base score over {' and '.join(config.retained)}, with a paired bootstrap "
-        f"interval. {counted_rows(config)} Drift is the mean relative weight distance. Undecided: "
-        "the panel could tell of no answer whether it is right.",
+        f"interval; it is empty where the base's score is too near to 0. {counted_rows(config)} "
+        "Drift is the mean relative weight distance. Undecided: the panel could tell of no answer "
+        "whether it is right.",
         "",
         *report_sections.retention_section(rows, config.retained),
         *report_sections.difference_section(report["comparisons"], labels_of(rows)),

@@ -8,7 +8,7 @@ from raft_core.config import FrozenConfig
 from raft_core.evaluation.config import CompareConfig
 from raft_core.evaluation.independence import PanelMember
 
-VERSION = 3
+VERSION = 4
 
 
 class ReportStage(FrozenConfig):

@@ -31,6 +31,7 @@ Outcomes = Sequence[ArrayLike]
 Clusters = Sequence[Sequence[str]]
 RESAMPLES = 2000
 SMALLEST_SCORE = 1e-9
+MOST_WITHOUT_SCORE = 0.025  # more resamples without a divisor would be the upper end
 Z_POWER = 0.8416212335729143  # 80%
 FEWEST_DISCORDANT = 6  # the exact p of five pairs that all go one way is still 0.0625
 
@@ -142,7 +143,8 @@ def mean_relative_gain(
 ) -> Estimate | None:
     """The relative gain, averaged over groups of runs (students) with the same weight.
 
-    Groups of the same domains, seeds and questions share their resamples.
+    Groups of the same domains, seeds and questions share their resamples. None where b scores zero
+    in a group, or in 2.5% of the resamples or more: the gain then has no upper bound.
 
     Raises:
         ValueError: as `mean_score`, or there is no group.
@@ -153,11 +155,13 @@ def mean_relative_gain(
         return None
     value = float(np.mean([_mean(a) / _mean(b) - 1 for a, b, _ in groups]))
     gains_S = np.zeros(resamples)
+    undefined_S = np.zeros(resamples, dtype=bool)
     for a, b, clusters in groups:
         drawn = _resample(clusters, resamples, seed, a, b)
         mean_a_S, mean_b_S = (drawn.average(drawn.run_means(x)) for x in (a, b))
+        undefined_S |= mean_b_S == 0
         gains_S += (mean_a_S / np.maximum(mean_b_S, SMALLEST_SCORE) - 1) / len(groups)
-    return _estimate(value, gains_S)
+    return None if undefined_S.mean() >= MOST_WITHOUT_SCORE else _estimate(value, gains_S)
 
 
 def retention(
@@ -171,21 +175,28 @@ def retention(
 
     All three take one list of runs per benchmark; the benchmarks share the draw of the runs. None
     where a base score is zero, or where there is no benchmark: nothing was there to be retained.
+    None as well where 2.5% of the resamples or more draw no right answer of a base that has few:
+    the ratio then has no upper bound.
 
     Raises:
         ValueError: as `mean_score`.
     """
     values: list[float] = []
     ratios_S = np.zeros(resamples)
+    undefined_S = np.zeros(resamples, dtype=bool)
     for after, before, names in zip(model, base, clusters, strict=True):
         if any(np.mean(np.asarray(each, dtype=float)) == 0 for each in before):
             return None
         drawn = _resample(names, resamples, seed, after, before)
         pairs = zip(after, before, strict=True)
         values.append(float(np.mean([_mean([m]) / _mean([b]) for m, b in pairs])))
-        floored_SR = np.maximum(drawn.run_means(before), SMALLEST_SCORE)
+        before_SR = drawn.run_means(before)
+        undefined_S |= ((before_SR == 0) & (drawn.share_SR > 0)).any(axis=1)
+        floored_SR = np.maximum(before_SR, SMALLEST_SCORE)
         ratios_S += drawn.average(drawn.run_means(after) / floored_SR) / len(model)
-    return _estimate(float(np.mean(values)), ratios_S) if values else None
+    if not values or undefined_S.mean() >= MOST_WITHOUT_SCORE:
+        return None
+    return _estimate(float(np.mean(values)), ratios_S)
 
 
 def mcnemar(a: Outcomes, b: Outcomes) -> McNemar:
@@ -229,6 +240,7 @@ def detectable_difference(rows: int, discordant: int) -> float | None:
 
 
 def cluster(row_id: str, pattern: str | None) -> str:
-    """The fact that a row asks for; an id that the pattern does not match is a fact of its own."""
+    """The fact that a row asks for; an id without the pattern or its group is one of its own."""
     found = re.match(pattern, row_id) if pattern is not None else None
-    return row_id if found is None else found.group(1)
+    fact = found.group(1) if found is not None else None
+    return row_id if fact is None else fact

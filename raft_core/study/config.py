@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from raft_core.config import FrozenConfig
 from raft_core.evaluation.config import ClusterPattern
 
-VERSION = 3
+VERSION = 4
 BASE = "base"
 Group = Literal["main", "ladder", "balance", "sweep"]
 Accuracies = dict[str, float]

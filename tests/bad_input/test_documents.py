@@ -12,7 +12,9 @@ import pytest
 
 from raft_core.document_settings import checked_documents, load_document_settings
 from raft_core.documents import passages
+from raft_core.documents.reading import read_documents
 from raft_core.documents.records import Passage
+from raft_core.documents.sources import DocumentSource
 from raft_core.errors import InputError
 from raft_core.progress import Progress
 from raft_core.records import read_jsonl, read_records
@@ -42,6 +44,18 @@ def rows(*given: Any) -> Write:
 
 def loop(folder: Path) -> None:
     (folder / "loop").symlink_to(folder / "loop")
+
+
+def leading_out(folder: Path) -> None:
+    """Two files and a folder that lie beside the folder that is given."""
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "secret.txt").write_text("A secret that is told in a whole sentence.")
+    (other / "rows.jsonl").write_text(json.dumps({"text": "A secret, told in a sentence."}))
+    (folder / "sub").mkdir()
+    (folder / "sub" / "link.txt").symlink_to(other / "secret.txt")
+    (folder / "rows.jsonl").symlink_to(other / "rows.jsonl")
+    (folder / "up.txt").symlink_to(Path("..") / "other" / "secret.txt")
 
 
 REFUSED: dict[str, tuple[str, Write, str]] = {
@@ -99,6 +113,13 @@ REJECTED: dict[str, tuple[Write, dict[str, int]]] = {
     "a link that leads nowhere": (
         lambda folder: (folder / "b.txt").symlink_to(folder / "none"), {"unreadable": 1},
     ),
+    "links that lead out of the folder": (leading_out, {"outside_folder": 3}),
+    "a link inside the folder": (
+        lambda folder: (folder / "b.txt").symlink_to("a.txt"), {"document_duplicate": 1},
+    ),
+    "a link to itself": (
+        lambda folder: (folder / "b.txt").symlink_to(folder / "b.txt"), {"unreadable": 1},
+    ),
     "a hidden file": (files(**{"__b__txt": "x"}), {}),
     "the same again": (files(b__txt=GOOD + "\n"), {"document_duplicate": 1}),
     "the same with Windows line ends": (
@@ -142,6 +163,38 @@ def test_documents_that_cannot_be_used_cost_themselves_alone(name: str, tmp_path
     counts = json.loads((out / "counts.json").read_text())
     assert counts["in"] == len(kept) + rejected.total()
     assert len({passage.id for passage in kept}) == len(kept)
+
+
+@pytest.mark.parametrize("given", ["given", "given/*.txt", "**/*.txt"])
+def test_documents_behind_links_out_of_what_is_given_are_not_read(
+    given: str, tmp_path: Path
+) -> None:
+    inside, outside = tmp_path / "top" / "given", tmp_path / "out"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    (inside / "a.txt").write_text(GOOD)
+    (outside / "secret.txt").write_text("A secret.")
+    (inside / "b.txt").symlink_to(outside / "secret.txt")
+    (inside / "linked").symlink_to(outside)
+    source = DocumentSource(path=str(tmp_path / "top" / given))
+    before = source.identity()
+    documents, _ = read_documents(source, 4_000)
+    assert [document.text for document in documents] == [GOOD]
+    (outside / "secret.txt").write_text("Another secret.")
+    assert source.identity() == before
+
+
+def test_document_that_is_named_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text(GOOD)
+    (tmp_path / "given").mkdir()
+    link = tmp_path / "given" / "a.txt"
+    link.symlink_to(tmp_path / "elsewhere" / "a.txt")
+    (tmp_path / "folder").symlink_to(tmp_path / "elsewhere")
+    for path in (link, tmp_path / "folder"):
+        documents, rejected = read_documents(DocumentSource(path=str(path)), 4_000)
+        assert [document.text for document in documents] == [GOOD]
+        assert not rejected
 
 
 SETTINGS = [

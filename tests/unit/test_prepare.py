@@ -16,6 +16,7 @@ from raft_core.config import fingerprint
 from raft_core.data import DataSource
 from raft_core.engines.base import EmbedderConfig
 from raft_core.errors import InputError
+from raft_core.neighbours import cosines
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
@@ -164,6 +165,35 @@ def test_near_duplicates_close_vectors_with_other_words_are_kept() -> None:
     kept, rejected, _ = drop_near_duplicates(examples, Constant(), CONFIG)
     assert len(kept) == 2
     assert not rejected
+
+
+@pytest.mark.parametrize("exact_below", [1, 50_000])
+def test_near_duplicates_templated_questions_cost_no_cosine_a_pair(
+    monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    class Template:
+        """All questions are near each other."""
+
+        def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+            vectors = np.random.default_rng(0).normal(size=(len(texts), 8)) * 0.01 + 1
+            return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def counted(one: Any, of_one: Any, *others: Any) -> Any:
+        compared.append(len(of_one))
+        return cosines(one, of_one, *others)
+
+    compared: list[int] = []
+    monkeypatch.setattr("raft_core.neighbours.cosines", counted)
+    questions = [f"What is the attr{n % 20} of name{n // 20} in law?" for n in range(600)]
+    questions += [f"Name{n} has what attr{n}, in law" for n in range(10)]
+    questions += [question.upper() for question in questions[::60]]
+    examples = [Example(str(n), q, f"a{n}", "train") for n, q in enumerate(questions)]
+    config = PrepareConfig(exact_below=exact_below)
+    _, rejected, _ = drop_near_duplicates(examples, Template(), config)
+    # The last eleven repeat every sixtieth question of those before.
+    assert [r.id for r in rejected] == [str(n) for n in range(610, 621)]
+    assert [r.detail.split(",")[0] for r in rejected] == [f"of {n}" for n in range(0, 601, 60)]
+    assert sum(compared) < 10 * len(questions)
 
 
 def test_near_duplicates_rejections_stand_in_the_order_of_the_rows_they_repeat() -> None:

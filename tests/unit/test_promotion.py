@@ -10,6 +10,7 @@ from raft_core.progress import Progress
 from raft_core.promotion import (
     PromoteStage,
     PromotionConfig,
+    as_markdown,
     domain_checks,
     retention_checks,
     run,
@@ -130,6 +131,13 @@ def test_promote_retention_below_its_floor_is_refused(
 ) -> None:
     (check,) = retention_checks(with_champion(tmp_path, (90, 90), (90, 90), general), CONFIG)
     assert check.passed is passes
+
+
+def test_promote_base_of_one_right_answer_bounds_no_retention(tmp_path: Path) -> None:
+    stage_inputs = inputs(tmp_path, {"base.today": (2, 1), "challenger.today": (90, 50)})
+    (check,) = retention_checks(stage_inputs, CONFIG)
+    assert not check.passed
+    assert "| the base scores too little |" in as_markdown([check])[-1]
 
 
 def test_promote_base_without_a_right_answer_has_nothing_to_retain(tmp_path: Path) -> None:

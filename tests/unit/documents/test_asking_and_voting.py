@@ -111,6 +111,7 @@ TEXT = "The court of Penzek is gelmis, not morsel."
         ("the court of Penzek", "It is bandit.", "Penzek has gelmis.", "yes", "no"),
         ("the court of Penzek", "It is bandit.", "It is bandit.", "no", "no"),
         ("the court of Koltam", "It is gelmis.", "It is gelmis.", "no", "yes"),
+        ("the court of Penzek", "The court of Mortim is gelmis.", "It is gelmis.", "yes", "no"),
     ],
 )
 def test_reread_vote_by_hand(

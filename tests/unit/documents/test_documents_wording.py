@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from raft_core.documents.self_contained import leaning_phrase
-from raft_core.documents.wording import content_words, lacking_names, names, overlap, taken_words
+from raft_core.documents.wording import (
+    added_facts,
+    content_words,
+    lacking_names,
+    names,
+    overlap,
+    taken_words,
+)
 
 PASSAGE = "Pursuant to section 413(c), the court of Penzek shall be gelmis."
 
@@ -69,3 +76,30 @@ def test_leaning_phrase_by_hand(question: str, phrase: str | None) -> None:
 
 def test_leaning_phrase_in_the_answer_counts_too() -> None:
     assert leaning_phrase(["Who won?", "This passage does not say."]) == "this passage"
+
+
+FINE = "The fine under the act is 1,500 euros, unless the minister waives it."
+
+
+@pytest.mark.parametrize(
+    ("answer", "added"),
+    [
+        ("The fine is 1500 euros.", []),
+        ("Sure! Under the act, Penzek owes a fine of 1,500 euros.", []),
+        ("No, the fine of Penzek is 1,500 euros.", []),
+        ("The fine is 1,500 euros, raised in 2021.", ["2021"]),
+        ("The fine is 1,500 euros, set by Minister Meyer.", ["Meyer"]),
+        ("The fine is 1,500 euros, and it is not owed.", ["a denial"]),
+        ("No, it isn't 1,500 euros.", ["a denial"]),
+    ],
+)
+def test_added_facts_are_those_of_neither_passage_nor_question(
+    answer: str, added: list[str]
+) -> None:
+    assert added_facts(answer, FINE, "Which fine does Penzek owe?") == added
+
+
+def test_added_facts_a_denial_of_the_passage_is_found_beside_another() -> None:
+    passage = "The fine of the act is owed. A child does not pay."
+    assert added_facts("The fine of the act is not owed.", passage, "Is it?") == ["a denial"]
+    assert added_facts("A child does not pay.", passage, "Does a child pay?") == []

@@ -27,6 +27,11 @@ def test_wilson_published_values(successes: int, total: int, low: float, high: f
     )
 
 
+def test_wilson_all_or_none_ends_exactly_at_one_and_zero() -> None:
+    for total in range(1, 60):
+        assert (wilson(0, total).low, wilson(total, total).high) == (0.0, 1.0)
+
+
 def test_wilson_no_rows_error() -> None:
     with pytest.raises(ValueError, match="no rows"):
         wilson(0, 0)

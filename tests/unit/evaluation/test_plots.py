@@ -10,7 +10,14 @@ import pytest
 from scipy.stats import gaussian_kde
 
 from raft_core.evaluation.distance_plots import draw_density, layer_means, weight_distances
-from raft_core.evaluation.plots import COLOURS, GREY, differences, direction, styles
+from raft_core.evaluation.plots import (
+    COLOURS,
+    GREY,
+    differences,
+    direction,
+    domain_versus_retention,
+    styles,
+)
 
 
 class Axes:
@@ -50,6 +57,26 @@ def test_density_of_equal_distances_is_a_line() -> None:
     axes = Axes()
     draw_density(axes, np.array([0.1, 0.1]), "-", {})
     assert axes.drawn == {"axvline": (0.1,)}
+
+
+def test_retention_a_method_without_one_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legends: list[list[str]] = []
+    monkeypatch.setattr(
+        "raft_core.evaluation.plots.save",
+        lambda figure, _: legends.append(figure.axes[0].get_legend_handles_labels()[1]),
+    )
+    score = {"domain": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "undecided": 0, "n": 9}}
+    kept = {"value": 0.9, "low": 0.8, "high": 1.0}
+    domain_versus_retention(
+        [
+            {"method": name, "label": name, "scores": score, "retention": retention}
+            for name, retention in (("base", None), ("sdft", kept), ("raft", None))
+        ],
+        tmp_path / "r.png",
+    )
+    assert legends == [["base", "sdft"]]
 
 
 def test_figures_without_anything_to_show_are_not_written(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_paired_difference_same_seed_same_interval() -> None:
 
 
 def test_relative_gain_by_hand_and_undefined_over_nothing() -> None:
-    gain = mean_relative_gain([([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)])])
+    gain = mean_relative_gain([([[1, 1, 1, 0] * 5], [[1, 1, 0, 0] * 5], [names(20)])])
     assert gain is not None
     assert gain.value == pytest.approx(0.5)
     assert mean_relative_gain([([[1, 1]], [[0, 0]], [names(2)])]) is None
@@ -102,7 +102,8 @@ def test_relative_gain_by_hand_and_undefined_over_nothing() -> None:
 
 def test_mean_relative_gain_students_weigh_the_same() -> None:
     # 3/2 - 1 and 4/4 - 1
-    groups = [([[1, 1, 1, 0]], [[1, 1, 0, 0]], [names(4)]), ([[1] * 4], [[1] * 4], [names(4)])]
+    better = [[1, 1, 1, 0] * 5], [[1, 1, 0, 0] * 5], [names(20)]
+    groups = [better, ([[1] * 4], [[1] * 4], [names(4)])]
     gain = mean_relative_gain(groups)
     assert gain is not None
     assert gain.value == pytest.approx(0.25)
@@ -110,9 +111,9 @@ def test_mean_relative_gain_students_weigh_the_same() -> None:
 
 def test_retention_mean_over_benchmarks_and_runs_by_hand() -> None:
     # first benchmark: runs 1/2 and 1, mean 3/4; second: 1 and 1
-    model = [[[1, 1, 0, 0], [1, 1, 1, 1]], [[1, 0], [1, 0]]]
-    base = [[[1, 1, 1, 1], [1, 1, 1, 1]], [[1, 0], [1, 0]]]
-    clusters = [[names(4)] * 2, [names(2)] * 2]
+    model = [[[1, 1, 0, 0], [1, 1, 1, 1]], [[1, 0] * 10, [1, 0] * 10]]
+    base = [[[1, 1, 1, 1], [1, 1, 1, 1]], [[1, 0] * 10, [1, 0] * 10]]
+    clusters = [[names(4)] * 2, [names(20)] * 2]
     kept = retention(model, base, clusters)
     assert kept is not None
     assert kept.value == pytest.approx(0.875)
@@ -124,6 +125,25 @@ def test_retention_base_that_knew_nothing_or_no_benchmark_none() -> None:
     assert retention([], [], []) is None
 
 
+@pytest.mark.parametrize(("right", "known"), [(1, False), (3, False), (4, True), (30, True)])
+def test_retention_base_of_few_right_answers_none(right: int, known: bool) -> None:
+    # None of them is drawn in (1 - right / 100)^100 of the resamples: 37%, 4.8%, 1.7%, 0%.
+    base, model = ([1] * n + [0] * (100 - n) for n in (right, 40))
+    kept = retention([[model]], [[base]], [[names(100)]])
+    gain = mean_relative_gain([([model], [base], [names(100)])])
+    for estimate in (kept, gain):
+        assert (estimate is not None) is known
+        assert estimate is None or estimate.high < 45
+
+
+def test_retention_one_weak_run_among_others_none() -> None:
+    # The weak run's base has no right answer in 37% of the draws of questions.
+    strong, weak = [1] * 100, [1] + [0] * 99
+    clusters = [names(100, "a"), names(100, "b")]
+    assert retention([[strong, strong]], [[strong, strong]], [clusters]) is not None
+    assert retention([[strong, weak]], [[strong, weak]], [clusters]) is None
+
+
 def test_retention_more_rows_a_narrower_interval() -> None:
     base, model = [1, 1, 0, 1], [1, 0, 0, 1]
     few, many = (retention([[model * k]], [[base * k]], [[names(4 * k)]]) for k in (5, 80))
@@ -133,8 +153,8 @@ def test_retention_more_rows_a_narrower_interval() -> None:
 
 
 def test_retention_unchanged_model_one_without_width() -> None:
-    outcomes = [[[1, 0, 1], [1, 1, 0]]]
-    kept = retention(outcomes, outcomes, [[names(3)] * 2])
+    outcomes = [[[1, 0, 1] * 5, [1, 1, 0] * 5]]
+    kept = retention(outcomes, outcomes, [[names(15)] * 2])
     assert kept is not None
     assert (kept.value, kept.high) == (1.0, pytest.approx(1.0))
 
@@ -222,3 +242,4 @@ def test_detectable_difference_too_few_rows_none_and_impossible_counts_error() -
 def test_cluster_first_group_or_the_row_itself() -> None:
     assert cluster("law-3-f1", r"^(.*)-f\d+$") == "law-3"
     assert cluster("law-3", r"^(.*)-f\d+$") == cluster("law-3", None) == "law-3"
+    assert cluster("law-3", r"^(?:(x)|law)") == "law-3"
