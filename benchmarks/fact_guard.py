@@ -24,7 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fact_changes import ALTERING, HARMLESS, Change
+from benchmarks.fact_changes import (
+    ALTERING,
+    DATES_ALTERED,
+    DATES_HARMLESS,
+    HARMLESS,
+    Change,
+    with_date,
+)
 from benchmarks.fact_paraphrases import PAIRS
 from raft_core.facts.guard import Claim, Failures, GuardConfig, check_rules
 from raft_core.records import read_jsonl
@@ -98,6 +105,14 @@ def changed_texts(rows: Sequence[Row], change: Change, name: str) -> Iterator[tu
         text = change(row["answer"], random.Random(f"{SEED}/{name}/{row['id']}"))
         if text is not None:
             yield row, text
+
+
+def dated(rows: Iterable[Row]) -> list[Row]:
+    """The rows with a date written into each answer."""
+    return [
+        {**row, "answer": with_date(row["answer"], random.Random(f"{SEED}/date/{row['id']}"))}
+        for row in rows
+    ]
 
 
 def guard_changes(rows: Sequence[Row], changes: Mapping[str, Change]) -> dict[str, Caught]:
@@ -216,6 +231,8 @@ def main() -> None:
         lambda: solutions_table(solutions, options.encoder),
         lambda: changes_table(conclusions, ALTERING, "a fact changed"),
         lambda: changes_table(conclusions, HARMLESS, "nothing changed but"),
+        lambda: changes_table(dated(conclusions), DATES_ALTERED, "a date changed"),
+        lambda: changes_table(dated(conclusions), DATES_HARMLESS, "nothing changed but"),
         paraphrases_table,
     ]
     for table in tables:

@@ -34,7 +34,7 @@ from raft_core.facts.text import is_english, statements
 from raft_core.matching import mentions
 from raft_core.runtime import RuntimeConfig
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 LONGEST_DETAIL = 240
 
 Failures = dict[str, str]  # rule -> what was lost and what is new; empty: passed

@@ -31,7 +31,8 @@ def names(text: str, *, english: bool = True) -> dict[str, str]:
     """Casefolded name -> the name as written; codes alone where the text is not English."""
     text = plain(text)
     for date in dates(text):  # the months in them
-        text = text[: date.start] + " " * (date.end - date.start) + text[date.end :]
+        if date.sure:
+            text = text[: date.start] + " " * (date.end - date.start) + text[date.end :]
     found = {match[0].casefold(): match[0] for match in _CODE.finditer(text)}
     if not english:
         return found

@@ -72,16 +72,22 @@ def numbers(text: str) -> tuple[Number, ...]:
     """All numbers, in order; those inside of names such as T4 or user721 are names."""
     text = plain(text)
     found: list[Number] = []
-    rest = text
+    rest, read = text, set[tuple[int, int]]()
     for date in dates(text):
-        if not rest[date.start : date.end].strip():
+        known = (date.start, date.end) in read
+        if not known and rest[date.start : date.end] != text[date.start : date.end]:
             continue
         said = text[date.start : date.end]
         values, parts = tuple(map(float, date.days)), tuple(map(float, date.day))
-        found.append(Number(said, date.start, date.end, values, DAY_OF_YEAR, parts=parts))
-        if date.year:
+        found.append(
+            Number(said, date.start, date.end, values, DAY_OF_YEAR, firm=date.sure, parts=parts)
+        )
+        if not date.sure:
+            continue
+        if date.year and not known:
             found.append(Number(str(date.year), date.start, date.end, (float(date.year),)))
         rest = _blank(rest, date.start, date.end)
+        read.add((date.start, date.end))
     for code in _CODE.finditer(rest):
         rest = _blank(rest, code.start(), code.end())
     for number in (*_in_digits(rest), *_in_words(rest)):
@@ -169,6 +175,8 @@ def _blank(text: str, start: int, end: int) -> str:
 
 def same_number(one: Number, other: Number) -> bool:
     """Equal value, and no units that contradict each other; percents are percents on both sides."""
+    if one.unit == other.unit == DAY_OF_YEAR and len(one.values) == len(other.values) == 2:
+        return one.values == other.values  # 3/5/2024 is not 5/3/2024, whichever it is
     if one.unit and other.unit and one.unit.measures == other.unit.measures:
         return any(
             _close(a * one.unit.factor, b * other.unit.factor)
@@ -188,25 +196,68 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
-def missing(wanted: Iterable[Number], there: Sequence[Number]) -> list[Number]:
+def missing(wanted: Iterable[Number], there: Iterable[Number]) -> list[Number]:
     """The firm numbers that `there` does not have, each value once."""
-    parts = [replace(n, values=(p,), parts=()) for n in there for p in n.parts]
-    pool = [*there, *parts, *filter(None, map(_as_share, there))]
-
-    def has(number: Number) -> bool:
-        return any(same_number(number, other) for other in pool)
-
-    lacking: list[Number] = []
+    pool, lacking = NumberSet(), NumberSet()
+    for number in there:
+        for other in (number, *_parts(number), _as_month(number), _as_share(number)):
+            if other is not None:
+                pool.add(other)
+    lost: list[Number] = []
     for number in wanted:
-        share = _as_share(number)
-        if not number.firm or has(number) or (share is not None and has(share)):
+        if not number.firm or number in lacking:
             continue
-        split = [replace(number, values=(part,), unit=None, parts=()) for part in number.parts]
-        if split and all(map(has, split)):
+        share, split = _as_share(number), _parts(number)
+        if number in pool or (share is not None and share in pool):
             continue
-        if not any(same_number(number, other) for other in lacking):
-            lacking.append(number)
-    return lacking
+        # A date is more than its day and its year; 12/30 is 12 and 30.
+        if split and number.unit != DAY_OF_YEAR and all(part in pool for part in split):
+            continue
+        lacking.add(number)
+        lost.append(number)
+    return lost
+
+
+class NumberSet:
+    """Numbers by value; `in` asks whether one is the `same_number` as any of them."""
+
+    def __init__(self, numbers: Iterable[Number] = ()) -> None:
+        self._numbers: dict[str, dict[Number, None]] = {}
+        for number in numbers:
+            self.add(number)
+
+    def add(self, number: Number) -> None:
+        bare = replace(number, text="", start=0, end=0, parts=())
+        for size in _sizes(number):
+            self._numbers.setdefault(_rounded(size), {})[bare] = None
+
+    def __contains__(self, number: Number) -> bool:
+        # The tolerance of `_close` may reach into the next bucket.
+        near = {_rounded(s * slack) for s in _sizes(number) for slack in (1 - 2e-9, 1, 1 + 2e-9)}
+        return any(
+            same_number(number, other) for size in near for other in self._numbers.get(size, ())
+        )
+
+
+def _sizes(number: Number) -> set[float]:
+    """Its values as they stand, and in the first unit of their kind."""
+    return {v * f for v in number.values for f in (1, number.unit.factor if number.unit else 1)}
+
+
+def _rounded(size: float) -> str:
+    return "0" if abs(size) <= 1e-12 else f"{size:.7e}"
+
+
+def _parts(number: Number) -> list[Number]:
+    """12 and 30 for 12/30; the day of a date, as a bare number."""
+    return [replace(number, values=(part,), unit=None, parts=()) for part in number.parts]
+
+
+def _as_month(number: Number) -> Number | None:
+    """The month of a day."""
+    if number.unit != DAY_OF_YEAR:
+        return None
+    return replace(number, values=tuple(v - v % 100 for v in number.values), parts=())
 
 
 def _as_share(number: Number) -> Number | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from raft_core.facts.dates import dates
@@ -49,6 +51,18 @@ def same(one: str, other: str) -> bool:
         ("12 March 2020", "2020-03-12"),
         ("Sept. 3, 2001", "3rd of September 2001"),
         ("2020年3月12日", "12 March 2020"),
+        ("15. Mai 2024", "15.05.2024"),
+        ("le 1er mai 2020", "1 May 2020"),
+        ("5 de mayo de 2020", "May 5, 2020"),
+        ("03/12/2020", "12.03.2020"),
+        ("May 5-7, 2020", "5 to 7 May 2020"),
+        ("May 12 and 14 June", "12 May and 14 June"),
+        ("in March 1987", "in march 1987"),
+        ("in March 1500 people died", "1500 people died in March"),
+        ("on 14 May", "ON 14 MAY"),
+        ("20 may benefit", "20 could benefit"),
+        ("There were 5. April was cold.", "April was cold. There were 5."),
+        ("3 Mars missions", "three missions to Mars"),
         ("１２０名", "120名"),
         ("百分之五十", "50%"),
         ("5万人", "50,000人"),
@@ -72,6 +86,14 @@ def test_number_other_spelling_is_the_same(one: str, other: str) -> None:
         ("two dogs", "three dogs"),
         ("the third man", "the fourth man"),
         ("4 July 1776", "5 July 1776"),
+        ("4 July 1776", "4 July 1767"),
+        ("14 March 1987", "14 May 1987"),
+        ("2024-03-05", "2024-09-05"),
+        ("3/5/2024", "5/3/2024"),
+        ("15. Mai 2024", "15. März 2024"),
+        ("in March 1987 it may rise", "in May 1987 it may rise"),
+        ("3 May and 14 June", "14 May and 3 June"),
+        ("14 March 1987", "March 1987"),
         ("12/30 patients", "13/30 patients"),
         ("1.5 x 10^-3", "1.5 x 10^-4"),
         ("5 mg", "a dose"),
@@ -111,8 +133,14 @@ def test_turned_around_pairs_in_the_other_order(one: str, other: str, turned: li
     assert turned_around(one, other) == turned
 
 
+def test_dates_every_swap_of_months_is_seen() -> None:
+    texts = [f"The act was passed on 14 {date(2000, month, 1):%B} 1987." for month in range(1, 13)]
+    assert [(a, b) for a in texts for b in texts if a != b and same(a, b)] == []
+
+
 def test_dates_slashes_have_both_readings_where_both_are_dates() -> None:
-    assert [set(date.days) for date in dates("03/04/2020 and 13/04/2020")] == [{304, 403}, {413}]
+    found = dates("03/04/2020 and 13/04/2020 and 03.04.2020")
+    assert [each.days for each in found] == [(304, 403), (413,), (403,)]
 
 
 @pytest.mark.parametrize(
