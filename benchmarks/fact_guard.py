@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import sys
 import tempfile
 import time
@@ -154,6 +155,41 @@ def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
     return np.stack([rows[position] for position in range(len(texts))])
 
 
+def steps_table(rows: Sequence[Row]) -> Iterator[str]:
+    """Right solutions that the guard passes, each with one whole number of its steps changed and
+    nothing else: a given number, an operand or a result is wrong.
+    """
+    yield "| a number in the steps changed | made on: rejected | held out: rejected | rules |"
+    yield "| --- | ---: | ---: | --- |"
+    passed = [row for row in rows if row["correct"] and not guard_solution(row)]
+    for name in ("the first", "any"):
+        cells, rules = [], Counter[str]()
+        for which in HALVES:
+            caught = Caught()
+            for row in (row for row in passed if half(row) == which):
+                text = _with_another_step(row, name)
+                if text is None:
+                    continue
+                failed = guard_solution({**row, "candidate": text})
+                caught.texts += 1
+                caught.rejected += bool(failed)
+                rules.update(list(failed))
+            cells.append(_share(caught))
+        counts = ", ".join(f"{rule} {count:,}" for rule, count in rules.most_common())
+        yield f"| {name} | {' | '.join(cells)} | {counts} |"
+
+
+def _with_another_step(row: Row, which: str) -> str | None:
+    steps, _, last = row["candidate"].rpartition("\n")
+    found = list(re.finditer(r"(?<![\d.,])\d+(?![\d.,]*\d)", steps))
+    if not found:
+        return None
+    rng = random.Random(f"{SEED}/{which}/{row['id']}")
+    match = found[0] if which == "the first" else rng.choice(found)
+    other = rng.choice([n for n in range(1, 2 * int(match[0]) + 10) if n != int(match[0])])
+    return f"{steps[: match.start()]}{other}{steps[match.end() :]}\n{last}"
+
+
 def solutions_table(rows: Sequence[Row], encoder: str) -> Iterator[str]:
     yield "| solutions kept by | half | kept | wrong among kept | right kept |"
     yield "| --- | --- | ---: | ---: | ---: |"
@@ -229,6 +265,7 @@ def main() -> None:
     conclusions = list(read_jsonl(options.data / CONCLUSIONS))
     tables: list[Callable[[], Iterator[str]]] = [
         lambda: solutions_table(solutions, options.encoder),
+        lambda: steps_table(solutions),
         lambda: changes_table(conclusions, ALTERING, "a fact changed"),
         lambda: changes_table(conclusions, HARMLESS, "nothing changed but"),
         lambda: changes_table(dated(conclusions), DATES_ALTERED, "a date changed"),

@@ -37,7 +37,8 @@ _NUMBER = re.compile(
     rf"(?![A-Za-z]))?",
     re.I,
 )
-_SIGN = re.compile(r"(?:^|[\s(=<>,:])-\s?$|\bminus\s$")
+# Neither a bullet (`- 5 mg`), nor a dash (`5 mm - 10 mm`), nor an operator (`9 minus 5`).
+_SIGN = re.compile(r"(?:^|\n|[\s(<>,:])(?<![\d%]\s)-$|[(=<>]\s?-\s?$|(?<![\d%])\s?\bminus\s$")
 _UNIT = re.compile(r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥])|)", re.I)
 _DEGREES = re.compile(r"[\s-]?(?:degrees?|deg\.?)\s(C\b|F\b|Celsius|Fahrenheit)", re.I)
 _SHARED = re.compile(r",?\s*(?:and|or|and/or|to)|-|/|±|\+/-|through|until|vs\.?|versus", re.I)
@@ -108,9 +109,7 @@ def _in_digits(text: str) -> Iterator[Number]:
             parts, value = (value, below), value / below if below else math.inf
         if match["magnitude"]:
             value *= MAGNITUDES[match["magnitude"].lower()]
-        if _SIGN.search(text[max(0, match.start() - 8) : match.start()]) and not re.search(
-            r"[\d%]\s*-\s?$", text[: match.start()][-12:]
-        ):
+        if _SIGN.search(text, max(0, match.start() - 8), match.start()):
             value = -value
         unit, end = _unit_after(text, match.end())
         if match["currency"]:
