@@ -9,7 +9,9 @@ them. English only: the caller asks `is_english`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from raft_core.facts.text import clauses, plain, stem, words
 
@@ -89,33 +91,67 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
 
     Two clauses that both have a counterpart in nearly the same words are not held together.
     """
-    alike = [[_alikeness(one, other) >= _WORDED_ALIKE for other in theirs] for one in ours]
-    ours_paired = [any(row) for row in alike]
-    theirs_paired = [any(column) for column in zip(*alike, strict=True)]
-    groups: list[tuple[list[int], list[int]]] = []
+    near, alike = _near(ours, theirs)
+    ours_paired = {i for i, _ in alike}
+    theirs_paired = {j for _, j in alike}
+    first = list(range(len(ours)))  # of the group, as a forest of disjoint sets
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = i = first[first[i]]
+        return i
+
+    one_of: dict[int, int] = {}  # one of theirs -> one of ours in its group
+    for j, with_j in enumerate(near):
+        for i in with_j:
+            if (i, j) in alike or i not in ours_paired or j not in theirs_paired:
+                first[root(i)] = root(one_of.setdefault(j, i))
+    yours_of: dict[int, list[int]] = {}
+    for j, i in one_of.items():  # groups in the order of their last clause
+        yours = yours_of.pop(root(i), [])
+        yours.append(j)
+        yours_of[root(i)] = yours
+    mine_of: dict[int, list[int]] = {}
+    for i in range(len(ours)):
+        mine_of.setdefault(root(i), []).append(i)
+    return [
+        ([ours[i] for i in mine_of[group]], [theirs[j] for j in yours])
+        for group, yours in yours_of.items()
+    ]
+
+
+def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], set[tuple[int, int]]]:
+    """For each of theirs those of ours that share most words, and the pairs worded alike."""
+    having: dict[str, list[int]] = {}
+    for i, one in enumerate(ours):
+        for word in one.content | {rest for w in one.content if (rest := _without_prefix(w))}:
+            having.setdefault(word, []).append(i)
+    near: list[list[int]] = []
+    alike: set[tuple[int, int]] = set()
     for j, other in enumerate(theirs):
-        near = [
+        keys = other.content | {rest for w in other.content if (rest := _without_prefix(w))}
+        shared = Counter(i for word in keys for i in having.get(word, ()))
+        # A word that one has with and the other without a prefix may count twice, never less.
+        close = [
             i
-            for i, one in enumerate(ours)
-            if _overlap(one, other) > _SAME_CLAUSE
-            and (alike[i][j] or not (ours_paired[i] and theirs_paired[j]))
+            for i, count in shared.items()
+            if 2 * count >= _SAME_CLAUSE * min(len(ours[i].content), len(other.content))
         ]
-        if not near:
-            continue
-        joined = [group for group in groups if set(group[0]) & set(near)]
-        groups = [group for group in groups if group not in joined]
-        mine = sorted({i for group in joined for i in group[0]} | set(near))
-        groups.append((mine, sorted({k for group in joined for k in group[1]} | {j})))
-    return [([ours[i] for i in mine], [theirs[j] for j in yours]) for mine, yours in groups]
+        near.append([i for i in sorted(close) if _overlap(ours[i], other) > _SAME_CLAUSE])
+        alike |= {(i, j) for i in close if _alikeness(ours[i], other) >= _WORDED_ALIKE}
+    return near, alike
+
+
+@lru_cache(maxsize=65536)
+def _without_prefix(word: str) -> str:
+    """`effective` for `ineffective`; empty where there is none."""
+    match = _PREFIX.match(word)
+    return word[match.end() :] if match and len(word) - match.end() >= 5 else ""
 
 
 def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
     """How many words of one side are those of the other behind a prefix: `ineffective`."""
-    return sum(
-        len(word) - match.end() >= 5 and word[match.end() :] in others
-        for word in some - others
-        if (match := _PREFIX.match(word)) is not None
-    )
+    return sum(_without_prefix(word) in others for word in some - others)
 
 
 def _overlap(one: Clause, other: Clause) -> float:

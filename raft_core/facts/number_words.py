@@ -88,13 +88,13 @@ class WordNumber(NamedTuple):
 
 def number_words(text: str) -> Iterator[WordNumber]:
     """Numbers in words, firm ones first; `text` is plain."""
-    taken: list[tuple[int, int]] = []
+    taken = bytearray(len(text))
     for found in (*_fractions(text), *_folds(text), *_ordinals(text), *_cardinals(text)):
-        if all(found.end <= start or found.start >= end for start, end in taken):
-            taken.append((found.start, found.end))
+        if not any(taken[found.start : found.end]):
+            taken[found.start : found.end] = b"1" * (found.end - found.start)
             yield found
     for match in _WORD.finditer(text):
-        if any(start <= match.start() < end for start, end in taken):
+        if taken[match.start()]:
             continue
         for value, unit in _LOOSE.get(match[0].rstrip("-").casefold(), ()):
             yield WordNumber(match.start(), match.end(), value, unit, False)

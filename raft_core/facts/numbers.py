@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from raft_core.facts.dates import dates
 from raft_core.facts.number_words import MAGNITUDES, number_words
-from raft_core.facts.text import plain
+from raft_core.facts.text import blanked, plain
 from raft_core.facts.units import FOLD, PERCENT, Unit, unit_of
 
 DAY_OF_YEAR = Unit("day of the year", 1)
@@ -32,7 +32,7 @@ _TIMES_TEN = (
 )
 _NUMBER = re.compile(
     rf"(?P<currency>[$€£¥]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
-    rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]*\d))?"
+    rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]{{0,40}}\d))?"
     rf"(?:[\s-]?(?P<magnitude>hundred|thousand|million|billion|trillion|dozen|mn|bn|k|万|亿)"
     rf"(?![A-Za-z]))?",
     re.I,
@@ -73,24 +73,23 @@ def numbers(text: str) -> tuple[Number, ...]:
     """All numbers, in order; those inside of names such as T4 or user721 are names."""
     text = plain(text)
     found: list[Number] = []
-    rest, read = text, set[tuple[int, int]]()
+    read: list[tuple[int, int]] = []
+    taken = bytearray(len(text))
     for date in dates(text):
-        known = (date.start, date.end) in read
-        if not known and rest[date.start : date.end] != text[date.start : date.end]:
+        span = date.start, date.end
+        again = bool(read) and read[-1] == span  # the other day of `5-7 May`
+        if not again and any(taken[date.start : date.end]):
             continue
         said = text[date.start : date.end]
         values, parts = tuple(map(float, date.days)), tuple(map(float, date.day))
-        found.append(
-            Number(said, date.start, date.end, values, DAY_OF_YEAR, firm=date.sure, parts=parts)
-        )
-        if not date.sure:
-            continue
-        if date.year and not known:
-            found.append(Number(str(date.year), date.start, date.end, (float(date.year),)))
-        rest = _blank(rest, date.start, date.end)
-        read.add((date.start, date.end))
-    for code in _CODE.finditer(rest):
-        rest = _blank(rest, code.start(), code.end())
+        found.append(Number(said, *span, values, DAY_OF_YEAR, firm=date.sure, parts=parts))
+        if date.sure and not again:
+            if date.year:
+                found.append(Number(str(date.year), *span, (float(date.year),)))
+            taken[date.start : date.end] = b"1" * (date.end - date.start)
+            read.append(span)
+    rest = blanked(text, read)
+    rest = blanked(rest, [code.span() for code in _CODE.finditer(rest)])
     for number in (*_in_digits(rest), *_in_words(rest)):
         found.append(number)
     return tuple(_with_shared_units(sorted(found, key=lambda n: (n.start, n.end)), text))
@@ -166,10 +165,6 @@ def _with_shared_units(found: Sequence[Number], text: str) -> list[Number]:
         if this.unit is None and this.firm and measured and joined:
             out[i] = replace(this, unit=after.unit, shared=True)
     return out
-
-
-def _blank(text: str, start: int, end: int) -> str:
-    return text[:start] + " " * (end - start) + text[end:]
 
 
 def same_number(one: Number, other: Number) -> bool:
