@@ -9,9 +9,10 @@ them. English only: the caller asks `is_english`.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from raft_core.facts.text import clauses, plain, stem, words
 
@@ -122,23 +123,25 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
 
 def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], set[tuple[int, int]]]:
     """For each of theirs those of ours that share most words, and the pairs worded alike."""
-    having: dict[str, list[int]] = {}
+    having: defaultdict[str, list[int]] = defaultdict(list)
+    denied: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for i, one in enumerate(ours):
-        for word in one.content | {rest for w in one.content if (rest := _without_prefix(w))}:
-            having.setdefault(word, []).append(i)
+        for word in one.content:
+            having[word].append(i)
+            if rest := _without_prefix(word):
+                denied[rest].append((i, word))
+    sizes = [len(one.content) for one in ours]
     near: list[list[int]] = []
     alike: set[tuple[int, int]] = set()
     for j, other in enumerate(theirs):
-        keys = other.content | {rest for w in other.content if (rest := _without_prefix(w))}
-        shared = Counter(i for word in keys for i in having.get(word, ()))
-        # A word that one has with and the other without a prefix may count twice, never less.
-        close = [
-            i
-            for i, count in shared.items()
-            if 2 * count >= _SAME_CLAUSE * min(len(ours[i].content), len(other.content))
-        ]
-        near.append([i for i in sorted(close) if _overlap(ours[i], other) > _SAME_CLAUSE])
-        alike |= {(i, j) for i in close if _alikeness(ours[i], other) >= _WORDED_ALIKE}
+        content, size = other.content, len(other.content)
+        shared = Counter(chain.from_iterable(having.get(word, ()) for word in content))
+        alike |= {(i, j) for i, n in shared.items() if n >= _WORDED_ALIKE * (sizes[i] + size - n)}
+        for word in content:  # and the opposites, on either side
+            shared.update(i for i, denial in denied.get(word, ()) if denial not in content)
+            rest = having.get(_without_prefix(word), ())
+            shared.update(i for i in rest if word not in ours[i].content)
+        near.append(sorted(i for i, n in shared.items() if n > _SAME_CLAUSE * min(sizes[i], size)))
     return near, alike
 
 
@@ -152,18 +155,6 @@ def _without_prefix(word: str) -> str:
 def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
     """How many words of one side are those of the other behind a prefix: `ineffective`."""
     return sum(_without_prefix(word) in others for word in some - others)
-
-
-def _overlap(one: Clause, other: Clause) -> float:
-    shorter = min(len(one.content), len(other.content))
-    shared = len(one.content & other.content)
-    shared += _opposites(one.content, other.content) + _opposites(other.content, one.content)
-    return shared / shorter if shorter else 0.0
-
-
-def _alikeness(one: Clause, other: Clause) -> float:
-    union = one.content | other.content
-    return len(one.content & other.content) / len(union) if union else 0.0
 
 
 def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:
