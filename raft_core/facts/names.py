@@ -13,9 +13,10 @@ from raft_core.facts.dates import dates
 from raft_core.facts.number_words import number_words
 from raft_core.facts.text import blanked, plain, statements, stem, words
 
-_CODE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]*[A-Za-z]\d)[A-Za-z][A-Za-z0-9]*")
+_CODE = re.compile(r"(?<![A-Za-z0-9])(?!v\d+\.\d)(?=[A-Za-z0-9]*[A-Za-z]\d)[A-Za-z][A-Za-z0-9]*")
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:'[^\W\d_]+)?(?![\w])")
 _LONG_PAIR = re.compile(r"\b([^\W\d_])[^\W\d_]{4,}[ -](?=([^\W\d_])[^\W\d_]{4,}\b)")
+_LETTERS_OF_NAMES = frozenset("BCDEFGHK")  # hepatitis B, vitamin K
 _ROMAN = re.compile(r"[IVX]+")
 # Capitalised by habit, and what sentences start with behind a quote or a colon.
 _NO_NAMES = frozenset(
@@ -43,16 +44,20 @@ def names(text: str, *, english: bool = True) -> dict[str, str]:
             continue
         for position, match in enumerate(said):
             word = re.sub(r"'s$", "", match[0])
-            if _is_name(word, position, statement[max(0, match.start() - 3) : match.start()]):
+            before = statement[max(0, match.start() - 20) : match.start()]
+            initial = statement[match.end() : match.end() + 1] == "."
+            if _is_name(word, position, before, initial):
                 found.setdefault(word.casefold(), word)
     return found
 
 
-def _is_name(word: str, position: int, before: str) -> bool:
+def _is_name(word: str, position: int, before: str, initial: bool) -> bool:
+    if word in _LETTERS_OF_NAMES and (named := re.search(r"[^\W\d_]{4,} $", before)):
+        return not initial or named[0].islower()  # John F. Kennedy
     if len(word) < 2 or word.casefold() in _NO_NAMES or _ROMAN.fullmatch(word):
         return False
     acronym = sum(c.isupper() for c in word) >= 2
-    starts = position == 0 or re.search(r"[:\"(>.!?•*-]\s*$", before) is not None
+    starts = position == 0 or re.search(r"[:\"(>.!?•*-]\s*$", before[-4:]) is not None
     return acronym or (word[0].isupper() and not starts)
 
 

@@ -107,8 +107,8 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
         for i in with_j:
             if (i, j) in alike or i not in ours_paired or j not in theirs_paired:
                 first[root(i)] = root(one_of.setdefault(j, i))
-    yours_of: dict[int, list[int]] = {}
-    for j, i in one_of.items():  # groups in the order of their last clause
+    yours_of: dict[int, list[int]] = {}  # in the order of their last clause
+    for j, i in one_of.items():
         yours = yours_of.pop(root(i), [])
         yours.append(j)
         yours_of[root(i)] = yours
@@ -139,8 +139,8 @@ def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], se
         alike |= {(i, j) for i, n in shared.items() if n >= _WORDED_ALIKE * (sizes[i] + size - n)}
         for word in content:  # and the opposites, on either side
             shared.update(i for i, denial in denied.get(word, ()) if denial not in content)
-            rest = having.get(_without_prefix(word), ())
-            shared.update(i for i in rest if word not in ours[i].content)
+            affirming = having.get(_without_prefix(word), [])
+            shared.update(i for i in affirming if word not in ours[i].content)
         near.append(sorted(i for i, n in shared.items() if n > _SAME_CLAUSE * min(sizes[i], size)))
     return near, alike
 

@@ -12,16 +12,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
+from zlib import crc32
 
 from raft_core.facts.dates import dates
 from raft_core.facts.number_words import MAGNITUDES, number_words
 from raft_core.facts.text import blanked, plain
-from raft_core.facts.units import FOLD, PERCENT, Unit, unit_of
+from raft_core.facts.units import EURO, FOLD, PERCENT, Unit, unit_of
 
 DAY_OF_YEAR = Unit("day of the year", 1)
+VERSION = Unit("version or address", 1)  # 1.2.3 by its checksum: equal or not
 
 _CODE = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*")
+_VERSION = re.compile(r"(?<![A-Za-z0-9.,])v?\d+(?:\.\d+){2,}(?![\w%]|,\d)", re.I)
+_THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+")
+_CLOCK = re.compile(r"(?<![\d.,])([01]?\d|2[0-3])\.([0-5]\d)(?=\s?(?:[ap]\.?\s?m\b|uhr\b))", re.I)
+_HALF_DAY = re.compile(r"\s?([ap])\.?m\b\.?", re.I)
 _DIGITS = (
+    r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:'\d{3})+(?!\d)(?:\.\d+)?|"
     r"\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?!\d)"
     r"|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+,\d{1,2}(?!\d)|\d+(?:\.\d+)?|\.\d+"
 )
@@ -31,18 +38,22 @@ _TIMES_TEN = (
     r"|(?<=10)(?<![\d.,]10)(?:\^\(?|\*\*\(?|\((?=[+-]))(?P<alone>[+-]?\d+)\)?)"
 )
 _NUMBER = re.compile(
-    rf"(?P<currency>[$€£¥]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
+    rf"(?P<currency>[$€£¥₹]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
     rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]{{0,40}}\d))?"
-    rf"(?:[\s-]?(?P<magnitude>hundred|thousand|million|billion|trillion|dozen|mn|bn|k|万|亿)"
+    rf"(?:[\s-]?(?P<magnitude>{'|'.join(sorted(MAGNITUDES, key=len, reverse=True))})"
     rf"(?![A-Za-z]))?",
     re.I,
 )
 # Neither a bullet (`- 5 mg`), nor a dash (`5 mm - 10 mm`), nor an operator (`9 minus 5`).
 _SIGN = re.compile(r"(?:^|\n|[\s(<>,:])(?<![\d%]\s)-$|[(=<>]\s?-\s?$|(?<![\d%])\s?\bminus\s$")
-_UNIT = re.compile(r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥])|)", re.I)
+_UNIT = re.compile(r"(?P<space>[\s-]?)(?:(?P<word>%|°\s?[CF]?|[A-Za-zμ]+(?:/h)?|[$€£¥₹])|)", re.I)
+_CENT = re.compile(r"\s(?:cent|cento|ciento)\b", re.I)
 _DEGREES = re.compile(r"[\s-]?(?:degrees?|deg\.?)\s(C\b|F\b|Celsius|Fahrenheit)", re.I)
 _SHARED = re.compile(r",?\s*(?:and|or|and/or|to)|-|/|±|\+/-|through|until|vs\.?|versus", re.I)
-_OF_MAGNITUDE = re.compile(r"(?:thousand|million|billion|trillion|mn|bn)\b", re.I)
+_OF_MAGNITUDE = re.compile(
+    rf"(?:{'|'.join(m for m in MAGNITUDES if m not in ('hundred', 'dozen', 'k', '万', '亿'))})\b",
+    re.I,
+)
 _ORDERED = re.compile(r"\s*(?::|-|to|/|-to-|through|until|down to|up to)\s*", re.I)
 
 
@@ -88,7 +99,12 @@ def numbers(text: str) -> tuple[Number, ...]:
                 found.append(Number(str(date.year), *span, (float(date.year),)))
             taken[date.start : date.end] = b"1" * (date.end - date.start)
             read.append(span)
-    rest = blanked(text, read)
+    versions = [m for m in _VERSION.finditer(blanked(text, read)) if not _THOUSANDS.fullmatch(m[0])]
+    for version in versions:
+        said = version[0].lower().lstrip("v")
+        found.append(Number(version[0], *version.span(), (float(crc32(said.encode())),), VERSION))
+    rest = blanked(text, [*read, *(version.span() for version in versions)])
+    rest = _CLOCK.sub(r"\1:\2", rest)
     rest = blanked(rest, [code.span() for code in _CODE.finditer(rest)])
     for number in (*_in_digits(rest), *_in_words(rest)):
         found.append(number)
@@ -113,12 +129,21 @@ def _in_digits(text: str) -> Iterator[Number]:
         unit, end = _unit_after(text, match.end())
         if match["currency"]:
             unit = unit_of(match["currency"].strip())
-        yield Number(
-            text[match.start() : end].strip(), match.start(), end, (value,), unit, parts=parts
-        )
+        values: tuple[float, ...] = (value,)
+        if unit == EURO and not match["magnitude"] and _THOUSANDS.fullmatch(match["digits"]):
+            values = tuple(dict.fromkeys((value, math.copysign(_joined(match["digits"]), value))))
+        said = text[match.start() : end].strip()
+        yield Number(said, match.start(), end, values, unit, parts=parts)
+
+
+def _joined(digits: str) -> float:
+    return float(digits.replace(".", ""))
 
 
 def _value(digits: str) -> float:
+    digits = digits.replace("'", "")
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d+", digits):  # 1.250,50
+        return float(digits.replace(".", "").replace(",", "."))
     if re.fullmatch(r"\d+,\d{1,2}", digits):
         return float(digits.replace(",", "."))
     if digits.count(".") > 1:
@@ -135,14 +160,16 @@ def _in_words(text: str) -> Iterator[Number]:
 
 def _unit_after(text: str, end: int) -> tuple[Unit | None, int]:
     """The unit behind a number that ends here, and where it ends."""
+    if half := _HALF_DAY.match(text, end):
+        return unit_of(f"{half[1]}.m."), half.end()
     match = _UNIT.match(text, end)
     if match is None or not match["word"]:
         return None, end
     word, attached = match["word"], not match["space"]
     if word.casefold() == "x" and attached and not re.match(r"\s*[\d(]", text[match.end() :]):
         return FOLD, match.end()
-    if word.casefold() == "per" and re.match(r"\s+cent\b", text[match.end() :], re.I):
-        return PERCENT, match.end() + 5
+    if word.casefold() in ("per", "pour", "por") and (cent := _CENT.match(text, match.end())):
+        return PERCENT, cent.end()
     if word in ("s", "S") and attached:  # the 1990s
         return None, end
     if degrees := _DEGREES.match(text, match.start()):

@@ -109,6 +109,13 @@ def test_guard_rules_of_words_are_silent_in_other_languages(reference: str, text
     assert failures(reference, text) == {}
 
 
+def test_guard_letter_behind_a_word_is_part_of_a_name_unlike_an_initial() -> None:
+    assert failures("It is hepatitis B.", "It is hepatitis C.") == {
+        "name_changed": "lost 'B'; new 'C'"
+    }
+    assert failures("It was John F. Kennedy who won.", "It was John Kennedy who won.") == {}
+
+
 @pytest.mark.parametrize("rule", ["numbers", "names"])
 def test_guard_rule_that_is_off_finds_nothing(rule: str) -> None:
     all_rules = failures("The dose is 5 mg for Anna.", "The dose is 7 mg for Berta.")

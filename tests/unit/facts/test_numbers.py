@@ -68,6 +68,19 @@ def same(one: str, other: str) -> bool:
         ("5万人", "50,000人"),
         ("zwei von 10", "2 von zehn"),
         ("25±3 kg/m²", "25 ± 3 kg/m2"),
+        ("Take:\n- 5 mg\n- 10 mg", "Take 5 mg and 10 mg"),
+        ("5 mm - 10 mm", "5 to 10 mm"),
+        ("19 Prozent", "19 %"),
+        ("el 5 por ciento", "5 pour cent"),
+        ("1.250 Euro", "1250 Euro"),
+        ("1.250,50 €", "1250.50 Euro"),
+        ("CHF 1'250.50", "CHF 1,250.50"),
+        ("1,25 Millionen Euro", "1.250.000 Euro"),
+        ("₹5 crore", "50 million rupees"),
+        ("9:30 a.m.", "9.30 am"),
+        ("version 1.2.3", "v1.2.3"),
+        ("12.5亿元", "十二点五亿元"),
+        ("第十二条", "第12条"),
     ],
 )
 def test_number_other_spelling_is_the_same(one: str, other: str) -> None:
@@ -101,6 +114,16 @@ def test_number_other_spelling_is_the_same(one: str, other: str) -> None:
         ("3 months", "3 years"),
         ("one single month", "1 year"),
         ("120名", "130名"),
+        ("三百二十人", "二百三十人"),
+        ("第十二条", "第十三条"),
+        ("1.250,50 €", "1.250,80 €"),
+        ("1.250.000 Euro", "1.250 Euro"),
+        ("1'250.50", "1'520.50"),
+        ("version 1.2.3", "version 1.2.4"),
+        ("10.0.0.1", "10.0.0.2"),
+        ("9:30 a.m.", "9:30 p.m."),
+        ("₹5 crore", "₹5 lakh"),
+        ("₹5 crore", "$5 crore"),
     ],
 )
 def test_number_other_value_or_unit_is_not(one: str, other: str) -> None:
@@ -108,7 +131,18 @@ def test_number_other_value_or_unit_is_not(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["one of the best", "no one", "at first", "the second half", "T4 and user721", "HIF1A"]
+    "text",
+    [
+        "one of the best",
+        "no one",
+        "at first",
+        "the second half",
+        "T4 and user721",
+        "HIF1A",
+        "十分重要",
+        "千万不要",
+        "一个",
+    ],
 )
 def test_number_pronouns_order_and_names_need_no_counterpart(text: str) -> None:
     assert missing(numbers(text), ()) == []
