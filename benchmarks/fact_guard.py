@@ -155,28 +155,33 @@ def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
     return np.stack([rows[position] for position in range(len(texts))])
 
 
-def steps_table(rows: Sequence[Row]) -> Iterator[str]:
+def guard_steps(rows: Sequence[Row], which: str) -> Caught:
     """Right solutions that the guard passes, each with one whole number of its steps changed and
     nothing else: a given number, an operand or a result is wrong.
     """
+    caught = Caught()
+    for row in rows:
+        text = _with_another_step(row, which) if row["correct"] else None
+        if text is None or guard_solution(row):
+            continue
+        failed = guard_solution({**row, "candidate": text})
+        caught.texts += 1
+        caught.rejected += bool(failed)
+        caught.rules.update(list(failed))
+        (caught.failed if failed else caught.passed).append((row["candidate"], text))
+    return caught
+
+
+def steps_table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| a number in the steps changed | made on: rejected | held out: rejected | rules |"
     yield "| --- | ---: | ---: | --- |"
-    passed = [row for row in rows if row["correct"] and not guard_solution(row)]
-    for name in ("the first", "any"):
-        cells, rules = [], Counter[str]()
-        for which in HALVES:
-            caught = Caught()
-            for row in (row for row in passed if half(row) == which):
-                text = _with_another_step(row, name)
-                if text is None:
-                    continue
-                failed = guard_solution({**row, "candidate": text})
-                caught.texts += 1
-                caught.rejected += bool(failed)
-                rules.update(list(failed))
-            cells.append(_share(caught))
+    for which in ("the first", "any"):
+        halves = [guard_steps([row for row in rows if half(row) == h], which) for h in HALVES]
+        rules = Counter[str]()
+        for caught in halves:
+            rules.update(caught.rules)
         counts = ", ".join(f"{rule} {count:,}" for rule, count in rules.most_common())
-        yield f"| {name} | {' | '.join(cells)} | {counts} |"
+        yield f"| {which} | {' | '.join(map(_share, halves))} | {counts} |"
 
 
 def _with_another_step(row: Row, which: str) -> str | None:
