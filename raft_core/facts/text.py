@@ -1,6 +1,6 @@
 """A text as the rules read it: one form of every character, statements, words, stems.
 
-Rules about words know English. `is_english` tells whether they may speak; numbers are read in any
+Rules about words know English. `is_english` tells whether they may speak; digits are read in any
 language.
 """
 
