@@ -107,7 +107,11 @@ def _written(match: re.Match[str]) -> Iterator[Date]:
         days.append(int(found["other"]))
     if not 1 <= month <= 12 or not all(1 <= day <= 31 for day in days):
         return
-    ends_a_sentence = found.get("ending") == "." and said.casefold() in _ENGLISH
+    # "There were 5. May was cold." and "It was in May. 5 came."
+    stopped = found.get("ending") == "." or (
+        bool(days) and match.end("month") < match.start("day") and text[match.end("month")] == "."
+    )
+    ends_a_sentence = stopped and said.casefold() in _ENGLISH
     sure = not _may_be_a_word(said) and not ends_a_sentence
     sure = sure or (year is not None and bool(days))
     for day in days:
