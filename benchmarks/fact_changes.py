@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from datetime import date
 
 # The text with one change, or None where it has nothing to change.
 Change = Callable[[str, random.Random], str | None]
@@ -147,3 +148,68 @@ HARMLESS: dict[str, Change] = {
     "cannot -> can't": _everywhere(r"\bcannot\b", "can't"),
     "- -> –": _everywhere(r"(?<=\d)-(?=\d)", "–"),
 }  # fmt: skip
+
+
+_MONTHS = [f"{date(2000, month, 1):%B}" for month in range(1, 13)]
+_DATE = re.compile(
+    rf"(?P<d1>\d+) (?P<b1>{'|'.join(_MONTHS)}) (?P<y1>\d{{4}})"
+    rf"|(?P<b2>{'|'.join(_MONTHS)}) (?P<d2>\d+), (?P<y2>\d{{4}})"
+    rf"|(?P<y3>\d{{4}})-(?P<m3>\d\d)-(?P<d3>\d\d)"
+    rf"|(?P<b4>{'|'.join(_MONTHS)}) (?P<y4>\d{{4}})"
+)
+
+
+def _spelled(when: date) -> list[str]:
+    return [f"{when.day} {when:%B} {when.year}", f"{when:%B} {when.day}, {when.year}", f"{when}"]
+
+
+def with_date(text: str, rng: random.Random) -> str:
+    """The text with a date at the end of one of its sentences; a fifth have no day."""
+    when = date(rng.randint(1950, 2024), rng.randint(1, 12), rng.randint(1, 28))
+    said = f"in {when:%B %Y}" if rng.random() < 0.2 else f"on {rng.choice(_spelled(when))}"
+    ends = [match.start() for match in re.finditer(r"\.(?=\s|$)", text)] or [len(text)]
+    at = rng.choice(ends)
+    return f"{text[:at]} {said}{text[at:]}"
+
+
+def _of_date(part: str, values: range | list[str], pad: bool = False) -> Change:
+    """One part of a date is another one: `d`ay, `b` or `m` for the month, `y`ear."""
+
+    def change(text: str, rng: random.Random) -> str | None:
+        found = [
+            span
+            for match in _DATE.finditer(text)
+            for name in match.groupdict()
+            if name[0] == part and match[name] and (span := match.span(name))
+        ]
+        if not found:
+            return None
+        start, end = rng.choice(found)
+        others = [f"{value:02}" if end - start == 2 and pad else str(value) for value in values]
+        others = [other for other in others if other != text[start:end]]
+        return text[:start] + rng.choice(others) + text[end:]
+
+    return change
+
+
+def date_in_another_order(text: str, rng: random.Random) -> str | None:
+    def other(match: re.Match[str]) -> str:
+        found = {name[0]: said for name, said in match.groupdict().items() if said}
+        if "d" not in found:
+            return match[0]
+        month = int(found["m"]) if "m" in found else _MONTHS.index(found["b"]) + 1
+        spelled = _spelled(date(int(found["y"]), month, int(found["d"])))
+        return rng.choice([way for way in spelled if way != match[0]])
+
+    changed = _DATE.sub(other, text)
+    return changed if changed != text else None
+
+
+# For texts `with_date`.
+DATES_ALTERED: dict[str, Change] = {
+    "month in words": _of_date("b", _MONTHS),
+    "month in digits": _of_date("m", range(1, 13), pad=True),
+    "day": _of_date("d", range(1, 29), pad=True),
+    "year": _of_date("y", range(1950, 2025)),
+}
+DATES_HARMLESS: dict[str, Change] = {"date in another order": date_in_another_order}

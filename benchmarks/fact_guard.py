@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import sys
 import tempfile
 import time
@@ -24,7 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fact_changes import ALTERING, HARMLESS, Change
+from benchmarks.fact_changes import (
+    ALTERING,
+    DATES_ALTERED,
+    DATES_HARMLESS,
+    HARMLESS,
+    Change,
+    with_date,
+)
 from benchmarks.fact_paraphrases import PAIRS
 from raft_core.facts.guard import Claim, Failures, GuardConfig, check_rules
 from raft_core.records import read_jsonl
@@ -100,6 +108,14 @@ def changed_texts(rows: Sequence[Row], change: Change, name: str) -> Iterator[tu
             yield row, text
 
 
+def dated(rows: Iterable[Row]) -> list[Row]:
+    """The rows with a date written into each answer."""
+    return [
+        {**row, "answer": with_date(row["answer"], random.Random(f"{SEED}/date/{row['id']}"))}
+        for row in rows
+    ]
+
+
 def guard_changes(rows: Sequence[Row], changes: Mapping[str, Change]) -> dict[str, Caught]:
     """Kind of change -> what the guard says of conclusions that were changed so."""
     found = {}
@@ -137,6 +153,46 @@ def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
         rows |= zip(positions, vectors_BD, strict=True)
         print(f"encoded {len(rows):,} of {len(texts):,}", end="\r", file=sys.stderr)
     return np.stack([rows[position] for position in range(len(texts))])
+
+
+def guard_steps(rows: Sequence[Row], which: str) -> Caught:
+    """Right solutions that the guard passes, each with one whole number of its steps changed and
+    nothing else: a given number, an operand or a result is wrong.
+    """
+    caught = Caught()
+    for row in rows:
+        text = _with_another_step(row, which) if row["correct"] else None
+        if text is None or guard_solution(row):
+            continue
+        failed = guard_solution({**row, "candidate": text})
+        caught.texts += 1
+        caught.rejected += bool(failed)
+        caught.rules.update(list(failed))
+        (caught.failed if failed else caught.passed).append((row["candidate"], text))
+    return caught
+
+
+def steps_table(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| a number in the steps changed | made on: rejected | held out: rejected | rules |"
+    yield "| --- | ---: | ---: | --- |"
+    for which in ("the first", "any"):
+        halves = [guard_steps([row for row in rows if half(row) == h], which) for h in HALVES]
+        rules = Counter[str]()
+        for caught in halves:
+            rules.update(caught.rules)
+        counts = ", ".join(f"{rule} {count:,}" for rule, count in rules.most_common())
+        yield f"| {which} | {' | '.join(map(_share, halves))} | {counts} |"
+
+
+def _with_another_step(row: Row, which: str) -> str | None:
+    steps, _, last = row["candidate"].rpartition("\n")
+    found = list(re.finditer(r"(?<![\d.,])\d+(?![\d.,]*\d)", steps))
+    if not found:
+        return None
+    rng = random.Random(f"{SEED}/{which}/{row['id']}")
+    match = found[0] if which == "the first" else rng.choice(found)
+    other = rng.choice([n for n in range(1, 2 * int(match[0]) + 10) if n != int(match[0])])
+    return f"{steps[: match.start()]}{other}{steps[match.end() :]}\n{last}"
 
 
 def solutions_table(rows: Sequence[Row], encoder: str) -> Iterator[str]:
@@ -214,8 +270,11 @@ def main() -> None:
     conclusions = list(read_jsonl(options.data / CONCLUSIONS))
     tables: list[Callable[[], Iterator[str]]] = [
         lambda: solutions_table(solutions, options.encoder),
+        lambda: steps_table(solutions),
         lambda: changes_table(conclusions, ALTERING, "a fact changed"),
         lambda: changes_table(conclusions, HARMLESS, "nothing changed but"),
+        lambda: changes_table(dated(conclusions), DATES_ALTERED, "a date changed"),
+        lambda: changes_table(dated(conclusions), DATES_HARMLESS, "nothing changed but"),
         paraphrases_table,
     ]
     for table in tables:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from raft_core.facts.text import plain
+from raft_core.facts.text import plain, statements
 
 _WORDS_FOR = [
     (re.compile(rf"\b(?:{words})\b", re.I), f" {symbol} ")
@@ -28,9 +28,18 @@ _WORDS_FOR = [
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?%?|\.\d+%?|[-+*/×÷·()\[\]=]|[^\W\d_]+|\S")
 _OPERATORS = {"×": "*", "÷": "/", "·": "*"}
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+# Bounded, so that the time stays linear; a variable stands apart, unlike the T of a T-cell.
+_VARIABLE = r"(?<![^\W\d_])(?<![^\W\d_]['-]){}(?![^\W_]|')"
+_OPERAND = rf"(?:\d[\d.]{{0,9}}|\(|{_VARIABLE.format('[a-z]')})"
+_LETTER = _VARIABLE.format("([a-z])")
 _ALGEBRA = re.compile(
-    r"(?<![^\W\d_])[a-z]\s*[-+*/][^=\n]*=[^=\n]*\d|=\s*\d*\s*[a-z]\s*[-+*/]\s*[\d(]", re.I
+    rf"(?:{_LETTER}\s?[-+*/]\s?{_OPERAND}|\d\s?[-+*/]\s?(?:\d[\d.]{{0,9}})?{_LETTER})"
+    rf"(?:[\d\s.()$+*/-]|{_VARIABLE.format('[a-z]')}){{0,60}}="
+    rf"|=\s?(?:\d[\d.]{{0,9}}\s?)?{_LETTER}\s?[-+*/]\s?[\d(]",
+    re.I,
 )
+_SOLVED = re.compile(rf"{_LETTER}\s?=\s?(?P<result>-?[$€£¥]?\s?\d[\d.,]{{0,19}})", re.I)
+_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.S)
 _MOST_WORDS_AFTER_A_NUMBER = 4
 
 
@@ -48,9 +57,49 @@ def equations(text: str) -> tuple[Equation, ...]:
     return tuple(equation for line in _lines(text) for equation in _of_line(line))
 
 
+@lru_cache(maxsize=4096)
 def is_derivation(text: str) -> bool:
-    """Whether a text works something out: an equation that holds, or one with a variable."""
-    return any(equation.holds for equation in equations(text)) or bool(_ALGEBRA.search(plain(text)))
+    """Whether a text works something out: an equation that holds, or one that is solved."""
+    return any(equation.holds for equation in equations(text)) or bool(_solved(text))
+
+
+@lru_cache(maxsize=1024)
+def prose(text: str) -> str:
+    """The statements of a text that work nothing out, a line each."""
+    solved = _solved(text)
+    return "\n".join(
+        statement
+        for statement in statements(plain(text))
+        if not (
+            any(equation.holds for equation in equations(statement))
+            or (solved and (_ALGEBRA.search(statement) or _SOLVED.search(statement)))
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def results(text: str) -> str:
+    """What stands first behind the equals signs of operations and of solved variables."""
+    found = []
+    for line in _lines(text):
+        sides = [_TOKEN.findall(side) for side in line.split("=")]
+        for left, right in pairwise(sides):
+            expression = _last_expression(left)
+            result = _first_expression(right)
+            if result and expression and any(token in _PRECEDENCE for token in expression):
+                found.append(result[0])
+    solved = _solved(text)
+    for match in _SOLVED.finditer(plain(text)) if solved else ():
+        if match[1].casefold() in solved:
+            found.append(match["result"].rstrip(".,"))
+    return "\n".join(found)
+
+
+def _solved(text: str) -> set[str]:
+    """The variables that an equation has beside an operator, and that are a number elsewhere."""
+    text = _CODE.sub(" ", plain(text))
+    used = {name.casefold() for match in _ALGEBRA.finditer(text) for name in match.groups() if name}
+    return used & {match[1].casefold() for match in _SOLVED.finditer(text)} if used else set()
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -119,7 +168,7 @@ def _expression(tokens: Sequence[str], *, words_before: bool) -> list[str] | Non
     word of one letter is a variable, and what contains one is no equation of numbers.
     """
     taken: list[str] = []
-    complete: list[str] | None = None
+    complete = 0
     depth, wants_number, words = 0, True, 0
     for token in tokens:
         token = _OPERATORS.get(token, token)
@@ -145,8 +194,8 @@ def _expression(tokens: Sequence[str], *, words_before: bool) -> list[str] | Non
         words = 0
         taken.append(token)
         if not wants_number and depth == 0:
-            complete = list(taken)
-    return complete
+            complete = len(taken)
+    return taken[:complete] or None
 
 
 def _is_number(token: str) -> bool:

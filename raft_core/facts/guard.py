@@ -10,9 +10,10 @@ The rules, in the order in which they name the reason of a rejection:
 - `name_changed`: a name or code is gone or new
 - `contradicts`: a cross-encoder for inference, where one is set, sees a contradiction
 
-Two kinds of reference say what matters in them. In worked arithmetic steps may differ, and only the
-conclusion must agree. Where `expected` names the answer, all else may be left out (a source, a
-section's number), but nothing else may be put in.
+Two kinds of reference say what matters in them. In worked arithmetic steps may differ: the
+conclusion must agree, equations must hold and no number may come from nowhere; statements that work
+nothing out are held to their facts as elsewhere. Where `expected` names the answer, all else may be
+left out (a source, a section's number), but nothing else may be put in.
 
 Negations and names are read in English only; in other languages those rules are silent.
 """
@@ -20,12 +21,12 @@ Negations and names are read in English only; in other languages those rules are
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raft_core.config import FrozenConfig
 from raft_core.facts.conclusion import choice, conclusion, same_conclusion
-from raft_core.facts.equations import equations, is_derivation
+from raft_core.facts.equations import equations, is_derivation, prose, results
 from raft_core.facts.names import unsaid
 from raft_core.facts.negation import flipped
 from raft_core.facts.nli import NliConfig, NliModel
@@ -34,7 +35,7 @@ from raft_core.facts.text import is_english, statements
 from raft_core.matching import mentions
 from raft_core.runtime import RuntimeConfig
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 LONGEST_DETAIL = 240
 
 Failures = dict[str, str]  # rule -> what was lost and what is new; empty: passed
@@ -91,6 +92,7 @@ def check_rules(claim: Claim, config: GuardConfig) -> Failures:
     if config.answer:
         found["answer_changed"] = _answer(claim, derivation)
     if config.numbers and derivation:
+        found["number_changed"] = _numbers_worked_out(claim)
         found["arithmetic_wrong"] = _arithmetic(claim)
     elif config.numbers:
         found["number_changed"] = _numbers(claim)
@@ -128,8 +130,36 @@ def _numbers(claim: Claim) -> str:
     lost = [] if claim.expected else missing(ours, [*theirs, *asked])
     new = missing(theirs, [*ours, *asked])
     turned = turned_around(claim.reference, claim.text)
-    parts = [("lost", _written(lost)), ("new", _written(new)), ("turned around", _listed(turned))]
+    return _changes(_written(lost), _written(new), _listed(turned))
+
+
+def _numbers_worked_out(claim: Claim) -> str:
+    """Steps may differ, but each number comes from somewhere: the reference, the question, or a
+    result of the text itself. Statements that work nothing out keep their numbers and units.
+    """
+    ours, theirs, asked = map(numbers, (claim.reference, claim.text, claim.question))
+    known = [*ours, *asked, *_bare(numbers(results(claim.text)))]
+    new = missing(_bare(missing(theirs, known)), [*known, *_bare(known)])
+    new += missing(numbers(prose(claim.text)), [*known, *new])
+    lost: list[Number] = []
+    if not claim.expected:
+        derived = _bare(numbers(results(claim.reference)))
+        lost = missing(numbers(prose(claim.reference)), [*theirs, *asked, *derived])
+    turned = turned_around(prose(claim.reference), prose(claim.text))
+    return _changes(_written(lost), _written(new), _listed(turned))
+
+
+def _changes(lost: str, new: str, turned: str = "") -> str:
+    parts = [("lost", lost), ("new", new), ("turned around", turned)]
     return "; ".join(f"{what} {which}" for what, which in parts if which)
+
+
+def _bare(found: Iterable[Number]) -> list[Number]:
+    """Without units and signs: `3 days - 2 days` is 1."""
+    return [
+        replace(number, unit=None, values=tuple({v for w in number.values for v in (w, abs(w))}))
+        for number in found
+    ]
 
 
 def _arithmetic(claim: Claim) -> str:
@@ -139,11 +169,12 @@ def _arithmetic(claim: Claim) -> str:
 
 
 def _negation(claim: Claim, derivation: bool) -> str:
-    """Of worked arithmetic only the end is read: steps may say what is not there."""
+    """Of worked arithmetic only the end and what is no step: steps may say what is not there."""
+    texts = claim.reference, claim.text
     if not derivation:
-        return flipped(claim.reference, claim.text)
-    ends = [statements(text)[-1:] for text in (claim.reference, claim.text)]
-    return flipped(*(" ".join(end) for end in ends), freely=False)
+        return flipped(*texts)
+    ends = [" ".join(statements(text)[-1:]) for text in texts]
+    return flipped(*map(prose, texts), freely=False) or flipped(*ends, freely=False)
 
 
 def _names(claim: Claim, derivation: bool, english: bool) -> str:
@@ -154,8 +185,7 @@ def _names(claim: Claim, derivation: bool, english: bool) -> str:
         for one, other in (texts, texts[::-1])
     )
     lost = [] if may_leave_out else lost
-    parts = [("lost", _listed(lost)), ("new", _listed(new))]
-    return "; ".join(f"{what} {which}" for what, which in parts if which)
+    return _changes(_listed(lost), _listed(new))
 
 
 def _written(found: Iterable[Number]) -> str:

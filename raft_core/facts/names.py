@@ -7,13 +7,16 @@ in English only; codes are read in any language.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from raft_core.facts.dates import dates
 from raft_core.facts.number_words import number_words
-from raft_core.facts.text import plain, statements, stem, words
+from raft_core.facts.text import blanked, plain, statements, stem, words
 
-_CODE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]*[A-Za-z]\d)[A-Za-z][A-Za-z0-9]*")
+_CODE = re.compile(r"(?<![A-Za-z0-9])(?!v\d+\.\d)(?=[A-Za-z0-9]*[A-Za-z]\d)[A-Za-z][A-Za-z0-9]*")
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:'[^\W\d_]+)?(?![\w])")
+_LONG_PAIR = re.compile(r"\b([^\W\d_])[^\W\d_]{4,}[ -](?=([^\W\d_])[^\W\d_]{4,}\b)")
+_LETTERS_OF_NAMES = frozenset("BCDEFGHK")  # hepatitis B, vitamin K
 _ROMAN = re.compile(r"[IVX]+")
 # Capitalised by habit, and what sentences start with behind a quote or a colon.
 _NO_NAMES = frozenset(
@@ -30,8 +33,7 @@ _PEOPLE_AND_PLACES = ("ese", "ish", "ian", "ean", "an", "n", "ic", "ey", "y", "a
 def names(text: str, *, english: bool = True) -> dict[str, str]:
     """Casefolded name -> the name as written; codes alone where the text is not English."""
     text = plain(text)
-    for date in dates(text):  # the months in them
-        text = text[: date.start] + " " * (date.end - date.start) + text[date.end :]
+    text = blanked(text, [(d.start, d.end) for d in dates(text) if d.sure])  # the months in them
     found = {match[0].casefold(): match[0] for match in _CODE.finditer(text)}
     if not english:
         return found
@@ -42,16 +44,20 @@ def names(text: str, *, english: bool = True) -> dict[str, str]:
             continue
         for position, match in enumerate(said):
             word = re.sub(r"'s$", "", match[0])
-            if _is_name(word, position, statement[: match.start()]):
+            before = statement[max(0, match.start() - 20) : match.start()]
+            initial = statement[match.end() : match.end() + 1] == "."
+            if _is_name(word, position, before, initial):
                 found.setdefault(word.casefold(), word)
     return found
 
 
-def _is_name(word: str, position: int, before: str) -> bool:
+def _is_name(word: str, position: int, before: str, initial: bool) -> bool:
+    if word in _LETTERS_OF_NAMES and (named := re.search(r"[^\W\d_]{4,} $", before)):
+        return not initial or named[0].islower()  # John F. Kennedy
     if len(word) < 2 or word.casefold() in _NO_NAMES or _ROMAN.fullmatch(word):
         return False
     acronym = sum(c.isupper() for c in word) >= 2
-    starts = position == 0 or re.search(r"[:\"(>.!?•*-]\s*$", before) is not None
+    starts = position == 0 or re.search(r"[:\"(>.!?•*-]\s*$", before[-4:]) is not None
     return acronym or (word[0].isupper() and not starts)
 
 
@@ -64,6 +70,9 @@ def unsaid(text: str, there: str, *, english: bool = True) -> list[str]:
     said |= {part for word in said for part in word.split("'")}
     stems = {stem(word) for word in said}
     known = said | _abbreviated(plain(text), there)
+    beginnings: dict[str, list[str]] = {}
+    for word in said:
+        beginnings.setdefault(word[:4], []).append(word)
     return [
         name
         for key, name in names(text, english=english).items()
@@ -72,7 +81,7 @@ def unsaid(text: str, there: str, *, english: bool = True) -> list[str]:
             or stem(key) in stems
             or _is_number_word(key)
             or _spelled_out(name, there)
-            or any(_related(key, word) for word in said)
+            or any(_related(key, word) for word in beginnings.get(key[:4], ()))
         )
     ]
 
@@ -95,18 +104,25 @@ def _spelled_out(name: str, text: str) -> bool:
     """`MRI`, where the words `magnetic resonance imaging` stand in a row."""
     if not name.isalpha():
         return False
-    letters = [c.casefold() for c in name if c.isupper()]
+    letters = "".join(c.casefold() for c in name if c.isupper())
     if len(letters) == 2:  # any two words may happen to fit: they must be long, and side by side
-        one, other = letters
-        return bool(re.search(rf"\b{one}[^\W\d_]{{4,}}[ -]{other}[^\W\d_]{{4,}}\b", text, re.I))
-    initials = "".join(word[0].casefold() for word in _long_words(text))
-    return len(letters) > 2 and "".join(letters) in initials
+        return letters in _pairs_of_long_words(text)
+    return len(letters) > 2 and letters in _initials(text)
+
+
+@lru_cache(maxsize=16)
+def _pairs_of_long_words(text: str) -> frozenset[str]:
+    return frozenset((m[1] + m[2]).casefold() for m in _LONG_PAIR.finditer(text))
+
+
+@lru_cache(maxsize=16)
+def _initials(text: str) -> str:
+    return "".join(word[0].casefold() for word in _long_words(text))
 
 
 def _abbreviated(text: str, there: str) -> set[str]:
     """The words `world`, `health`, `organization`, where the other text says WHO."""
-    spelled = _long_words(text)
-    initials = "".join(word[0].casefold() for word in spelled)
+    spelled, initials = _long_words(text), _initials(text)
     found: set[str] = set()
     for acronym in {w for w in _long_words(there) if len(w) >= 2 and w.isupper()}:
         start = initials.find(acronym.casefold())

@@ -9,7 +9,10 @@ them. English only: the caller asks `is_english`.
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 
 from raft_core.facts.text import clauses, plain, stem, words
 
@@ -89,45 +92,69 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
 
     Two clauses that both have a counterpart in nearly the same words are not held together.
     """
-    alike = [[_alikeness(one, other) >= _WORDED_ALIKE for other in theirs] for one in ours]
-    ours_paired = [any(row) for row in alike]
-    theirs_paired = [any(column) for column in zip(*alike, strict=True)]
-    groups: list[tuple[list[int], list[int]]] = []
+    near, alike = _near(ours, theirs)
+    ours_paired = {i for i, _ in alike}
+    theirs_paired = {j for _, j in alike}
+    first = list(range(len(ours)))  # of the group, as a forest of disjoint sets
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = i = first[first[i]]
+        return i
+
+    one_of: dict[int, int] = {}  # one of theirs -> one of ours in its group
+    for j, with_j in enumerate(near):
+        for i in with_j:
+            if (i, j) in alike or i not in ours_paired or j not in theirs_paired:
+                first[root(i)] = root(one_of.setdefault(j, i))
+    yours_of: dict[int, list[int]] = {}  # in the order of their last clause
+    for j, i in one_of.items():
+        yours = yours_of.pop(root(i), [])
+        yours.append(j)
+        yours_of[root(i)] = yours
+    mine_of: dict[int, list[int]] = {}
+    for i in range(len(ours)):
+        mine_of.setdefault(root(i), []).append(i)
+    return [
+        ([ours[i] for i in mine_of[group]], [theirs[j] for j in yours])
+        for group, yours in yours_of.items()
+    ]
+
+
+def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], set[tuple[int, int]]]:
+    """For each of theirs those of ours that share most words, and the pairs worded alike."""
+    having: defaultdict[str, list[int]] = defaultdict(list)
+    denied: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    for i, one in enumerate(ours):
+        for word in one.content:
+            having[word].append(i)
+            if rest := _without_prefix(word):
+                denied[rest].append((i, word))
+    sizes = [len(one.content) for one in ours]
+    near: list[list[int]] = []
+    alike: set[tuple[int, int]] = set()
     for j, other in enumerate(theirs):
-        near = [
-            i
-            for i, one in enumerate(ours)
-            if _overlap(one, other) > _SAME_CLAUSE
-            and (alike[i][j] or not (ours_paired[i] and theirs_paired[j]))
-        ]
-        if not near:
-            continue
-        joined = [group for group in groups if set(group[0]) & set(near)]
-        groups = [group for group in groups if group not in joined]
-        mine = sorted({i for group in joined for i in group[0]} | set(near))
-        groups.append((mine, sorted({k for group in joined for k in group[1]} | {j})))
-    return [([ours[i] for i in mine], [theirs[j] for j in yours]) for mine, yours in groups]
+        content, size = other.content, len(other.content)
+        shared = Counter(chain.from_iterable(having.get(word, ()) for word in content))
+        alike |= {(i, j) for i, n in shared.items() if n >= _WORDED_ALIKE * (sizes[i] + size - n)}
+        for word in content:  # and the opposites, on either side
+            shared.update(i for i, denial in denied.get(word, ()) if denial not in content)
+            affirming = having.get(_without_prefix(word), [])
+            shared.update(i for i in affirming if word not in ours[i].content)
+        near.append(sorted(i for i, n in shared.items() if n > _SAME_CLAUSE * min(sizes[i], size)))
+    return near, alike
+
+
+@lru_cache(maxsize=65536)
+def _without_prefix(word: str) -> str:
+    """`effective` for `ineffective`; empty where there is none."""
+    match = _PREFIX.match(word)
+    return word[match.end() :] if match and len(word) - match.end() >= 5 else ""
 
 
 def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
     """How many words of one side are those of the other behind a prefix: `ineffective`."""
-    return sum(
-        len(word) - match.end() >= 5 and word[match.end() :] in others
-        for word in some - others
-        if (match := _PREFIX.match(word)) is not None
-    )
-
-
-def _overlap(one: Clause, other: Clause) -> float:
-    shorter = min(len(one.content), len(other.content))
-    shared = len(one.content & other.content)
-    shared += _opposites(one.content, other.content) + _opposites(other.content, one.content)
-    return shared / shorter if shorter else 0.0
-
-
-def _alikeness(one: Clause, other: Clause) -> float:
-    union = one.content | other.content
-    return len(one.content & other.content) / len(union) if union else 0.0
+    return sum(_without_prefix(word) in others for word in some - others)
 
 
 def _contradict(ours: list[Clause], theirs: list[Clause], freely: bool) -> bool:

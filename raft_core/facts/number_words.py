@@ -27,7 +27,8 @@ _TENS = {
 }
 MAGNITUDES = {
     "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12, "dozen": 12,
-    "mn": 1e6, "bn": 1e9, "k": 1e3, "万": 1e4, "亿": 1e8,
+    "mn": 1e6, "bn": 1e9, "k": 1e3, "万": 1e4, "亿": 1e8, "lakh": 1e5, "crore": 1e7,
+    "mio": 1e6, "millionen": 1e6, "millones": 1e6, "mrd": 1e9, "milliarden": 1e9, "milliards": 1e9,
 }  # fmt: skip
 _ORDINALS = {
     word: value
@@ -73,7 +74,11 @@ _A_PART = re.compile(r"(?<!\w)an?\s+(third|fourth|fifth|sixth|eighth|tenth)\b(?=
 _FOLD = re.compile(rf"(?<!\w)({_CARDINAL})-?fold\b", re.I)
 _ORDINAL = re.compile(rf"(?<!\w)(?:(?:({'|'.join(_TENS)})-)?({'|'.join(_ORDINALS)}))(?!\w)", re.I)
 _WORD = re.compile(r"[^\W\d_]+(?:-(?=\w))?")
-_HAN = re.compile("(百分之)?([〇零一二两三四五六七八九十百千万亿]+)")
+_HAN = re.compile(
+    "(百分之)?([〇零一二两三四五六七八九十百千万亿]+)(?:点([〇零一二三四五六七八九]+)([万亿]?))?"
+)
+# Neither 一 (also "as soon as"), nor 十分 (very) or 千万 (by all means).
+_FIRM_HAN = re.compile("[一二两三四五六七八九]+[十百千万亿]+.*|十[一二三四五六七八九万亿]+")
 _HAN_DIGITS = {c: v for v, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _HAN_STEPS = {"十": 10, "百": 100, "千": 1000}
 
@@ -88,13 +93,13 @@ class WordNumber(NamedTuple):
 
 def number_words(text: str) -> Iterator[WordNumber]:
     """Numbers in words, firm ones first; `text` is plain."""
-    taken: list[tuple[int, int]] = []
+    taken = bytearray(len(text))
     for found in (*_fractions(text), *_folds(text), *_ordinals(text), *_cardinals(text)):
-        if all(found.end <= start or found.start >= end for start, end in taken):
-            taken.append((found.start, found.end))
+        if not any(taken[found.start : found.end]):
+            taken[found.start : found.end] = b"1" * (found.end - found.start)
             yield found
     for match in _WORD.finditer(text):
-        if any(start <= match.start() < end for start, end in taken):
+        if taken[match.start()]:
             continue
         for value, unit in _LOOSE.get(match[0].rstrip("-").casefold(), ()):
             yield WordNumber(match.start(), match.end(), value, unit, False)
@@ -103,7 +108,12 @@ def number_words(text: str) -> Iterator[WordNumber]:
             yield WordNumber(match.start(), match.start(1), 1, UNITS[match[1].casefold()], False)
     for match in _HAN.finditer(text):
         unit = PERCENT if match[1] else None
-        yield WordNumber(match.start(), match.end(), _han_value(match[2]), unit, False)
+        firm = _FIRM_HAN.fullmatch(match[2]) is not None or match[3] is not None
+        value = _han_value(match[2])
+        if match[3]:
+            value += float("0." + "".join(str(_HAN_DIGITS[c]) for c in match[3]))
+            value *= MAGNITUDES.get(match[4], 1)
+        yield WordNumber(match.start(), match.end(), value, unit, firm)
 
 
 def _fractions(text: str) -> Iterator[WordNumber]:

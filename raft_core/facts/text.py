@@ -1,6 +1,6 @@
 """A text as the rules read it: one form of every character, statements, words, stems.
 
-Rules about words know English. `is_english` tells whether they may speak; numbers are read in any
+Rules about words know English. `is_english` tells whether they may speak; digits are read in any
 language.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
@@ -42,6 +43,17 @@ def plain(text: str) -> str:
     units = re.sub(r"(?<=[A-Za-z])\^(?=[-+]?\d)", "", raised)
     apart = _FRACTION.sub(r" \1 ", units.translate(_SAME))
     return re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFKC", apart).replace("⁄", "/"))
+
+
+def blanked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text with spaces in place of these spans."""
+    parts, done = [], 0
+    for start, end in sorted(spans):
+        if end > done:
+            start = max(start, done)
+            parts += [text[done:start], " " * (end - start)]
+            done = end
+    return "".join([*parts, text[done:]])
 
 
 def statements(text: str) -> list[str]:

@@ -14,6 +14,7 @@ class Unit(NamedTuple):
 
 PERCENT = Unit("percent", 1)
 FOLD = Unit("fold", 1)
+EURO = Unit("euros", 1)
 
 # One line a kind: symbols and words = factor. Symbols of one letter are read as they are written.
 _KINDS: dict[str, dict[str, float]] = {
@@ -59,8 +60,9 @@ _KINDS: dict[str, dict[str, float]] = {
     "bytes": {"KB kilobyte kilobytes": 1, "MB megabyte megabytes": 1e3,
               "GB gigabyte gigabytes": 1e6, "TB terabyte terabytes": 1e9},
     "dollars": {"$ usd dollar dollars": 1, "cent cents": 0.01}, "euros": {"€ eur euro euros": 1},
-    "yen": {"¥ jpy yen": 1},
-    "percent": {"% percent pct percentage": 1},
+    "yen": {"¥ jpy yen": 1}, "rupees": {"₹ inr rupee rupees": 1},
+    "percent": {"% percent pct percentage prozent procent": 1},
+    "before noon": {"a.m.": 1}, "after noon": {"p.m.": 1},
     "fold": {"fold times": 1},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import fact_guard
-from benchmarks.fact_changes import ALTERING, HARMLESS
+from benchmarks.fact_changes import ALTERING, DATES_ALTERED, DATES_HARMLESS, HARMLESS
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
@@ -33,12 +33,36 @@ def test_guard_keeps_right_solutions_and_few_wrong_ones(without_last_line: bool)
     assert kept.right_kept >= 0.8
 
 
+# What few conclusions say, so that every kind of change has a text.
+RARE = [
+    "The drug never caused a rash in these 1,000 patients, and neither age nor sex mattered.",
+    "Treatment with DKK3 cannot replace surgery, which 1500 patients didn't have for two weeks.",
+    "A dose of 0.5 mg for 3 weeks failed to help 12% of the women without a stroke.",
+]
+
+
 def test_guard_catches_changed_facts_and_lets_harmless_changes_pass() -> None:
     conclusions = rows(fact_guard.CONCLUSIONS, every=8)
-    for name, caught in fact_guard.guard_changes(conclusions, ALTERING).items():
-        assert caught.rejected >= 0.95 * caught.texts, (name, caught.passed)
-    for name, caught in fact_guard.guard_changes(conclusions, HARMLESS).items():
-        assert caught.rejected <= 0.02 * caught.texts, (name, caught.failed)
+    conclusions += [
+        {"id": f"rare{i}-0", "question": "", "answer": text} for i, text in enumerate(RARE)
+    ]
+    with_dates = fact_guard.dated(conclusions)
+    for texts, changes in ((conclusions, ALTERING), (with_dates, DATES_ALTERED)):
+        for name, caught in fact_guard.guard_changes(texts, changes).items():
+            assert caught.texts, name
+            assert caught.rejected >= 0.95 * caught.texts, (name, caught.passed)
+    for texts, changes in ((conclusions, HARMLESS), (with_dates, DATES_HARMLESS)):
+        for name, caught in fact_guard.guard_changes(texts, changes).items():
+            assert caught.texts, name
+            assert caught.rejected <= 0.02 * caught.texts, (name, caught.failed)
+
+
+def test_guard_catches_a_changed_step_of_most_right_solutions() -> None:
+    solutions = rows(fact_guard.SOLUTIONS, every=10)
+    for name in ("the first", "any"):
+        changed = fact_guard.guard_steps(solutions, name)
+        assert changed.texts
+        assert changed.rejected >= 0.9 * changed.texts, changed.passed
 
 
 @pytest.fixture

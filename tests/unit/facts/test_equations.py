@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_core.facts.conclusion import choice, conclusion
-from raft_core.facts.equations import equations, is_derivation
+from raft_core.facts.equations import equations, is_derivation, prose, results
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,35 @@ def test_equation_there_is_none_to_judge(text: str) -> None:
 def test_derivation_prose_with_numbers_is_none() -> None:
     assert not is_derivation("The mean was 5.2 (SD = 1.1) in 2003-2012; P = 0.03.")
     assert is_derivation("(x+7)*5 = (x+25)*3\nx = 20")
+    assert is_derivation("4x - 13 = 147, so x = 40.")
+    assert is_derivation("3 + y = 8, hence 2y = 10 and y = 5.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "C-reactive protein was 40 mg/L in 25 patients (p = 0.01).",
+        "A T-cell count below 200 (n = 31) meant treatment.",
+        "The p-value = 0.03 for 120 patients, so p = 0.03.",
+        "Vitamin D - given as 800 IU for 12 weeks, dose = 800 IU.",
+        "Set it with curl -m 30 https://x.y/?page=2&size=50.",
+        "x = a + 1",
+        "With `a = 5` set `x = a + 1`.",
+        "```\na = 5\nx = a + 1\n```",
+    ],
+)
+def test_derivation_hyphens_options_and_code_are_none(text: str) -> None:
+    assert not is_derivation(text)
+
+
+def test_results_of_operations_and_solved_variables() -> None:
+    assert results("n = 31. She has 16 - 3 = 13 eggs, 13 * 2 = $26.").split() == ["13", "26"]
+    assert results("4x - 13 = 147, so 4x = 160 and x = 40.").split() == ["160", "40"]
+
+
+def test_prose_has_the_statements_that_work_nothing_out() -> None:
+    text = "It has 40 bags. So 2 + 3 = 5 kg. Each costs $7 (n = 31)."
+    assert prose(text) == "It has 40 bags.\nEach costs $7 (n = 31)."
 
 
 @pytest.mark.parametrize(
