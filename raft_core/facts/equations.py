@@ -25,7 +25,7 @@ _WORDS_FOR = [
         ("minus", "-"),
     )
 ]
-_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?%?|\.\d+%?|[-+*/×÷·()\[\]=]|[^\W\d_]+|\S")
+_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?%?|\.\d+%?|[-+*/×÷·()\[\]=]|[^\W\d_]+(?:'[^\W\d_]+)?|\S")
 _OPERATORS = {"×": "*", "÷": "/", "·": "*"}
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 # Bounded, so that the time stays linear; a variable stands apart, unlike the T of a T-cell.
@@ -40,7 +40,7 @@ _ALGEBRA = re.compile(
 )
 _SOLVED = re.compile(rf"{_LETTER}\s?=\s?(?P<result>-?[$€£¥]?\s?\d[\d.,]{{0,19}})", re.I)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.S)
-_MOST_WORDS_AFTER_A_NUMBER = 4
+_MOST_WORDS_AFTER_A_NUMBER = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _is_number(token: str) -> bool:
 
 
 def _is_word(token: str) -> bool:
-    return token.isalpha()
+    return token.replace("'", "").isalpha()
 
 
 def _agree(left: Sequence[str], right: Sequence[str]) -> bool:

@@ -135,12 +135,15 @@ def _numbers(claim: Claim) -> str:
 
 def _numbers_worked_out(claim: Claim) -> str:
     """Steps may differ, but each number comes from somewhere: the reference, the question, or a
-    result of the text itself. Statements that work nothing out keep their numbers and units.
+    result of the text itself; one of a thing needs no source. Statements that work nothing out
+    keep their numbers and units, or tell such a result, whatever it counts.
     """
     ours, theirs, asked = map(numbers, (claim.reference, claim.text, claim.question))
-    known = [*ours, *asked, *_bare(numbers(results(claim.text)))]
-    new = missing(_bare(missing(theirs, known)), [*known, *_bare(known)])
-    new += missing(numbers(prose(claim.text)), [*known, *new])
+    worked_out = _bare(numbers(results(claim.text)))
+    known = [*ours, *asked, *worked_out]
+    new = missing(_bare(missing(theirs, known)), [*known, *_bare(known), *numbers("1")])
+    beside = missing(numbers(prose(claim.text)), [*known, *new])
+    new += [number for number in beside if missing(_bare([number]), worked_out)]
     lost: list[Number] = []
     if not claim.expected:
         derived = _bare(numbers(results(claim.reference)))
