@@ -30,7 +30,7 @@ from raft_core.errors import InputError
 from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
 from raft_core.runtime import RuntimeConfig
-from raft_core.settings import CONF, conf_file, domain_name, endpoints_of
+from raft_core.settings import CONF, conf_file, domain_name, require_named_endpoints
 from raft_core.settings_checks import require_endpoint_keys
 from raft_core.shards import Shard
 
@@ -48,12 +48,7 @@ class DocumentSettings(FrozenConfig):
 
     @model_validator(mode="after")
     def _endpoints_exist(self) -> DocumentSettings:
-        for endpoint in sorted(endpoints_of(self)):
-            if endpoint not in self.runtime.endpoints:
-                raise ValueError(
-                    f"runtime.endpoints has no '{endpoint}', which a model asks for; "
-                    f"it has {sorted(self.runtime.endpoints)}"
-                )
+        require_named_endpoints(self, self.runtime)
         return self
 
     @property

@@ -100,12 +100,7 @@ class Settings(FrozenConfig):
             raise ValueError("methods: 'base' is the name of the model that all start from")
         if isinstance(self.engine, OpenAIConfig):
             raise ValueError("engine must load weights: kind vllm or transformers")
-        for endpoint in sorted(endpoints_of(self)):
-            if endpoint not in self.runtime.endpoints:
-                raise ValueError(
-                    f"runtime.endpoints has no '{endpoint}', which a model asks for; "
-                    f"it has {sorted(self.runtime.endpoints)}"
-                )
+        require_named_endpoints(self, self.runtime)
         return self
 
     @property
@@ -229,6 +224,20 @@ def endpoints_of(value: Any) -> set[str]:
     if isinstance(value, list | tuple):
         return set().union(*map(endpoints_of, value))
     return set()
+
+
+def require_named_endpoints(value: Any, runtime: RuntimeConfig) -> None:
+    """Every endpoint that settings ask for must have an address.
+
+    Raises:
+        ValueError: one has none.
+    """
+    for endpoint in sorted(endpoints_of(value)):
+        if endpoint not in runtime.endpoints:
+            raise ValueError(
+                f"runtime.endpoints has no '{endpoint}', which a model asks for; "
+                f"it has {sorted(runtime.endpoints)}"
+            )
 
 
 def load_settings(

@@ -53,7 +53,6 @@ with without_download():
 # langdetect draws at random where it is unsure.
 langdetect.DetectorFactory.seed = 0
 
-
 SENTENCES, WORDS = instructions_util._get_sentence_tokenizer, nltk
 
 
