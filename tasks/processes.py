@@ -223,12 +223,13 @@ def stage_arguments(spec: StageSpec, work: Path) -> list[str]:
 
 
 def environment(runtime: RuntimeConfig) -> dict[str, str]:
-    """The stage imports the same code, wherever the flow was started from.
+    """Memory that a stage frees it keeps, where that saves time."""
+    kept = KEEP_MEMORY if runtime.device == "cpu" else {}
+    return kept | os.environ | importable()
 
-    Memory that it frees it keeps, where that saves time.
-    """
+
+def importable() -> dict[str, str]:
+    """What has another interpreter import the same code, wherever the flow was started from."""
     root = str(Path(raft_core.__file__).resolve().parent.parent)
     known = os.environ.get("PYTHONPATH")
-    path = {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
-    kept = KEEP_MEMORY if runtime.device == "cpu" else {}
-    return kept | os.environ | path
+    return {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
