@@ -27,7 +27,8 @@ class Stage:
     """`version` changes when the code's results do, and so forks every key.
 
     A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
-    no model and runs beside the others, whatever `runtime.parallel_stages` says.
+    no model and runs beside the others, whatever `runtime.parallel_stages` says. `needs` names the
+    modules of `runtime.preload` that it uses; None: it waits for all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stage:
     module: str
     trains: bool = False
     light: bool = False
+    needs: tuple[str, ...] | None = None
 
     def load(self) -> Callable[[StageRun], None]:
         run: Callable[[StageRun], None] = import_module(self.module).run
@@ -62,7 +64,13 @@ DOCUMENT_STAGES = ("passages", "ask", "vote", "pairs")
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", prepare.VERSION, prepare.PrepareStage, "raft_core.prepare"),
+        Stage(
+            "prepare",
+            prepare.VERSION,
+            prepare.PrepareStage,
+            "raft_core.prepare",
+            needs=("torch", "sentence_transformers", "faiss"),
+        ),
         Stage("rewrite", rewrite.VERSION, rewrite.RewriteStage, "raft_core.rewrite"),
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
