@@ -25,8 +25,11 @@ from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings, default_domain, load_settings
 from raft_core.settings_checks import checked
+from raft_core.shared_store import open_store
+from raft_core.stages import STAGES
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
+from tasks.processes import start_early
 from tasks.tracking import end_interrupted
 
 EXIT_INTERRUPTED = 130
@@ -87,6 +90,7 @@ def checked_parameters(description: str) -> dict[str, Any]:
     parameters = vars(pipeline_parser("raft", description).parse_args())
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
     prepare_process(settings.runtime)
+    load_early(settings)
     return parameters
 
 
@@ -100,6 +104,7 @@ def retrain_parameters(description: str) -> dict[str, Any]:
         lambda: checked(one_method(settings_of(parameters), parameters["method"]))
     )
     prepare_process(settings.runtime)
+    load_early(settings)
     return parameters
 
 
@@ -202,6 +207,13 @@ def prepare_process(runtime: RuntimeConfig) -> None:
     """Once all input is checked and before Prefect is imported: its API, and what Ctrl-C does."""
     exit_on_error(lambda: choose_api(runtime))
     exit_on_interrupt()
+
+
+def load_early(settings: Settings) -> None:
+    """Begin to load what the stages share, unless the store has the first of them: maybe all."""
+    first = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)
+    if not exit_on_error(lambda: open_store(settings.runtime)).is_kept(first):
+        start_early(settings.runtime)
 
 
 def run_flow(flow: Callable[..., Any], parameters: dict[str, Any]) -> Any:
