@@ -21,7 +21,9 @@ def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
     """The configured engine behind the cache; it is loaded when the cache lacks an answer."""
 
     def opened() -> Engine:
-        return open_engine(config, stage.runtime, stage.spending)
+        engine = open_engine(config, stage.runtime, stage.spending)
+        stage.engines.append(engine)
+        return engine
 
     return CachedGenerator(config, opened, stage)
 
