@@ -18,10 +18,14 @@ from urllib.request import urlopen
 
 from raft_core.errors import StageError
 from raft_core.stage_server import die_with_parent
+from tasks import prefect_schema
 from tasks.processes import importable
 
 HOST = "127.0.0.1"
-DATABASE = "prefect.db"
+DATABASE_URLS = {
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+}
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 
@@ -67,9 +71,11 @@ class TemporaryApi:
             self._process.kill()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, home: Path) -> None:
     """Answer on an inherited socket until the flow ends."""
     die_with_parent()
+    if not DATABASE_URLS & os.environ.keys():
+        prefect_schema.place(home)
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -79,4 +85,4 @@ def serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), Path(sys.argv[2]))
