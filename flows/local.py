@@ -6,6 +6,7 @@ Imports nothing heavy, so that bad input ends within a second.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -204,7 +205,11 @@ def checked_cell(plan: StudyPlan, cell: Cell, learning_rate: float | None = None
 
 
 def prepare_process(runtime: RuntimeConfig) -> None:
-    """Once all input is checked and before Prefect is imported: its API, and what Ctrl-C does."""
+    """Once all input is checked and before Prefect is imported: its API, and what Ctrl-C does.
+
+    The collector rests until the flow runs: imports leave hardly any garbage.
+    """
+    gc.disable()
     exit_on_error(lambda: choose_api(runtime))
     exit_on_interrupt()
 
@@ -220,6 +225,8 @@ def run_flow(flow: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     """What the flow returns, once its API answers."""
 
     def run() -> Any:
+        gc.freeze()
+        gc.enable()
         wait_for_api()
         return flow(**parameters)
 

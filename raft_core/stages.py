@@ -28,7 +28,7 @@ class Stage:
 
     A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
     no model and runs beside the others, whatever `runtime.parallel_stages` says. `needs` names the
-    modules of `runtime.preload` that it uses; None: it waits for all.
+    packages of `runtime.preload` that it uses; None: it waits for all.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Stage:
 
 # They make a domain's rows; no model depends on their code but through these.
 DOCUMENT_STAGES = ("passages", "ask", "vote", "pairs")
+GENERATION = ("torch", "transformers", "vllm")
 STAGES = {
     stage.name: stage
     for stage in (
@@ -71,7 +72,13 @@ STAGES = {
             "raft_core.prepare",
             needs=("torch", "sentence_transformers", "faiss"),
         ),
-        Stage("rewrite", rewrite.VERSION, rewrite.RewriteStage, "raft_core.rewrite"),
+        Stage(
+            "rewrite",
+            rewrite.VERSION,
+            rewrite.RewriteStage,
+            "raft_core.rewrite",
+            needs=GENERATION,
+        ),
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
         Stage("gather", gather.VERSION, gather.GatherStage, "raft_core.gather"),
@@ -100,6 +107,7 @@ STAGES = {
             evaluation_config.RESPOND_VERSION,
             evaluation_config.RespondStage,
             "raft_core.evaluation.respond",
+            needs=GENERATION,
         ),
         Stage(
             "evaluate",

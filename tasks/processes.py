@@ -93,7 +93,7 @@ class StageProcesses:
                     )
             if self._server is None or self._server.ended:
                 self._server = StageServer(self._command, server_environment(self._runtime))
-            return self._server.run(arguments, log, needs_of(spec.stage))
+            return self._server.run(arguments, log, needs_of(spec.stage, self._runtime))
 
 
 class ForkedStage:
@@ -230,10 +230,12 @@ def server_environment(runtime: RuntimeConfig) -> dict[str, str]:
     return environment(runtime) | vllm.environment(runtime)
 
 
-def needs_of(stage: str) -> dict[str, list[str]]:
+def needs_of(stage: str, runtime: RuntimeConfig) -> dict[str, list[str]]:
     """What a request says of the modules that the stage waits for; nothing: all of them."""
-    needs = STAGES[stage].needs if stage in STAGES else None
-    return {} if needs is None else {"needs": list(needs)}
+    packages = STAGES[stage].needs if stage in STAGES else None
+    if packages is None:
+        return {}
+    return {"needs": [m for m in runtime.preload if m.partition(".")[0] in packages]}
 
 
 def stage_arguments(spec: StageSpec, work: Path) -> list[str]:

@@ -9,6 +9,7 @@ before the server is there waits in the socket's queue.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import socket
 import subprocess
@@ -76,10 +77,13 @@ def serve(descriptor: int, home: Path) -> None:
     die_with_parent()
     if not DATABASE_URLS & os.environ.keys():
         prefect_schema.place(home)
+    gc.disable()  # while it imports: hardly anything is garbage
     import uvicorn
     from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=True, final=True)
+    gc.freeze()
+    gc.enable()
     config = uvicorn.Config(app, log_level="error", lifespan="on")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
