@@ -30,10 +30,11 @@ from raft_core.distill.losses import (
 # ||found - wanted|| / ||wanted||; bfloat16 rounds every logit to 8 bits.
 ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2}
 CASES = 20
+# In bfloat16 the teacher's K-th word may be another one; a wrong position or mask gives above 0.5.
 STEPS = (
     ("all weights", None, torch.float32, 1e-3),
     ("adapter", 4, torch.float32, 1e-3),
-    ("all weights in bfloat16", None, torch.bfloat16, 5e-2),
+    ("all weights in bfloat16", None, torch.bfloat16, 0.3),
 )
 
 

@@ -148,8 +148,9 @@ class Report:
             f"{sizes.batch}, prompts and answers of {sizes.prompt} and {sizes.answer} tokens on "
             f"average, rollouts of {sizes.rollout} by `transformers.generate` (`drawn`) or given. "
             "Seconds are medians over the steps after the first; tokens are those of answers and "
-            "rollouts; MFU is over the measured rate of matrix products, of the student's forward "
-            f"and backward pass and of the whole step.\n\n{table(header, lines)}"
+            "rollouts. MFU: operations that are needed, over the measured rate of matrix products, "
+            "of the student's forward and backward pass and of the whole step; padding counts "
+            f"nothing, and every prefix counts each time it is read.\n\n{table(header, lines)}"
         )
 
     def _training_line(self, section: str, case: TrainingCase) -> Sequence[Any]:

@@ -1,8 +1,8 @@
 """One section in a process of its own.
 
-It imports what it needs, says so, waits for a line on standard input with the names of its cases, and
-answers each with one line as soon as it is done. Until it is asked it does not touch the GPU: so
-the next section can load its libraries while the one before it measures.
+It imports what it needs, says so, waits for a line on standard input with the names of its cases,
+and answers each with one line as soon as it is done. Until it is asked it does not touch the GPU:
+so the next section can load its libraries while the one before it measures.
 """
 
 from __future__ import annotations
