@@ -22,7 +22,6 @@ from raft_core.distill.chunked import Head
 from raft_core.distill.losses import (
     TeacherTarget,
     cross_entropy,
-    sequence_weights,
     teacher_target,
     topk_kl,
 )
@@ -206,8 +205,7 @@ def one_by_one(trainer: Any, model: Any) -> torch.Tensor:
         student_CV = scores(model, row.prompt_ids, rollout, total.device)
         log_p = (student_CV.gather(-1, ids_CK) / config.temperature).log_softmax(-1)
         kl_C = config.temperature**2 * (log_q.exp() * (log_q - log_p)).sum(-1)
-        weights_C = sequence_weights(torch.ones(1, len(rollout), device=total.device), len(rows))
-        total = total + config.balance.fixed * (weights_C * kl_C).sum()
+        total = total + config.balance.fixed * kl_C.mean() / len(rows)
     return total
 
 

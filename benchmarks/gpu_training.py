@@ -33,6 +33,7 @@ from raft_core.distill.config import (
     DistillStage,
     MethodConfig,
 )
+from raft_core.distill.prefix_cache import PrefixCache
 from raft_core.distill.rollout import TransformersRollouts
 from raft_core.distill.stage import build_trainer
 from raft_core.engines.base import Sampling
@@ -144,8 +145,9 @@ def give_rollouts(trainer: Any, sizes: Sizes, vocabulary: int) -> None:
 
 def trained(case: TrainingCase, sizes: Sizes, shape: Shape, folder: Path, card: Card) -> Any:
     """Seconds and memory of every step, and how long the rows are."""
-    started = card.clock()
-    trainer = trainer_of(case, sizes, folder, card)
+    started, prefixes = card.clock(), PrefixSeconds(card)
+    with prefixes:
+        trainer = trainer_of(case, sizes, folder, card)
     if trainer.rollouts is not None and not case.draws:
         give_rollouts(trainer, sizes, shape.vocabulary)
     built = card.clock()
@@ -155,6 +157,7 @@ def trained(case: TrainingCase, sizes: Sizes, shape: Shape, folder: Path, card: 
     trainer.train()
     return {
         "build_seconds": built - started,
+        "prefix_seconds": prefixes.seconds,
         "steps": phases.steps,
         "lengths": [
             Lengths(
@@ -168,6 +171,25 @@ def trained(case: TrainingCase, sizes: Sizes, shape: Shape, folder: Path, card: 
         "rollout_tokens": fmean(drawn) if drawn else 0.0,
         "batch": sizes.batch,
     }
+
+
+class PrefixSeconds:
+    """How long the teacher reads its prompts before the first step, where the trainer does so."""
+
+    def __init__(self, card: Card) -> None:
+        self._card, self._fill = card, PrefixCache.fill
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        def fill(*args: Any) -> None:
+            started = self._card.clock()
+            self._fill(*args)
+            self.seconds += self._card.clock() - started
+
+        PrefixCache.fill = fill  # type: ignore[method-assign]
+
+    def __exit__(self, *args: object) -> None:
+        PrefixCache.fill = self._fill  # type: ignore[method-assign]
 
 
 def remember_lengths(trainer: Any, drawn: list[int]) -> None:
