@@ -65,7 +65,7 @@ def teacher_target(
     ids, logits, mass, rest = [], [], [], []
     for chunk in head.chunks(len(hidden_ND)):
         logits_CV = head.logits(hidden_ND[chunk])
-        top = logits_CV.topk(count, dim=-1)
+        top = logits_CV.topk(count, dim=-1, sorted=False)
         ids.append(top.indices)
         logits.append(top.values)
         mass.append((top.values.logsumexp(-1) - logits_CV.logsumexp(-1)).exp())
