@@ -179,7 +179,10 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=sections(FULL), help="default: all")
     parser.add_argument("--seconds", type=float, default=235.0, help="for all of it")
     parser.add_argument("--from", dest="given", type=Path, nargs="+", help="raw results to report")
+    parser.add_argument("--short", action="store_true", help="the checks and the objective alone")
     options = parser.parse_args()
+    if options.short and not options.sections:
+        options.sections = ["checks", "objective"]
     if options.given:
         report([json.loads(file.read_text()) for file in options.given]).write(options.json)
         return

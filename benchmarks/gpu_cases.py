@@ -41,9 +41,8 @@ class TrainingCase:
 
     `parts` is `distill.gradient_accumulation`; `draws` says whether rollouts are drawn or given
     (random ids of full length: what they say does not change what reading them costs). Where rows
-    are `seen_before`, every step after the first reads the rows of the first. `steps` counts
-    the first one, which is not timed; training ends earlier once it took `seconds`. `weight` is
-    lambda.
+    are `seen_before`, every step is an epoch over the same rows. `steps` counts the first one,
+    which is not timed; training ends earlier once it took `seconds`. `weight` is lambda.
     """
 
     name: str
@@ -117,6 +116,7 @@ TINY = Sizes(
     decoded=4,
 )
 
+SEEN_BEFORE = "given, prompts read before"
 # What matters most comes first: what the time does not reach is left out.
 LORA = (
     TrainingCase("drawn", draws=True, steps=5, seconds=40.0),
@@ -124,7 +124,7 @@ LORA = (
     TrainingCase("SFT alone", distills=False),
     TrainingCase("given, no recomputation", recomputes=False),
     TrainingCase("given, in parts, no recomputation", parts=4, recomputes=False),
-    TrainingCase("given, rows seen before", seen_before=True),
+    TrainingCase(SEEN_BEFORE, seen_before=True),
     TrainingCase("given, in parts", parts=4),
     TrainingCase("SFT alone, no recomputation", distills=False, recomputes=False),
 )

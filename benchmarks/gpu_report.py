@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.gpu_cases import FULL, TINY, TRAINED, Sizes, TrainingCase
+from benchmarks.gpu_cases import FULL, SEEN_BEFORE, TINY, TRAINED, Sizes, TrainingCase
 from benchmarks.gpu_flops import mean_step
 from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 
@@ -78,7 +78,15 @@ class Report:
         if not lines:
             return ""
         sizes = self._sizes
-        header = ("tokens", "loss", "ms", "tokens/s", "GiB", "time / chunked", "GiB / chunked")
+        header = (
+            "tokens",
+            "loss",
+            "ms",
+            "tokens/s",
+            "GiB",
+            "time, chunked / it",
+            "GiB, chunked / it",
+        )
         return (
             f"The objective at V = {sizes.objective_vocabulary:,}, K = {sizes.top_k}, hidden "
             f"{sizes.objective_hidden:,}, bfloat16: teacher's side, loss, and the gradients of "
@@ -96,13 +104,12 @@ class Report:
         line.append(f"{one['gib']:.2f}")
         if name == "chunked" or "error" in own:
             return (*line, "", "")
-        time = paired(one["seconds"], own["seconds"])
-        memory = one["gib"] / own["gib"] if own["gib"] else 0.0
-        self._ratios.append(Ratio(f"{label}: time / chunked, {tokens:,} tokens", time))
-        self._ratios.append(
-            Ratio(f"{label}: memory / chunked, {tokens:,} tokens", Spread.of([memory]))
-        )
-        return (*line, time.text(), f"{memory:.1f}")
+        time = paired(own["seconds"], one["seconds"])
+        memory = Spread.of([own["gib"] / one["gib"] if one["gib"] else 0.0])
+        for name, spread in (("time", time), ("extra memory", memory)):
+            figure = f"loss on a GPU, {tokens:,} tokens: {name}, chunked / {label}"
+            self._ratios.append(Ratio(figure, spread))
+        return (*line, time.text(), f"{memory.median:.3f}")
 
     def _rows_alone(self) -> str:
         found = self._of("objective", "rows alone")
@@ -150,7 +157,20 @@ class Report:
             "Seconds are medians over the steps after the first; tokens are those of answers and "
             "rollouts. MFU: operations that are needed, over the measured rate of matrix products, "
             "of the student's forward and backward pass and of the whole step; padding counts "
-            f"nothing, and every prefix counts each time it is read.\n\n{table(header, lines)}"
+            f"nothing, and every prompt as if it were read at each step.\n\n"
+            + table(header, lines)
+            + self._prefixes(section)
+        )
+
+    def _prefixes(self, section: str) -> str:
+        """What the teacher's prompts cost that are read once for all epochs."""
+        found = self._of(section, SEEN_BEFORE)
+        if found is None or not found["prefix_seconds"]:
+            return ""
+        return (
+            f"\n\nWith `{SEEN_BEFORE}` the teacher has read its prompts of all "
+            f"{len(found['lengths'])} rows before the first step, in "
+            f"{found['prefix_seconds']:.2f} s, and its keys and values are kept for all epochs."
         )
 
     def _training_line(self, section: str, case: TrainingCase) -> Sequence[Any]:
@@ -183,8 +203,10 @@ class Report:
         whole = Spread.of([flops.whole / rate / one["step"] for one in steps])
         if not case.draws:  # the rollouts were not computed
             whole = Spread.of([(flops.whole - flops.rollout) / rate / one["step"] for one in steps])
-        self._ratios.append(Ratio(f"MFU of the student, {section}, {case.name}", student))
-        self._ratios.append(Ratio(f"MFU of the step, {section}, {case.name}", whole))
+        if case.draws:
+            what = f"{shape.name} step on a GPU, {'LoRA' if case.rank else 'all weights'}"
+            self._ratios.append(Ratio(f"{what}: MFU of the student's passes", student))
+            self._ratios.append(Ratio(f"{what}: MFU of the step, rollouts included", whole))
         return (f"{student.median:.1%}", f"{again:.1%}", f"{whole.median:.1%}")
 
     def _decoding(self) -> str:
