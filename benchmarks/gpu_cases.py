@@ -7,6 +7,7 @@ sizes that a CPU does in a minute; its figures mean nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class TrainingCase:
     steps: int = 4
     seconds: float = 15.0
     weight: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ def settings(case: TrainingCase, sizes: Sizes, folder: Path) -> DistillStage:
         epochs=case.steps if case.seen_before else 1,
         batch_size=sizes.batch,
         gradient_accumulation=parts,
+        dtype=case.dtype,
         gradient_checkpointing=case.recomputes,
         adapter=adapter,
         rollout=Sampling(temperature=1.0, max_tokens=sizes.rollout),

@@ -27,7 +27,7 @@ def test_gpu_benchmark_checks_run_on_the_cpu_and_are_right(tmp_path: Path) -> No
 
     assert "Not measured" not in done.stdout, done.stdout
     assert "| NO |" not in done.stdout
-    assert done.stdout.count("| yes |") == 6
+    assert done.stdout.count("| yes |") == 7
     assert json.loads(file.read_text())["case"] == "gpu"
     cases = [one["case"] for one in json.loads((tmp_path / "gpu-raw.json").read_text())["results"]]
     assert cases == ["rates", "losses", "step"]
