@@ -1,0 +1,173 @@
+"""What one training reads and writes: steps, sequences of both sides, the largest pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from raft_core.cost.flops import TrainingFlops, forward, recomputed, trained
+from raft_core.cost.memory import PassSize
+from raft_core.cost.requests import UNKNOWN_SHARE
+from raft_core.cost.shapes import ModelShape
+from raft_core.cost.tokens import Reading, Sample, TokenCounter
+from raft_core.distill.config import DistillConfig, MethodConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RowLengths:
+    """Tokens of one training row: its prompt, its answer, and what the teacher reads before z.
+
+    `rollout` is as long as the answer, within the rollouts' limit.
+    """
+
+    prompt: int
+    answer: int
+    teacher: int
+    rollout: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """One method's training. Readings are of all its steps; `rollouts` counts sequences drawn."""
+
+    steps: int
+    passes: int
+    rows: float
+    too_long: float
+    cut: float
+    answers: Reading
+    distilled: Reading
+    teacher: Reading
+    drawn: Reading
+    rollout_tokens: float
+    rollout_most: float
+    rollout_lengths: Sequence[int]
+    largest: PassSize
+
+    def flops(self, shape: ModelShape, config: DistillConfig) -> TrainingFlops:
+        adapter = config.adapter
+        extra = 0 if adapter is None else shape.adapter_parameters(adapter.rank, adapter.modules)
+        read = self.answers + self.distilled
+        again = recomputed(shape, read) if config.gradient_checkpointing else 0.0
+        return TrainingFlops(
+            student=trained(shape, read, extra),
+            recompute=again,
+            teacher=forward(shape, self.teacher),
+            rollouts=forward(shape, self.drawn),
+        )
+
+
+def row_lengths(
+    question: str, answer: str, config: DistillConfig, counter: TokenCounter
+) -> RowLengths:
+    """Of a row whose target is as long as its reference."""
+    text = config.teacher_prompt.load().render(reference=answer, question=question)
+    own = counter.answer(answer)
+    return RowLengths(
+        prompt=counter.prompt(question),
+        answer=min(own, config.max_answer_tokens),
+        teacher=min(counter.prompt(text), config.max_prompt_tokens + config.max_answer_tokens),
+        rollout=min(own, config.rollout.max_tokens),
+    )
+
+
+def prompt_lengths(prompt: str, config: DistillConfig, counter: TokenCounter) -> RowLengths:
+    """Of a general prompt for rehearsal, whose answer nobody knows."""
+    tokens = counter.prompt(prompt)
+    said = max(1, round(config.rollout.max_tokens * UNKNOWN_SHARE))
+    return RowLengths(tokens, 0, tokens, said)
+
+
+def planned_training(
+    rows: Sample,
+    method: MethodConfig,
+    config: DistillConfig,
+    counter: TokenCounter,
+    *,
+    processes: int = 1,
+    rehearsal: Sequence[str] = (),
+) -> Training:
+    """The training of a method on rows of which some were counted."""
+    lengths = [row_lengths(r.question, r.answer, config, counter) for r in rows]
+    fitting = [each for each in lengths if each.prompt <= config.max_prompt_tokens] or lengths
+    kept = round(len(fitting) * rows.factor)
+    steps, visits = steps_of(kept, config, processes)
+    factor = visits / len(fitting)
+    prompts = [prompt_lengths(p, config, counter) for p in rehearsal]
+    own, general = shares(method)
+    drawn = rollouts(fitting, prompts, factor * own, visits * general)
+    conditioned = method.distillation == "answer_conditioned"
+    unconditioned = [RowLengths(r.prompt, r.answer, r.prompt, r.rollout) for r in fitting]
+    taught = rollouts(fitting if conditioned else unconditioned, prompts, factor * own, 0)
+    taught += rollouts([], prompts, 0, visits * general)
+    teacher = _read(taught, teacher=True)
+    student = _read(drawn, teacher=False)
+    anew = 1 / config.rollout_uses
+    per_process = max(1, config.batch_size // config.gradient_accumulation // processes)
+    return Training(
+        steps=steps,
+        passes=steps * config.gradient_accumulation,
+        rows=kept,
+        too_long=(len(lengths) - len(fitting)) * rows.factor,
+        cut=sum(counter.answer(r.answer) > config.max_answer_tokens for r in rows) * rows.factor,
+        answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(factor),
+        distilled=student,
+        teacher=teacher,
+        drawn=student.times(anew),
+        rollout_tokens=student.scored * anew,
+        rollout_most=student.sequences * anew * config.rollout.max_tokens,
+        rollout_lengths=[each.rollout for each, times in drawn if times],
+        largest=largest_pass(fitting, prompts, per_process, own + general),
+    )
+
+
+def steps_of(rows: int, config: DistillConfig, processes: int = 1) -> tuple[int, int]:
+    """Optimizer steps, and how many rows they visit; as the trainer's own arguments count them."""
+    of_all = max(1, config.batch_size // config.gradient_accumulation)
+    whole = rows >= config.batch_size  # then what is left of a pass over the rows is dropped
+    batches = rows // of_all if whole else ceil(rows / of_all)
+    steps = max(1, round(config.epochs * ceil(batches / config.gradient_accumulation)))
+    return steps, steps * min(config.batch_size, max(rows, 1))
+
+
+def shares(method: MethodConfig) -> tuple[float, float]:
+    """Of a step's rows: those distilled on themselves, and general prompts in their place."""
+    if not method.samples:
+        return 0.0, 0.0
+    general = 0.0 if method.rehearsal is None else method.rehearsal.share
+    return (1 - general if method.distillation != "none" else 0.0), general
+
+
+Weighted = list[tuple[RowLengths, float]]
+
+
+def rollouts(
+    rows: Sequence[RowLengths], prompts: Sequence[RowLengths], times: float, general: float
+) -> Weighted:
+    """Sequences with how many each stands for: every row `times`, `general` prompts in all."""
+    each = general / len(prompts) if prompts else 0.0
+    return [(row, times) for row in rows] + [(prompt, each) for prompt in prompts]
+
+
+def _read(weighted: Weighted, *, teacher: bool) -> Reading:
+    total = Reading()
+    for row, times in weighted:
+        before = row.teacher if teacher else row.prompt
+        total += Reading.of([(before + row.rollout, row.rollout)]).times(times)
+    return total
+
+
+def largest_pass(
+    rows: Sequence[RowLengths], prompts: Sequence[RowLengths], per_process: int, share: float
+) -> PassSize:
+    """A pass of one process in which the longest rows meet."""
+    every = [*rows, *prompts]
+    return PassSize(
+        rows=per_process,
+        rollouts=round(per_process * share),
+        prompt=max(row.prompt for row in every),
+        completion=max(row.answer for row in rows),
+        rollout=max(row.rollout for row in every),
+        teacher_prompt=max(row.teacher for row in every),
+    )
