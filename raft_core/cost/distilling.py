@@ -35,6 +35,7 @@ def distilling_costs(at: Situation, name: str, after: Sequence[str]) -> list[Sta
         at.counter(at.settings.base),
         processes=processes,
         rehearsal=general_prompts(at, name, method),
+        rollout_length=at.history.rollout_length(at.settings.distill_stage(name)),
     )
     cost = StageCost(
         label=f"distill {name}",

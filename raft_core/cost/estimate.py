@@ -144,8 +144,9 @@ def _notes(at: Situation, fused: Sequence[StageCost]) -> list[str]:
     measured_rounds = bool(details.get("rounds_measured"))
     how = "as in earlier runs here" if measured_rounds else "half way between one and all, assumed"
     notes = [
-        "answers, rewrites, fused answers and rollouts are taken to be as long as the references, "
-        "within their limits; 'at most' is every answer at its limit",
+        "answers, rewrites, fused answers and rollouts are taken to be as long as earlier ones of "
+        "this model in the store, or else as the references, within their limits; 'at most' is "
+        "every answer at its limit",
         f"all training rows are taken to pass the filter; rounds of fusion: "
         f"{details.get('rounds', 0):.2f} a row, {how}",
         "prompts without reference answers (instructions, rehearsal): answers of a third of the "

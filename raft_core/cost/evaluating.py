@@ -81,7 +81,8 @@ def _respond(
     counter, context = at.counter_for(engine), context_of(engine)
     most = settings.evaluate.sampling.max_tokens
     parts = [answering(items, most, counter, context) for items in asked.items.values()]
-    whole = reduce(add, parts, NOTHING)
+    length = at.history.length("respond", engine, settings.evaluate.sampling)
+    whole = reduce(add, parts, NOTHING).of_length(length)
     missing = whole.less(found)
     rate = at.history.tokens("respond", engine, start_of(at, engine))
     cost = engine_cost(engine, missing, at.device, settings.runtime, rate)
@@ -99,7 +100,7 @@ def _respond(
         memory=cost.memory,
         found=found,
         rate=cost.rate,
-        details={"too_long": whole.too_long},
+        details={"too_long": whole.too_long, "length_measured": length or 0},
     )
 
 

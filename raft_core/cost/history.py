@@ -50,14 +50,32 @@ class History:
 
     def tokens(self, stage: str, generator: Any, start: float) -> Rate | None:
         """Tokens that a stage with this generator has written a second."""
+        written = self._written(stage, generator)
+        return slowest([(tokens, record.seconds) for record, _, tokens in written], start)
+
+    def length(self, stage: str, generator: Any, sampling: Any) -> float | None:
+        """The mean tokens of what this generator has written under this sampling."""
+        alike = fingerprint(sampling)
+        found = [
+            (rows, tokens)
+            for record, rows, tokens in self._written(stage, generator)
+            if record.identity.get("sampling") == alike
+        ]
+        rows = sum(rows for rows, _ in found)
+        return sum(tokens for _, tokens in found) / rows if rows else None
+
+    def _written(self, stage: str, generator: Any) -> list[tuple[Record, int, int]]:
+        """Earlier stages with their completions and tokens.
+
+        A trained model answers under the base's settings, and its size is the base's.
+        """
         records, found = records_of(self._root, stage), []
         wanted = identity_of(generator) if records else None
         for record, folder in records:
-            # A trained model answers under the base's settings, and its size is the base's.
             if wanted and record.identity.get("generator") == wanted:
-                tokens = sum(row["tokens"] for row in read_jsonl(folder / NAMES[stage]))
-                found.append((tokens, record.seconds))
-        return slowest(found, start)
+                tokens = [row["tokens"] for row in read_jsonl(folder / NAMES[stage])]
+                found.append((record, len(tokens), sum(tokens)))
+        return found
 
     def rounds(self, fuse: Any) -> list[int]:
         """Candidates of each row that these rounds of fusion were made for."""
@@ -90,13 +108,29 @@ class History:
 
     def visits(self, config: DistillStage, start: float) -> Rate | None:
         """Rows that a training like this one has visited a second."""
-        records, found = records_of(self._root, "distill"), []
-        identity = identity_of(config) if records else None
-        for record, folder in records:
-            if identity and kind_of_training(record.identity) == kind_of_training(identity):
-                steps = json.loads((folder / "summary.json").read_text())["steps"]
-                found.append((steps * config.distill.batch_size, record.seconds))
+        found = []
+        for record, folder in self._trainings(config):
+            steps = json.loads((folder / "summary.json").read_text())["steps"]
+            found.append((steps * config.distill.batch_size, record.seconds))
         return slowest(found, start)
+
+    def rollout_length(self, config: DistillStage) -> float | None:
+        """The mean tokens of the domain's rollouts in trainings like this one."""
+        lengths = [
+            point["rollout_tokens"]
+            for _, folder in self._trainings(config)
+            for point in read_jsonl(folder / "curves.jsonl")
+            if "rollout_tokens" in point
+        ]
+        return fmean(lengths) if lengths else None
+
+    def _trainings(self, config: DistillStage) -> list[tuple[Record, Path]]:
+        records = records_of(self._root, "distill")
+        identity = identity_of(config) if records else None
+        if identity is None:
+            return []
+        kind = kind_of_training(identity)
+        return [(r, folder) for r, folder in records if kind_of_training(r.identity) == kind]
 
     def seconds(self, stage: str) -> float | None:
         """The mean time of a stage that depends on little."""

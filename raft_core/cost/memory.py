@@ -19,7 +19,7 @@ CHUNK_ELEMENTS = 2**24
 MASTER = 4
 GIB = 2**30
 # A CUDA context with its kernels; an interpreter with torch and transformers on the CPU (measured).
-CONTEXT_BYTES = {"cuda": 600 * 2**20, "cpu": 500 * 2**20}
+CONTEXT_BYTES = {"cuda": 600 * 2**20, "cpu": 550 * 2**20}
 # What vLLM needs beside weights and KV cache: its profiling run's activations and CUDA graphs.
 ENGINE_BYTES = {"cuda": 2 * GIB, "cpu": 1 * GIB}
 BYTES_A_TARGET = 16  # a teacher's token id (8), its logit (4) and the gradient there (4)
@@ -148,7 +148,9 @@ def training_memory(
         if config.adapter is not None:
             parts["merged weights"] = shape.parameters * width.weights
     adapter = config.adapter is not None
+    gradients = parts["optimizer"] / 2
     step = {
+        "gradients": gradients,
         "activations": activation_bytes(
             shape,
             size.student_tokens,
@@ -167,7 +169,14 @@ def training_memory(
     if size.rollouts and not engine_bytes:
         tokens = size.rollouts * (size.prompt + size.rollout)
         phases["rollouts"] = {"KV cache": tokens * kv_bytes(shape, width.residual)}
-    phases["results"] = {"base for weight distances": shape.parameters * MASTER}
+        if config.gradient_accumulation > 1:  # those of the step's earlier parts
+            phases["rollouts"]["gradients"] = gradients
+    base = {"base for weight distances": shape.parameters * MASTER}
+    if device == "cpu":
+        # A stage's process keeps what it has freed (KEEP_MEMORY of runtime.py), and maps the base.
+        parts |= base
+    else:
+        phases["results"] = base
     return Memory(parts, phases)
 
 
@@ -179,13 +188,12 @@ def _resident(
     parts: int,
     teaches: bool,
 ) -> dict[str, float]:
-    """Weights, gradients, AdamW's two moments, and the teacher, split over `parts` processes."""
+    """Weights, AdamW's two moments and the teacher, split over `parts` processes."""
     adapter, total = config.adapter, shape.parameters
     trained = total if adapter is None else shape.adapter_parameters(adapter.rank, adapter.modules)
     resident: dict[str, float] = {"weights": total * width.weights / parts}
     if adapter is not None:
         resident["adapter"] = trained * MASTER / parts
-    resident["gradients"] = trained * MASTER / parts
     resident["optimizer"] = 2 * trained * MASTER / parts
     if teaches and adapter is None:
         frozen = 2 if config.dtype == "bfloat16" else MASTER

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from raft_core.cost.flops import TrainingFlops, forward
+from raft_core.cost.memory import GIB
 from raft_core.cost.shapes import ModelShape
 from raft_core.cost.tokens import Reading
 
@@ -47,7 +48,8 @@ class Machine:
         return self.flops.get(dtype, self.flops["bfloat16"])
 
 
-# Peaks without sparsity and bandwidths are those of NVIDIA's data sheets. All else of a GPU is
+# Peaks without sparsity and bandwidths are those of NVIDIA's data sheets, memory is what a process
+# can have of it. All else of a GPU is
 # assumed: 0.8 ms a layer and step is what eager PyTorch takes to launch a decoder layer's kernels,
 # CUDA graphs leave about a twentieth of it.
 _GPU = {
@@ -64,7 +66,7 @@ _GPU = {
 }
 H100 = Machine(
     name="NVIDIA H100 80GB",
-    memory=80 * 10**9,
+    memory=79 * GIB,
     flops={"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     bandwidth=3.35e12,
     evidence=f"data sheet; MFU {ASSUMED_MFU} and seconds a layer assumed, not measured",
@@ -72,7 +74,7 @@ H100 = Machine(
 )
 H200 = Machine(
     name="NVIDIA H200",
-    memory=141 * 10**9,
+    memory=139 * GIB,
     flops=H100.flops,
     bandwidth=4.8e12,
     evidence=H100.evidence,
@@ -80,7 +82,7 @@ H200 = Machine(
 )
 A100 = Machine(
     name="NVIDIA A100 80GB",
-    memory=80 * 10**9,
+    memory=79 * GIB,
     flops={"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
     bandwidth=2.0e12,
     evidence=H100.evidence,

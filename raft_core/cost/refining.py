@@ -51,7 +51,8 @@ def row_stage(
 def rewrite_cost(at: Situation, shards: int, found: int) -> StageCost:
     settings, engine = at.settings, at.settings.engine
     counter, context = at.counter_for(engine), context_of(engine)
-    whole = rewriting(at.sample, settings.rewrite, counter, context)
+    length = at.history.length("rewrite", engine, settings.rewrite.sampling)
+    whole = rewriting(at.sample, settings.rewrite, counter, context).of_length(length)
     asked = whole.less(found)
     rate = at.history.tokens("rewrite", engine, start_of(at, engine))
     cost = engine_cost(engine, asked, at.device, settings.runtime, rate, shards)
@@ -71,7 +72,7 @@ def rewrite_cost(at: Situation, shards: int, found: int) -> StageCost:
         shards=shards,
         found=found,
         rate=cost.rate,
-        details={"too_long": whole.too_long},
+        details={"too_long": whole.too_long, "length_measured": length or 0},
     )
 
 

@@ -16,7 +16,8 @@ HEADER = ("stage", "requests", "read", "generate", "at most", "steps", "FLOPs", 
 def lines(estimate: Estimate) -> Iterator[str]:
     """What the terminal shows."""
     settings, counts = estimate.settings, estimate.rows.counts
-    yield f"Dry run: profile {settings.profile}, domain {settings.domain.name}. Nothing is started."
+    domain = "no data" if estimate.rows.assumed else f"domain {settings.domain.name}"
+    yield f"Dry run: profile {settings.profile}, {domain}. Nothing is started."
     yield ""
     splits = ", ".join(f"{n:,} {split}" for split, n in counts.items())
     bound = "" if estimate.rows.exact else "at most "
@@ -42,7 +43,7 @@ def row(stage: StageCost) -> tuple[str, ...]:
     name = f"{stage.label} x{stage.shards}" if stage.shards > 1 else stage.label
     if stage.kept:
         return (name, *[""] * (len(HEADER) - 2), "Cached")
-    memory = "" if stage.memory is None else f"{stage.memory.peak / GIB:.1f} GiB"
+    memory = "" if stage.memory is None else size(stage.memory.peak)
     amounts = (stage.requests, stage.read, stage.tokens, stage.most, stage.steps)
     arithmetic = f"{stage.flops:.1e}" if stage.flops else ""
     return (name, *map(amount, amounts), arithmetic, memory, duration(stage.seconds))
@@ -77,11 +78,11 @@ def memory_lines(stages: Sequence[StageCost]) -> Iterator[str]:
         if stage.memory is None or not stage.runs:
             continue
         parts = sorted(stage.memory.parts.items(), key=lambda part: -part[1])
-        text = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts if size)
+        text = ", ".join(f"{name} {size(number)}" for name, number in parts if number)
         kind = f"{stage.stage} {text}"
         if kind not in seen:
             seen.add(kind)
-            yield f"GiB      {stage.label}: {text}"
+            yield f"memory   {stage.label}: {text}"
 
 
 def endpoint_lines(estimate: Estimate) -> Iterator[str]:
@@ -120,8 +121,7 @@ def total_lines(estimate: Estimate) -> Iterator[str]:
     if kept:
         yield f"store    holds {kept} of {len(estimate.stages)} stages"
     yield (
-        f"disk     {estimate.disk / GIB:.1f} GiB for checkpoints, "
-        f"{estimate.device.free_disk / GIB:.1f} free"
+        f"disk     {size(estimate.disk)} for checkpoints, {size(estimate.device.free_disk)} free"
     )
     slots = estimate.settings.runtime.parallel_stages
     beside = f", {slots} stages at a time" if slots > 1 else ""
@@ -143,6 +143,13 @@ def amount(number: float) -> str:
     if number < 1e6:
         return f"{number:,.0f}"
     return f"{number / 1e6:,.1f}M" if number < 1e9 else f"{number / 1e9:,.1f}G"
+
+
+def size(number: float) -> str:
+    """`12 MiB`, or `3.4 GiB` from a tenth of a GiB on."""
+    if number >= GIB / 10:
+        return f"{number / GIB:.1f} GiB"
+    return f"{number / 2**20:.0f} MiB"
 
 
 def duration(seconds: float) -> str:

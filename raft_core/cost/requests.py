@@ -6,7 +6,7 @@ A reference's length, cut at the stage's limit, stands for the length of what is
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from raft_core.cost.tokens import Exchange, Reading, Sample, TokenCounter, sampled
@@ -50,6 +50,20 @@ class Asked:
             self.longest,
             self.too_long * factor,
         )
+
+    def of_length(self, mean: float | None) -> Asked:
+        """The same requests with answers of this mean length, if it is known."""
+        if mean is None or not self.tokens:
+            return self
+        change = mean * self.requests / self.tokens
+        read = self.reading
+        # Of a sequence what is not its answer is its prompt; pairs grow with the length squared.
+        length = (read.tokens + (change - 1) * self.tokens) / read.tokens
+        reading = Reading(
+            read.sequences, read.tokens * length, read.pairs * length**2, read.scored * change
+        )
+        answers = [max(1, round(each * change)) for each in self.answers]
+        return replace(self, tokens=self.tokens * change, reading=reading, answers=answers)
 
     def less(self, found: int) -> Asked:
         """Without so many of the requests, which are answered already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from raft_core.cost.flops import TrainingFlops, forward, recomputed, trained
@@ -72,6 +72,15 @@ def row_lengths(
     )
 
 
+def with_rollouts(lengths: Sequence[RowLengths], mean: float | None) -> list[RowLengths]:
+    """The same rows with rollouts of this mean length, if it is known."""
+    before = sum(row.rollout for row in lengths)
+    if mean is None or not before:
+        return list(lengths)
+    change = mean * len(lengths) / before
+    return [replace(row, rollout=max(1, round(row.rollout * change))) for row in lengths]
+
+
 def prompt_lengths(prompt: str, config: DistillConfig, counter: TokenCounter) -> RowLengths:
     """Of a general prompt for rehearsal, whose answer nobody knows."""
     tokens = counter.prompt(prompt)
@@ -87,9 +96,14 @@ def planned_training(
     *,
     processes: int = 1,
     rehearsal: Sequence[str] = (),
+    rollout_length: float | None = None,
 ) -> Training:
-    """The training of a method on rows of which some were counted."""
+    """The training of a method on rows of which some were counted.
+
+    `rollout_length` is the mean of earlier rollouts; without it they are as long as the answers.
+    """
     lengths = [row_lengths(r.question, r.answer, config, counter) for r in rows]
+    lengths = with_rollouts(lengths, rollout_length)
     fitting = [each for each in lengths if each.prompt <= config.max_prompt_tokens] or lengths
     kept = round(len(fitting) * rows.factor)
     steps, visits = steps_of(kept, config, processes)
