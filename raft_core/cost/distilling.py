@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from raft_core.cost.flops import TrainingFlops
 from raft_core.cost.memory import GIB, Memory, Precision, training_memory, vllm_room
@@ -96,10 +96,7 @@ def _with_shape(
     else:
         told = f"{at.machine.name}: {at.machine.evidence}"
         seconds = table_seconds(at, training, shape, flops)
-    final = shape.parameters * BYTES[config.dtype]
-    trained = shape.parameters
-    if config.adapter is not None:
-        trained = shape.adapter_parameters(config.adapter.rank, config.adapter.modules)
+    final, trained = shape.parameters * BYTES[config.dtype], trained_parameters(shape, config)
     return replace(
         cost,
         flops=flops.total,
@@ -108,14 +105,15 @@ def _with_shape(
         artifact_bytes=final + (4 * trained if config.adapter else 0),
         scratch_bytes=CHECKPOINTS * 12 * trained,
         rate=told,
-        details=dict(cost.details)
-        | {
-            "flops_student": flops.student,
-            "flops_recompute": flops.recompute,
-            "flops_teacher": flops.teacher,
-            "flops_rollouts": flops.rollouts,
-        },
+        details=dict(cost.details) | {f"flops_{n}": value for n, value in asdict(flops).items()},
     )
+
+
+def trained_parameters(shape: ModelShape, config: DistillConfig) -> int:
+    """All, or the adapter's."""
+    if config.adapter is None:
+        return shape.parameters
+    return shape.adapter_parameters(config.adapter.rank, config.adapter.modules)
 
 
 def engine_memory(at: Situation, shape: ModelShape) -> Memory | None:
@@ -139,10 +137,6 @@ def table_seconds(
     """From the machine's entry: the start, every step, and the rollouts before it."""
     config, machine = at.settings.distill, at.machine
     processes = at.settings.runtime.training.processes
-    adapter = config.adapter
-    trained = shape.parameters
-    if adapter is not None:
-        trained = shape.adapter_parameters(adapter.rank, adapter.modules)
     steps = training_seconds(
         machine,
         shape,
@@ -150,7 +144,7 @@ def table_seconds(
         dtype=config.dtype,
         passes=training.passes,
         steps=training.steps,
-        trained_parameters=trained,
+        trained_parameters=trained_parameters(shape, config),
         processes=processes,
     )
     loading = 2 * shape.parameters * BYTES["float32"] / machine.load

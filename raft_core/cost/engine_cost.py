@@ -14,7 +14,7 @@ from raft_core.cost.rates import ENDPOINT_SECONDS, decoding_seconds, engine_seco
 from raft_core.cost.requests import Asked
 from raft_core.cost.stage_cost import EndpointUse
 from raft_core.cost.tokens import expected_longest
-from raft_core.engines.base import GeneratorConfig, OpenAIConfig
+from raft_core.engines.base import GeneratorConfig, OpenAIConfig, TransformersConfig, VllmConfig
 from raft_core.runtime import RuntimeConfig
 
 
@@ -62,43 +62,42 @@ def engine_cost(
     model = known_model(config.model)
     if model.shape is None:
         return EngineCost(unknown=model.told())
-    shape, width = model.shape, model.bytes_per_weight(config.dtype)
-    dtype = model.dtype if config.dtype == "auto" else config.dtype
+    if asked.requests < 1:  # an engine that is asked for nothing is not loaded
+        return EngineCost(seconds=shards * device.machine.start)
     room = engine_room(config, asked, device, runtime)
     begin = shards * start_seconds(config, device, model)
-    if asked.requests < 1:
-        return EngineCost(memory=room.memory, seconds=begin)
-    flops = forward(shape, asked.reading)
-    if rate is not None:
-        working, told = asked.tokens / rate.per_second, rate.told("tokens")
-    elif config.kind == "vllm":
+    if rate is None:
         told = f"{device.machine.name}: {device.machine.evidence}"
-        parallel = runtime.vllm.tensor_parallel_size
-        mean = max(1.0, asked.reading.tokens / asked.requests)
-        at_once = min(runtime.vllm.max_num_seqs, asked.requests / shards, room.cached_tokens / mean)
-        steps = max(
-            expected_longest(asked.answers, round(asked.requests)),
-            asked.tokens / max(1.0, at_once),
-        )
-        working = engine_seconds(
-            device.machine,
-            shape,
-            asked.reading,
-            dtype=dtype,
-            width=width,
-            steps=steps,
-            parallel=parallel,
-        )
+        working = _table_seconds(config, asked, room, device, runtime, shards)
     else:
-        told = f"{device.machine.name}: {device.machine.evidence}"
-        batch = runtime.evaluation_batch_size
-        steps = ceil(asked.requests / batch) * expected_longest(
-            asked.answers, min(batch, round(asked.requests))
-        )
-        working = decoding_seconds(
-            device.machine, shape, asked.reading, dtype=dtype, width=width, steps=steps
-        )
-    return EngineCost(flops, begin + working, room.memory, rate=told)
+        told, working = rate.told("tokens"), asked.tokens / rate.per_second
+    return EngineCost(forward(model.shape, asked.reading), begin + working, room.memory, rate=told)
+
+
+def _table_seconds(
+    config: VllmConfig | TransformersConfig,
+    asked: Asked,
+    room: EngineRoom,
+    device: Device,
+    runtime: RuntimeConfig,
+    shards: int,
+) -> float:
+    """By the machine's entry: vLLM's steps of all that fit at once, or padded batches in turn."""
+    model = known_model(config.model)
+    assert model.shape is not None
+    dtype = model.dtype if config.dtype == "auto" else config.dtype
+    width = model.bytes_per_weight(config.dtype)
+    some = (device.machine, model.shape, asked.reading)
+    if config.kind == "transformers":
+        batch = min(runtime.evaluation_batch_size, round(asked.requests))
+        steps = ceil(asked.requests / batch) * expected_longest(asked.answers, batch)
+        return decoding_seconds(*some, dtype=dtype, width=width, steps=steps)
+    mean = max(1.0, asked.reading.tokens / asked.requests)
+    at_once = min(runtime.vllm.max_num_seqs, asked.requests / shards, room.cached_tokens / mean)
+    longest = expected_longest(asked.answers, round(asked.requests))
+    steps = max(longest, asked.tokens / max(1.0, at_once))
+    parallel = runtime.vllm.tensor_parallel_size
+    return engine_seconds(*some, dtype=dtype, width=width, steps=steps, parallel=parallel)
 
 
 def engine_room(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
 from raft_core.cost.engine_cost import EngineCost, context_of, engine_cost
-from raft_core.cost.refining import judge_cost, row_stage, start_of
-from raft_core.cost.requests import NOTHING, answering, judging
+from raft_core.cost.refining import judge_cost, row_stage, start_of, together
+from raft_core.cost.requests import NOTHING, Asked, answering, judging
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
 from raft_core.engines.base import OpenAIConfig
@@ -108,31 +108,26 @@ def _evaluate(at: Situation, name: str, asked: Measured) -> StageCost:
     """The panel's language models judge one after the other; rules take no time to speak of."""
     limit = at.settings.evaluate.sampling.max_tokens
     costs: list[EngineCost] = []
-    local = NOTHING
+    local: list[Asked] = []
     for judge in at.settings.evaluate.panel:
         if not isinstance(judge, LlmJudge):
             continue
         counter, context = at.counter_for(judge.generator), context_of(judge.generator)
-        items = [item for key in asked.judged for item in asked.items[key]]
+        items = [item for key in sorted(asked.judged) for item in asked.items[key]]
         wanted = judging(items, judge, limit, counter, context)
         costs.append(judge_cost(at, judge.generator, wanted))
-        at.note_unknown(costs[-1].unknown)
         if not isinstance(judge.generator, OpenAIConfig):
-            local += wanted
+            local.append(wanted)
     by_rules = row_stage(at, "evaluate", asked.rows)
-    loaded = [cost.memory for cost in costs if cost.memory]
-    return StageCost(
+    cost = together(at, costs, local)
+    loaded = [each.memory for each in costs if each.memory]
+    return replace(
+        cost,
         label=f"evaluate {name}",
         stage="evaluate",
         after=(f"respond {name}",),
         rows=asked.rows,
-        requests=local.requests,
-        read=local.prompt_tokens,
-        tokens=local.tokens,
-        most=local.most,
-        flops=sum(cost.flops for cost in costs),
-        seconds=by_rules.seconds + sum(cost.seconds for cost in costs),
+        seconds=by_rules.seconds + cost.seconds,
         memory=max(loaded, key=lambda memory: memory.peak, default=None),
-        endpoints=tuple(cost.endpoint for cost in costs if cost.endpoint),
-        rate=costs[0].rate if costs else by_rules.rate,
+        rate=cost.rate or by_rules.rate,
     )

@@ -147,24 +147,8 @@ def training_memory(
         parts["rollout engine"] = engine_bytes
         if config.adapter is not None:
             parts["merged weights"] = shape.parameters * width.weights
-    adapter = config.adapter is not None
     gradients = parts["optimizer"] / 2
-    step = {
-        "gradients": gradients,
-        "activations": activation_bytes(
-            shape,
-            size.student_tokens,
-            width,
-            checkpointing=config.gradient_checkpointing,
-            adapter=adapter,
-        ),
-        "loss": loss_bytes(
-            shape, size.scored, size.rollouts * size.rollout, config.top_k, width.products
-        ),
-    }
-    if width.products < width.weights:
-        # Autocast keeps the copies that it has cast until the forward pass is over.
-        step["cast weights"] = shape.parameters * width.products
+    step = {"gradients": gradients} | _step(shape, config, size, width)
     phases: dict[str, dict[str, float]] = {"step": step}
     if size.rollouts and not engine_bytes:
         tokens = size.rollouts * (size.prompt + size.rollout)
@@ -178,6 +162,28 @@ def training_memory(
     else:
         phases["results"] = base
     return Memory(parts, phases)
+
+
+def _step(
+    shape: ModelShape, config: DistillConfig, size: PassSize, width: Precision
+) -> dict[str, float]:
+    """What is there between a forward and its backward pass."""
+    parts = {
+        "activations": activation_bytes(
+            shape,
+            size.student_tokens,
+            width,
+            checkpointing=config.gradient_checkpointing,
+            adapter=config.adapter is not None,
+        ),
+        "loss": loss_bytes(
+            shape, size.scored, size.rollouts * size.rollout, config.top_k, width.products
+        ),
+    }
+    if width.products < width.weights:
+        # Autocast keeps the copies that it has cast until the forward pass is over.
+        parts["cast weights"] = shape.parameters * width.products
+    return parts
 
 
 def _resident(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from raft_core.cost.engine_cost import (
     EngineCost,
     context_of,
@@ -78,44 +81,53 @@ def rewrite_cost(at: Situation, shards: int, found: int) -> StageCost:
 
 def fuse_cost(at: Situation, shards: int) -> StageCost:
     """All rows pass the filter at most; rounds as earlier fusions took, or half of them."""
-    fuse, settings = at.settings.fuse, at.settings
-    generator = settings.fusion_engine or settings.engine
+    fuse, runtime = at.settings.fuse, at.settings.runtime
+    generator = at.settings.fusion_engine or at.settings.engine
     one = fusing(at.sample, fuse, at.counter_for(generator), context_of(generator))
     counts = at.history.rounds(fuse)
     rounds = mean_rounds(counts, fuse.rounds)
-    asked = one.times(rounds)
-    rate = _fusing_rate(at, generator, asked)
-    costs = [engine_cost(generator, asked, at.device, settings.runtime, rate, shards)]
-    graded = [
-        (judge.generator, _graded(at, judge).times(rounds))
-        for judge in fuse.judges
-        if isinstance(judge, LlmScorer)
-    ]
-    costs += [judge_cost(at, judge, asked, shards, generator) for judge, asked in graded]
-    for cost in costs:
-        at.note_unknown(cost.unknown)
-    local = [asked, *(a for judge, a in graded if not isinstance(judge, OpenAIConfig))]
-    return StageCost(
+    asked = {0: one.repeated(rounds, fuse.rounds)}
+    rate = _fusing_rate(at, generator, asked[0])
+    costs = [engine_cost(generator, asked[0], at.device, runtime, rate, shards)]
+    for number, judge in enumerate(fuse.judges, 1):
+        if isinstance(judge, LlmScorer):
+            graded = _graded(at, judge).repeated(rounds, fuse.rounds)
+            costs.append(judge_cost(at, judge.generator, graded, shards, generator))
+            if not isinstance(judge.generator, OpenAIConfig):
+                asked[number] = graded
+    cost = together(at, costs, list(asked.values()))
+    return replace(
+        cost,
         label="fuse",
         stage="fuse",
         after=("filter",),
         rows=len(at.rows.train),
-        requests=sum(a.requests for a in local),
-        read=sum(a.prompt_tokens for a in local),
-        tokens=sum(a.tokens for a in local),
-        most=one.times(fuse.rounds).most + sum(a.most for a in local[1:]),
-        flops=sum(cost.flops for cost in costs),
-        seconds=sum(cost.seconds for cost in costs),
         memory=side_by_side(costs),
-        endpoints=tuple(cost.endpoint for cost in costs if cost.endpoint),
         shards=shards,
-        rate=costs[0].rate,
         details={
             "rounds": rounds,
             "rounds_measured": float(bool(counts)),
             "too_long": one.too_long,
             "engines": sum(cost.memory is not None for cost in costs),
         },
+    )
+
+
+def together(at: Situation, costs: Sequence[EngineCost], local: Sequence[Asked]) -> StageCost:
+    """Several engines' work as one stage's; `local` are the requests to those that load here."""
+    for cost in costs:
+        at.note_unknown(cost.unknown)
+    return StageCost(
+        label="",
+        stage="",
+        requests=sum(asked.requests for asked in local),
+        read=sum(asked.prompt_tokens for asked in local),
+        tokens=sum(asked.tokens for asked in local),
+        most=sum(asked.most for asked in local),
+        flops=sum(cost.flops for cost in costs),
+        seconds=sum(cost.seconds for cost in costs),
+        endpoints=tuple(cost.endpoint for cost in costs if cost.endpoint),
+        rate=costs[0].rate if costs else "",
     )
 
 

@@ -51,6 +51,10 @@ class Asked:
             self.too_long * factor,
         )
 
+    def repeated(self, mean: float, most: float) -> Asked:
+        """The same requests in so many rounds: `mean` of them expected, `most` at most."""
+        return replace(self.times(mean), most=self.most * most)
+
     def of_length(self, mean: float | None) -> Asked:
         """The same requests with answers of this mean length, if it is known."""
         if mean is None or not self.tokens:

@@ -107,15 +107,12 @@ def planned_training(
     fitting = [each for each in lengths if each.prompt <= config.max_prompt_tokens] or lengths
     kept = round(len(fitting) * rows.factor)
     steps, visits = steps_of(kept, config, processes)
-    factor = visits / len(fitting)
     prompts = [prompt_lengths(p, config, counter) for p in rehearsal]
     own, general = shares(method)
-    drawn = rollouts(fitting, prompts, factor * own, visits * general)
+    times, general_visits = visits / len(fitting), visits * general
+    drawn = rollouts(fitting, prompts, times * own, general_visits)
     conditioned = method.distillation == "answer_conditioned"
-    unconditioned = [RowLengths(r.prompt, r.answer, r.prompt, r.rollout) for r in fitting]
-    taught = rollouts(fitting if conditioned else unconditioned, prompts, factor * own, 0)
-    taught += rollouts([], prompts, 0, visits * general)
-    teacher = _read(taught, teacher=True)
+    read = fitting if conditioned else [replace(row, teacher=row.prompt) for row in fitting]
     student = _read(drawn, teacher=False)
     anew = 1 / config.rollout_uses
     per_process = max(1, config.batch_size // config.gradient_accumulation // processes)
@@ -125,13 +122,13 @@ def planned_training(
         rows=kept,
         too_long=(len(lengths) - len(fitting)) * rows.factor,
         cut=sum(counter.answer(r.answer) > config.max_answer_tokens for r in rows) * rows.factor,
-        answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(factor),
+        answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(times),
         distilled=student,
-        teacher=teacher,
+        teacher=_read(rollouts(read, prompts, times * own, general_visits), teacher=True),
         drawn=student.times(anew),
         rollout_tokens=student.scored * anew,
         rollout_most=student.sequences * anew * config.rollout.max_tokens,
-        rollout_lengths=[each.rollout for each, times in drawn if times],
+        rollout_lengths=[each.rollout for each, weight in drawn if weight],
         largest=largest_pass(fitting, prompts, per_process, own + general),
     )
 
