@@ -13,6 +13,7 @@ from raft_core.cost.distilling import distilling_costs
 from raft_core.cost.evaluating import evaluating_costs, measured
 from raft_core.cost.fitting import disk_bytes, warnings_of
 from raft_core.cost.models import KnownModel, known_model
+from raft_core.cost.rates import LIGHT_SECONDS
 from raft_core.cost.refining import refining_costs
 from raft_core.cost.rows import DomainRows, assumed_rows, expected_rows, prepared_rows
 from raft_core.cost.situation import Situation
@@ -123,7 +124,7 @@ def _costs(at: Situation, specs: Specs) -> list[StageCost]:
         trained = distilling_costs(at, name, (targets, f"evaluate {BASE}"))
         costs += [*trained, *evaluating_costs(at, name, own, (trained[-1].label,))]
     ends = tuple(stage.label for stage in costs)
-    seconds = at.history.seconds("report") or at.machine.start
+    seconds = at.history.seconds("report") or LIGHT_SECONDS
     return [*costs, StageCost("report", "report", ends, seconds=seconds)]
 
 

@@ -8,7 +8,8 @@ from functools import reduce
 from operator import add
 
 from raft_core.cost.engine_cost import EngineCost, context_of, engine_cost
-from raft_core.cost.refining import judge_cost, row_stage, start_of, together
+from raft_core.cost.rates import LIGHT_SECONDS
+from raft_core.cost.refining import judge_cost, start_of, together
 from raft_core.cost.requests import NOTHING, Asked, answering, judging
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
@@ -118,7 +119,7 @@ def _evaluate(at: Situation, name: str, asked: Measured) -> StageCost:
         costs.append(judge_cost(at, judge.generator, wanted))
         if not isinstance(judge.generator, OpenAIConfig):
             local.append(wanted)
-    by_rules = row_stage(at, "evaluate", asked.rows)
+    by_rules = at.history.seconds("evaluate") or LIGHT_SECONDS
     cost = together(at, costs, local)
     loaded = [each.memory for each in costs if each.memory]
     return replace(
@@ -127,7 +128,6 @@ def _evaluate(at: Situation, name: str, asked: Measured) -> StageCost:
         stage="evaluate",
         after=(f"respond {name}",),
         rows=asked.rows,
-        seconds=by_rules.seconds + cost.seconds,
+        seconds=by_rules + cost.seconds,
         memory=max(loaded, key=lambda memory: memory.peak, default=None),
-        rate=cost.rate or by_rules.rate,
     )

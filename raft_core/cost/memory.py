@@ -168,7 +168,7 @@ def _step(
     shape: ModelShape, config: DistillConfig, size: PassSize, width: Precision
 ) -> dict[str, float]:
     """What is there between a forward and its backward pass."""
-    parts = {
+    parts: dict[str, float] = {
         "activations": activation_bytes(
             shape,
             size.student_tokens,

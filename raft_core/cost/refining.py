@@ -14,6 +14,7 @@ from raft_core.cost.engine_cost import (
 )
 from raft_core.cost.history import Rate
 from raft_core.cost.models import known_model
+from raft_core.cost.rates import LIGHT_SECONDS
 from raft_core.cost.requests import Asked, fusing, grading, mean_rounds, rewriting
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
@@ -33,9 +34,9 @@ def refining_costs(at: Situation, found: int) -> list[StageCost]:
         fuse_cost(at, shards),
     ]
     if shards > 1:
-        costs.append(StageCost("gather", "gather", ("fuse",), rows, seconds=at.machine.start))
+        costs.append(StageCost("gather", "gather", ("fuse",), rows, seconds=LIGHT_SECONDS))
     fused = costs[-1].label
-    seconds = at.history.seconds("lineage") or at.machine.start
+    seconds = at.history.seconds("lineage") or LIGHT_SECONDS
     costs.append(StageCost("lineage", "lineage", (fused,), rows, seconds=seconds, light=True))
     return costs
 

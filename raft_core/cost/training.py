@@ -129,7 +129,7 @@ def planned_training(
         rollout_tokens=student.scored * anew,
         rollout_most=student.sequences * anew * config.rollout.max_tokens,
         rollout_lengths=[each.rollout for each, weight in drawn if weight],
-        largest=largest_pass(fitting, prompts, per_process, own + general),
+        largest=largest_pass(fitting, prompts, per_process, own + general, config),
     )
 
 
@@ -170,15 +170,20 @@ def _read(weighted: Weighted, *, teacher: bool) -> Reading:
 
 
 def largest_pass(
-    rows: Sequence[RowLengths], prompts: Sequence[RowLengths], per_process: int, share: float
+    rows: Sequence[RowLengths],
+    prompts: Sequence[RowLengths],
+    per_process: int,
+    share: float,
+    config: DistillConfig,
 ) -> PassSize:
-    """A pass of one process in which the longest rows meet."""
+    """A pass of one process in which the longest rows meet, with rollouts at their limit."""
     every = [*rows, *prompts]
+    distilled = round(per_process * share)
     return PassSize(
         rows=per_process,
-        rollouts=round(per_process * share),
+        rollouts=distilled,
         prompt=max(row.prompt for row in every),
         completion=max(row.answer for row in rows),
-        rollout=max(row.rollout for row in every),
+        rollout=config.rollout.max_tokens if distilled else 0,
         teacher_prompt=max(row.teacher for row in every),
     )
