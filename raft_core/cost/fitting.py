@@ -15,6 +15,8 @@ from raft_core.runtime import EndpointBudget
 
 # MLflow's copy of a checkpoint: README, "Reading the results".
 TRACKED_BYTES = 2 * GIB
+# Of a device: from here on a training may not fit, because allocators waste some (`memory`).
+NEAR_SHARE = 0.85
 
 
 def warnings_of(at: Situation, stages: Sequence[StageCost]) -> list[str]:
@@ -41,6 +43,11 @@ def memory_warnings(at: Situation, stages: Sequence[StageCost]) -> Iterator[str]
             continue
         peak = stage.memory.peak
         needs.append(peak)
+        if stage.stage == "distill" and NEAR_SHARE * total < peak <= total:
+            yield (
+                f"{stage.label} needs {peak / GIB:.1f} of {total / GIB:.1f} GiB, without what the "
+                f"allocator wastes: it may not fit; {remedy(at, stage)}"
+            )
         if peak > total:
             largest = sorted(stage.memory.parts.items(), key=lambda part: -part[1])[:3]
             parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in largest)

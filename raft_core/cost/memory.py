@@ -3,7 +3,8 @@
 A training is at its peak either while it generates rollouts, or between a step's forward and
 backward passes, or when its results are written; what is there all along counts in each. The count
 of activations follows what autograd keeps of a pre-norm layer with a gated MLP (see `layer_bytes`).
-The allocator's own waste is not in it.
+The allocator's own waste is not in it: beside the peak of real trainings of 50M parameters on the
+CPU the count was 0.87 to 1.01 with all activations kept, 0.77 with checkpointing, 0.60 under LoRA.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raft_core.cost.shapes import ModelShape
+from raft_core.cost.shapes import HEAD_NORMS, ModelShape
 from raft_core.distill.config import DistillConfig
 
 # Of distill/chunked.py, which loads torch: numbers of one chunk of logits.
@@ -97,11 +98,13 @@ def layer_bytes(shape: ModelShape, size: Precision, adapter: bool = False) -> in
     Each of two norms: its input in float32, what was normalised (for the gain's gradient), and its
     output, which the matrices read. Attention: queries, keys and values, the latter two repeated
     for every head, the mix, and the mix in the order that the output matrix reads. The MLP: gate,
-    its activation, up, and their product.
+    its activation, up, and their product. Some families also norm each head's queries and keys.
     """
     gain = 0 if adapter else size.residual
     norms = 2 * shape.hidden * (MASTER + gain + size.products)
     attention = 5 * shape.query_width * size.products
+    if shape.family in HEAD_NORMS:
+        attention += (shape.query_width + shape.kv_width) * (MASTER + gain)
     return norms + attention + 4 * shape.intermediate * size.products
 
 
@@ -155,7 +158,7 @@ def training_memory(
         phases["rollouts"] = {"KV cache": tokens * kv_bytes(shape, width.residual)}
         if config.gradient_accumulation > 1:  # those of the step's earlier parts
             phases["rollouts"]["gradients"] = gradients
-    base = {"base for weight distances": shape.parameters * MASTER}
+    base = {"base for weight distances": float(shape.parameters * MASTER)}
     if device == "cpu":
         # A stage's process keeps what it has freed (KEEP_MEMORY of runtime.py), and maps the base.
         parts |= base

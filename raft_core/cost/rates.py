@@ -42,7 +42,6 @@ class Machine:
     load: float
     rows: float
     evidence: str
-    measured: bool = False
 
     def peak(self, dtype: str) -> float:
         return self.flops.get(dtype, self.flops["bfloat16"])
@@ -107,7 +106,6 @@ CPU = Machine(
     load=1e9,
     rows=100.0,
     evidence="measured with models of 1M and 50M parameters, one thread a stage",
-    measured=True,
 )
 GPUS = (H200, H100, A100)
 # Of requests to endpoints, which are asked `concurrency` at a time: assumed.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 from raft_core.cost.memory import (
     GIB,
@@ -16,7 +19,7 @@ from raft_core.cost.memory import (
     transformers_room,
     vllm_room,
 )
-from raft_core.cost.shapes import BUILT_IN, ModelShape
+from raft_core.cost.shapes import BUILT_IN, ModelShape, shape_of
 from raft_core.distill.config import DistillConfig
 
 SHAPE = ModelShape("llama", 2, 8, 2, 1, 4, 16, 10, 32, tied=True)
@@ -24,6 +27,16 @@ SMOL = BUILT_IN["HuggingFaceTB/SmolLM3-3B"]
 PASS = PassSize(rows=4, rollouts=4, prompt=100, completion=200, rollout=150, teacher_prompt=300)
 SFT_PASS = PassSize(rows=4, rollouts=0, prompt=100, completion=200, rollout=0, teacher_prompt=0)
 FLOAT32 = Precision(4, 4, 4)
+SMALL = {
+    "vocab_size": 120,
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+}
 
 
 def memory(size: PassSize = PASS, device: str = "cuda", **changes: Any) -> Memory:
@@ -74,6 +87,42 @@ def test_autocast_keeps_cast_weights_and_the_cpu_none() -> None:
 def test_layer_keeps_norms_attention_and_mlp() -> None:
     # float32: norms 2 * 8 * (4 + 4 + 4) = 192; attention 5 * 8 * 4 = 160; MLP 4 * 16 * 4 = 256
     assert layer_bytes(SHAPE, FLOAT32) == 608
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "smollm3", "phi3"])
+def test_layer_keeps_what_autograd_saves(family: str, adapter: bool) -> None:
+    (small, config), (large, _) = (saved_bytes(family, layers, adapter) for layers in (2, 3))
+    shape = shape_of(config)
+    assert shape is not None
+    assert layer_bytes(shape, FLOAT32, adapter) == pytest.approx(large - small, rel=0.1)
+
+
+def saved_bytes(family: str, layers: int, adapter: bool) -> tuple[float, dict[str, Any]]:
+    """What autograd keeps of each of 128 tokens, and the network's config.json."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(family, **SMALL, num_hidden_layers=layers)
+    network = AutoModelForCausalLM.from_config(config).train()
+    if adapter:
+        network = get_peft_model(network, LoraConfig(r=1, target_modules="all-linear"))
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.ones(4, 32, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False)
+        total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    return total / 128, json.loads(config.to_json_string())
 
 
 def test_checkpointing_keeps_each_layers_input_and_one_layer() -> None:
