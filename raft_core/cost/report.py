@@ -125,9 +125,18 @@ def total_lines(estimate: Estimate) -> Iterator[str]:
     )
     slots = estimate.settings.runtime.parallel_stages
     beside = f", {slots} stages at a time" if slots > 1 else ""
-    yield f"time     {duration(estimate.seconds)}{beside}; from:"
-    for rate in dict.fromkeys(stage.rate for stage in missing if stage.rate):
-        yield f"           {rate}"
+    yield f"time     {duration(estimate.seconds)}{beside}, without Prefect's own start"
+    yield from rate_lines(missing)
+
+
+def rate_lines(stages: Sequence[StageCost]) -> Iterator[str]:
+    """What the times are made of, each with the stages that it is of."""
+    by_rate: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.rate:
+            by_rate.setdefault(stage.rate, []).append(stage.label)
+    for rate, labels in by_rate.items():
+        yield f"rate     {', '.join(labels)}: {rate}"
 
 
 def told(what: str, texts: Sequence[str]) -> Iterator[str]:
