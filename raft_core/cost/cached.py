@@ -115,10 +115,11 @@ def is_kept(root: Path, spec: StageSpec) -> bool:
 
 
 def records_of(root: Path, stage: str) -> list[tuple[Record, Path]]:
-    """All artifacts of a stage that the store has, with their folders."""
+    """All artifacts of a stage, as its code is now, that the store has, with their folders."""
     found = []
     for folder in sorted((root / "artifacts" / stage).glob("*")):
         record = read_record(folder)
-        if record is not None and record.is_of(stage, folder.name):
+        current = record is not None and record.version == STAGES[stage].version
+        if record is not None and current and record.is_of(stage, folder.name):
             found.append((record, folder))
     return found

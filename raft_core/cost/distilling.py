@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from raft_core.cost.flops import TrainingFlops
-from raft_core.cost.memory import GIB, Memory, Precision, training_memory, vllm_room
+from raft_core.cost.memory import (
+    GIB,
+    Memory,
+    Precision,
+    kv_bytes,
+    training_memory,
+    vllm_room,
+)
 from raft_core.cost.models import BYTES
 from raft_core.cost.rates import decoding_seconds, engine_seconds, training_seconds
 from raft_core.cost.shapes import ModelShape
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
 from raft_core.cost.tokens import expected_longest, sampled
-from raft_core.cost.training import Training, planned_training
+from raft_core.cost.training import PrefixBudget, Training, planned_training
 from raft_core.data import checked_text, read_rows
 from raft_core.distill.config import DistillConfig, MethodConfig
 
@@ -36,6 +43,7 @@ def distilling_costs(at: Situation, name: str, after: Sequence[str]) -> list[Sta
         processes=processes,
         rehearsal=general_prompts(at, name, method),
         rollout_length=at.history.rollout_length(at.settings.distill_stage(name)),
+        prefixes=prefix_budget(at),
     )
     cost = StageCost(
         label=f"distill {name}",
@@ -88,6 +96,7 @@ def _with_shape(
         processes=runtime.training.processes,
         shard=runtime.training.shard,
         engine_bytes=engine.peak if engine else 0.0,
+        prefix_bytes=training.prefix_bytes,
     )
     rate = at.history.visits(at.settings.distill_stage(name), at.machine.start)
     if rate is not None:
@@ -107,6 +116,15 @@ def _with_shape(
         rate=told,
         details=dict(cost.details) | {f"flops_{n}": value for n, value in asdict(flops).items()},
     )
+
+
+def prefix_budget(at: Situation) -> PrefixBudget | None:
+    """For keys and values of the teacher's prompts, where a training keeps them."""
+    runtime, shape = at.settings.runtime.training, at.base.shape
+    if shape is None or (runtime.processes > 1 and runtime.shard):
+        return None
+    width = BYTES[at.settings.distill.dtype]
+    return PrefixBudget(runtime.prefix_cache_gib * GIB, kv_bytes(shape, width))
 
 
 def trained_parameters(shape: ModelShape, config: DistillConfig) -> int:
@@ -152,19 +170,22 @@ def table_seconds(
 
 
 def _rollout_seconds(at: Situation, training: Training, shape: ModelShape) -> float:
-    """Every pass waits for its longest rollout."""
+    """Every step waits for its longest rollout; autocast casts float32 weights in each."""
     config, machine = at.settings.distill, at.machine
     if not training.largest.rollouts:
         return 0.0
-    longest = expected_longest(training.rollout_lengths, training.largest.rollouts)
-    steps = training.passes * longest / config.rollout_uses
-    width = Precision.of(config, at.device.kind).products
+    longest = expected_longest(training.rollout_lengths, training.largest.drawn)
+    steps = training.steps * longest / config.rollout_uses
+    precision = Precision.of(config, at.device.kind)
+    width = precision.products
     reading = training.drawn.times(1 / at.settings.runtime.training.processes)
     if config.rollout_engine == "transformers":
+        if precision.products < precision.weights:
+            width = precision.weights + 2 * precision.products
         return decoding_seconds(
             machine, shape, reading, dtype=config.dtype, width=width, steps=steps
         )
-    syncing = training.passes * SYNC_COPIES * shape.parameters * width / machine.bandwidth
+    syncing = training.steps * SYNC_COPIES * shape.parameters * width / machine.bandwidth
     return syncing + engine_seconds(
         machine, shape, reading, dtype=config.dtype, width=width, steps=steps
     )

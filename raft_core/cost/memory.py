@@ -4,7 +4,8 @@ A training is at its peak either while it generates rollouts, or between a step'
 backward passes, or when its results are written; what is there all along counts in each. The count
 of activations follows what autograd keeps of a pre-norm layer with a gated MLP (see `layer_bytes`).
 The allocator's own waste is not in it: beside the peak of real trainings of 50M parameters on the
-CPU the count was 0.87 to 1.01 with all activations kept, 0.77 with checkpointing, 0.60 under LoRA.
+CPU, padded as they were then, the count was 0.87 to 1.01 with all activations kept, 0.77 with
+checkpointing and 0.60 under LoRA.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class PassSize:
-    """The largest pass of one process: padded lengths, in tokens.
+    """The largest pass of one process, as lengths in tokens of rows that are packed in it.
 
     `rows` are those of the batch; `rollouts` of them are distilled on, each with a completion of
-    its own beside the answer.
+    its own beside the answer. `drawn` rollouts of a whole step are written in one batch.
     """
 
     rows: int
@@ -62,14 +63,12 @@ class PassSize:
     completion: int
     rollout: int
     teacher_prompt: int
+    drawn: int
 
     @property
     def student_tokens(self) -> int:
-        return (self.rows + self.rollouts) * (self.prompt + max(self.completion, self.rollout))
-
-    @property
-    def teacher_tokens(self) -> int:
-        return self.rollouts * (self.teacher_prompt + self.rollout)
+        answers = self.rows * (self.prompt + self.completion)
+        return answers + self.rollouts * (self.prompt + self.rollout)
 
     @property
     def scored(self) -> int:
@@ -142,26 +141,26 @@ def training_memory(
     processes: int = 1,
     shard: bool = True,
     engine_bytes: float = 0.0,
+    prefix_bytes: float = 0.0,
 ) -> Memory:
-    """Of one process. `engine_bytes` is what a vLLM engine for rollouts takes beside it."""
+    """Of one process. `engine_bytes` is what a vLLM engine for rollouts takes beside it, and
+    `prefix_bytes` what the host keeps of the teacher's prompts.
+    """
     width = Precision.of(config, device)
     parts = _resident(shape, config, width, device, processes if shard else 1, size.rollouts > 0)
     if engine_bytes:
         parts["rollout engine"] = engine_bytes
         if config.adapter is not None:
             parts["merged weights"] = shape.parameters * width.weights
-    gradients = parts["optimizer"] / 2
-    step = {"gradients": gradients} | _step(shape, config, size, width)
+    step = {"gradients": parts["optimizer"] / 2} | _step(shape, config, size, width)
     phases: dict[str, dict[str, float]] = {"step": step}
     if size.rollouts and not engine_bytes:
-        tokens = size.rollouts * (size.prompt + size.rollout)
-        phases["rollouts"] = {"KV cache": tokens * kv_bytes(shape, width.residual)}
-        if config.gradient_accumulation > 1:  # those of the step's earlier parts
-            phases["rollouts"]["gradients"] = gradients
+        tokens = size.drawn * (size.prompt + size.rollout)
+        phases["rollouts"] = {"KV cache": float(tokens * kv_bytes(shape, width.residual))}
     base = {"base for weight distances": float(shape.parameters * MASTER)}
     if device == "cpu":
         # A stage's process keeps what it has freed (KEEP_MEMORY of runtime.py), and maps the base.
-        parts |= base
+        parts |= base | ({"teacher's prompts": prefix_bytes} if prefix_bytes else {})
     else:
         phases["results"] = base
     return Memory(parts, phases)

@@ -27,9 +27,18 @@ class RowLengths:
     rollout: int
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixBudget:
+    """Host memory for the teacher's keys and values, and what one token of them takes."""
+
+    bytes: float
+    bytes_a_token: int
+
+
 @dataclass(frozen=True)
 class Training:
-    """One method's training. Readings are of all its steps; `rollouts` counts sequences drawn."""
+    """One method's training. Readings are of all its steps; `drawn` are the rollouts as
+    they are written, `prefix_bytes` what is kept of the teacher's prompts."""
 
     steps: int
     passes: int
@@ -44,6 +53,7 @@ class Training:
     rollout_most: float
     rollout_lengths: Sequence[int]
     largest: PassSize
+    prefix_bytes: float = 0.0
 
     def flops(self, shape: ModelShape, config: DistillConfig) -> TrainingFlops:
         adapter = config.adapter
@@ -97,10 +107,12 @@ def planned_training(
     processes: int = 1,
     rehearsal: Sequence[str] = (),
     rollout_length: float | None = None,
+    prefixes: PrefixBudget | None = None,
 ) -> Training:
     """The training of a method on rows of which some were counted.
 
     `rollout_length` is the mean of earlier rollouts; without it they are as long as the answers.
+    `prefixes` bounds what is kept of the teacher's prompts.
     """
     lengths = [row_lengths(r.question, r.answer, config, counter) for r in rows]
     lengths = with_rollouts(lengths, rollout_length)
@@ -114,6 +126,8 @@ def planned_training(
     conditioned = method.distillation == "answer_conditioned"
     read = fitting if conditioned else [replace(row, teacher=row.prompt) for row in fitting]
     student = _read(drawn, teacher=False)
+    taught, kept_bytes = _taught(read, rows.factor, times * own, config, method, prefixes)
+    taught += _read(rollouts([], prompts, 0, general_visits), teacher=True)
     anew = 1 / config.rollout_uses
     per_process = max(1, config.batch_size // config.gradient_accumulation // processes)
     return Training(
@@ -124,12 +138,13 @@ def planned_training(
         cut=sum(counter.answer(r.answer) > config.max_answer_tokens for r in rows) * rows.factor,
         answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(times),
         distilled=student,
-        teacher=_read(rollouts(read, prompts, times * own, general_visits), teacher=True),
+        teacher=taught,
         drawn=student.times(anew),
         rollout_tokens=student.scored * anew,
         rollout_most=student.sequences * anew * config.rollout.max_tokens,
         rollout_lengths=[each.rollout for each, weight in drawn if weight],
         largest=largest_pass(fitting, prompts, per_process, own + general, config),
+        prefix_bytes=kept_bytes,
     )
 
 
@@ -161,6 +176,35 @@ def rollouts(
     return [(row, times) for row in rows] + [(prompt, each) for prompt in prompts]
 
 
+def _taught(
+    rows: Sequence[RowLengths],
+    factor: float,
+    times: float,
+    config: DistillConfig,
+    method: MethodConfig,
+    prefixes: PrefixBudget | None,
+) -> tuple[Reading, float]:
+    """What the teacher reads of the domain's rows, and the bytes that it keeps of their prompts.
+
+    Prompts that are kept, the shortest first, are read once for all epochs; of such a row every
+    visit reads the last token of the prompt and the rollout.
+    """
+    total, room, used = Reading(), 0.0, 0.0
+    if prefixes and config.epochs > 1 and method.distillation != "none":
+        room = prefixes.bytes
+    for row in sorted(rows, key=lambda row: row.teacher):
+        whole = Reading.of([(row.teacher + row.rollout, row.rollout)])
+        size = factor * (row.teacher - 1) * prefixes.bytes_a_token if prefixes else 0.0
+        if not room or used + size > room:
+            total += whole.times(times)
+            continue
+        used += size
+        before = Reading.of([(row.teacher - 1, 0)])
+        rest = Reading(1, whole.tokens - before.tokens, whole.pairs - before.pairs, whole.scored)
+        total += rest.times(times) + before.times(factor)
+    return total, used
+
+
 def _read(weighted: Weighted, *, teacher: bool) -> Reading:
     total = Reading()
     for row, times in weighted:
@@ -186,4 +230,5 @@ def largest_pass(
         completion=max(row.answer for row in rows),
         rollout=config.rollout.max_tokens if distilled else 0,
         teacher_prompt=max(row.teacher for row in every),
+        drawn=distilled * config.gradient_accumulation,
     )

@@ -24,8 +24,12 @@ from raft_core.distill.config import DistillConfig
 
 SHAPE = ModelShape("llama", 2, 8, 2, 1, 4, 16, 10, 32, tied=True)
 SMOL = BUILT_IN["HuggingFaceTB/SmolLM3-3B"]
-PASS = PassSize(rows=4, rollouts=4, prompt=100, completion=200, rollout=150, teacher_prompt=300)
-SFT_PASS = PassSize(rows=4, rollouts=0, prompt=100, completion=200, rollout=0, teacher_prompt=0)
+PASS = PassSize(
+    rows=4, rollouts=4, prompt=100, completion=200, rollout=150, teacher_prompt=300, drawn=4
+)
+SFT_PASS = PassSize(
+    rows=4, rollouts=0, prompt=100, completion=200, rollout=0, teacher_prompt=0, drawn=0
+)
 FLOAT32 = Precision(4, 4, 4)
 SMALL = {
     "vocab_size": 120,
@@ -143,6 +147,12 @@ def test_rollouts_hold_their_cache_for_every_row() -> None:
     held = memory(dtype="float32", gradient_accumulation=1)
     # 4 rows of 100 + 150 tokens, float32
     assert held.phases["rollouts"] == {"KV cache": 4 * 250 * 144 * 1024}
+
+
+def test_pass_holds_packed_rows() -> None:
+    # 4 answers of 100 + 200 and 4 rollouts of 100 + 150 tokens
+    assert PASS.student_tokens == 2200
+    assert PASS.scored == 1400
 
 
 def test_peak_is_the_widest_phase_beside_what_stays() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raft_core.cost.tokens import BY_CHARACTERS, TEMPLATE_TOKENS, Sample
-from raft_core.cost.training import Training, planned_training, shares, steps_of
+from raft_core.cost.training import PrefixBudget, Training, planned_training, shares, steps_of
 from raft_core.distill.config import DistillConfig, MethodConfig
 from raft_core.records import Example
 from tests.integration.training import settings, stage_run
@@ -25,7 +25,7 @@ def planned(method: MethodConfig = RAFT, *, rows: int = 8, **changes: Any) -> Tr
     """Every row has a question of 40 and an answer of 80 characters."""
     examples = [Example(str(n), "q" * 40, "a" * 80, "train") for n in range(rows)]
     rehearsal = changes.pop("prompts", ())
-    length = changes.pop("rollout_length", None)
+    length, prefixes = changes.pop("rollout_length", None), changes.pop("prefixes", None)
     config = DistillConfig.model_validate({"batch_size": 4, "epochs": 2} | changes)
     return planned_training(
         Sample(examples, 2 * rows),
@@ -34,6 +34,7 @@ def planned(method: MethodConfig = RAFT, *, rows: int = 8, **changes: Any) -> Tr
         BY_CHARACTERS,
         rehearsal=rehearsal,
         rollout_length=length,
+        prefixes=prefixes,
     )
 
 
@@ -77,6 +78,23 @@ def test_teacher_reads_its_template_and_the_rollout() -> None:
     unconditioned = MethodConfig(targets="raw", distillation="unconditioned", learning_rate=1e-3)
     alone = planned(unconditioned)
     assert alone.teacher.tokens == alone.distilled.tokens
+
+
+def test_teachers_prompts_are_read_once_where_they_are_kept() -> None:
+    row = planned().teacher.tokens / 32  # 8 rows stand for 16, each visited twice
+    kept = planned(prefixes=PrefixBudget(1e9, 10))
+    before = row - ANSWER - 1
+    assert kept.teacher.tokens == 16 * before + 32 * (ANSWER + 1)
+    assert kept.prefix_bytes == 16 * before * 10
+    # half of the rows have room
+    half = planned(prefixes=PrefixBudget(8 * before * 10, 10))
+    assert half.teacher.tokens == 8 * before + 16 * (ANSWER + 1) + 16 * row
+    assert planned(prefixes=PrefixBudget(1e9, 10), epochs=1).prefix_bytes == 0
+
+
+def test_rollouts_of_a_step_are_drawn_at_once() -> None:
+    assert planned(gradient_accumulation=2).largest.drawn == 4
+    assert planned(gradient_accumulation=2).largest.rollouts == 2
 
 
 def test_rollouts_used_again_are_drawn_less_often() -> None:
