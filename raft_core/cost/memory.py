@@ -3,9 +3,8 @@
 A training is at its peak either while it generates rollouts, or between a step's forward and
 backward passes, or when its results are written; what is there all along counts in each. The count
 of activations follows what autograd keeps of a pre-norm layer with a gated MLP (see `layer_bytes`).
-The allocator's own waste is not in it: beside the peak of real trainings of 50M parameters on the
-CPU, padded as they were then, the count was 0.87 to 1.01 with all activations kept, 0.77 with
-checkpointing and 0.60 under LoRA.
+The allocator's own waste is not in it: of the peak of real trainings of 50M parameters on the CPU
+this counts 0.82 to 1.01 with all activations kept, 0.77 with checkpointing and 0.60 under LoRA.
 """
 
 from __future__ import annotations
