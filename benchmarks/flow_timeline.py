@@ -118,7 +118,7 @@ class Family:
             if known.process.status() == psutil.STATUS_ZOMBIE:
                 return False
             if "/" not in known.role:  # a fork is its parent until it opens its log
-                known.role = role_of(known.process, known.process.pid == self._root)
+                known.role = role_of(known.process, known.process.pid == self._root) or known.role
         except (psutil.Error, OSError):
             return False
         known.end, known.cpu = now, times.user + times.system
@@ -151,7 +151,8 @@ def watch(
         time.sleep(SAMPLE_SECONDS)
     wall = time.monotonic() - begun
     found = sorted(
-        (Interval(s.role, s.start, s.end, s.cpu) for s in family.seen), key=lambda i: i.start
+        (Interval(s.role or "other", s.start, s.end, s.cpu) for s in family.seen),
+        key=lambda i: i.start,
     )
     stages = tuple(each for each in found if "/" in each.role)
     others = tuple(each for each in found if "/" not in each.role)
@@ -159,14 +160,14 @@ def watch(
 
 
 def role_of(process: psutil.Process, is_flow: bool) -> str:
-    """`STAGE/KEY` for a stage's process."""
+    """`STAGE/KEY` for a stage's process; empty for one that is not known, or about to end."""
     if is_flow:
         return "flow"
     stage = LOG.search(os.readlink(f"/proc/{process.pid}/fd/1"))
     if stage is not None:
         return f"{stage['stage']}/{stage['key'][:6]}"
     line = " ".join(process.cmdline())
-    return next((role for role, word in ROLES.items() if word in line), "other")
+    return next((role for role, word in ROLES.items() if word in line), "")
 
 
 def chart(timeline: Timeline, width: int = 100) -> str:

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, stage_main: Main | None = None)
     die_with_parent()
     requests, answers = private_pipes()
     limit_threads(options.threads)
-    # Imports make many objects and hardly any garbage: looking for it takes a quarter of their time,
+    # Imports make many objects and hardly any garbage: looking for it takes a quarter of the time,
     # and in the children copies the pages that they share.
     gc.disable()
     # The memory pool of pyarrow has a thread of its own unless it is told not to.
