@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raft_core.engines.base import (
     Completion,
     FinishReason,
+    FollowUp,
     GenerationRequest,
     JsonSchema,
     OnCompletion,
     Sampling,
     VllmConfig,
-    complete_fitting,
+    too_long,
 )
-from raft_core.engines.chat import encode_prompt, load_tokenizer, loading, stop_token_ids
+from raft_core.engines.chat import encode_prompts, load_tokenizer, loading, stop_token_ids
 from raft_core.runtime import RuntimeConfig
+
+FEED_REQUESTS = 64
 
 
 class VllmGenerator:
@@ -37,6 +41,8 @@ class VllmGenerator:
             )
         except OSError:  # a model without generation_config.json stops on its tokenizer's eos
             generation_config = None
+        # One batch that runs and one that waits: what is beyond need not be held by vLLM.
+        self._ahead = 2 * runtime.vllm.max_num_seqs
         self._stop_ids = stop_token_ids(self._tokenizer, generation_config)
         with loading(config.model):
             self._llm = LLM(
@@ -68,41 +74,82 @@ class VllmGenerator:
         json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
-        prompts = [
-            encode_prompt(self._tokenizer, request.prompt, self._enable_thinking)
-            for request in requests
-        ]
+        completions: dict[int, Completion] = {}
 
-        form = structured(choices, json_schema)
+        def note(position: int, completion: Completion) -> None:
+            completions[position] = completion
+            if on_completion:
+                on_completion(position, completion)
 
-        def complete(rows: list[int]) -> list[Completion]:
-            if not rows:
-                return []
-            names = self._llm.enqueue(
-                [{"prompt_token_ids": prompts[i]} for i in rows],
-                [self._params(sampling, requests[i].seed, form) for i in rows],
-                use_tqdm=False,
-            )
-            # Outputs go by a request's number, without the suffix that the engine gave it.
-            row_of = {name.partition("-")[0]: i for name, i in zip(names, rows, strict=True)}
-            completions: dict[int, Completion] = {}
-            for output in self._finished():
-                i = row_of[output.request_id]
-                completions[i] = _completion(output.outputs[0])
-                if on_completion:
-                    on_completion(i, completions[i])
-            return [completions[i] for i in rows]
+        self.feed(
+            requests,
+            sampling,
+            choices=choices,
+            json_schema=json_schema,
+            on_completion=note,
+            follow_up=lambda idle: (),
+        )
+        return [completions[position] for position in range(len(requests))]
 
-        limit = self._llm.model_config.max_model_len
-        return complete_fitting(prompts, limit, complete, on_completion)
+    def feed(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
+        on_completion: OnCompletion,
+        follow_up: FollowUp,
+    ) -> None:
+        engine, form = self._llm.llm_engine, structured(choices, json_schema)
+        waiting = deque(enumerate(requests))
+        asked, position_of = len(waiting), dict[str, int]()
+        while True:
+            idle = not waiting and not engine.has_unfinished_requests()
+            more = follow_up(idle)
+            if idle and not more:
+                return
+            waiting.extend(enumerate(more, asked))
+            asked += len(more)
+            while waiting and engine.get_num_unfinished_requests() < self._ahead:
+                some = [waiting.popleft() for _ in range(min(FEED_REQUESTS, len(waiting)))]
+                position_of |= self._enqueue(some, sampling, form, on_completion)
+            # `LLM.generate` runs the same loop, and tells of no output before the last one.
+            for output in engine.step() if engine.has_unfinished_requests() else ():
+                position = position_of.pop(output.request_id)
+                on_completion(position, _completion(output.outputs[0]))
 
-    def _finished(self) -> Iterator[Any]:
-        """The outputs of all enqueued requests, each as soon as it is there.
+    def _enqueue(
+        self,
+        some: Sequence[tuple[int, GenerationRequest]],
+        sampling: Sampling,
+        form: Any,
+        note: OnCompletion,
+    ) -> dict[str, int]:
+        """Engine's names -> positions; a prompt that leaves no room for a token is told to `note`.
 
-        `LLM.generate` runs the same loop, and tells of no output before the last one is there.
+        A request costs the tokenizer and vLLM about as much as a step: those that come later are
+        taken in while the first are answered, and so many at once as a step takes on.
         """
-        while self._llm.llm_engine.has_unfinished_requests():
-            yield from self._llm.llm_engine.step()
+        limit = self._llm.model_config.max_model_len
+        prompts = encode_prompts(
+            self._tokenizer, [request.prompt for _, request in some], self._enable_thinking
+        )
+        fitting = []
+        for (position, request), ids in zip(some, prompts, strict=True):
+            if len(ids) < limit:
+                fitting.append((position, request.seed, ids))
+            else:
+                note(position, too_long(len(ids), limit))
+        if not fitting:
+            return {}
+        names = self._llm.enqueue(
+            [{"prompt_token_ids": ids} for _, _, ids in fitting],
+            [self._params(sampling, seed, form) for _, seed, _ in fitting],
+            use_tqdm=False,
+        )
+        # Outputs go by a request's number, without the suffix that the engine gave it.
+        return {n.partition("-")[0]: p for n, (p, _, _) in zip(names, fitting, strict=True)}
 
     def complete_ids(
         self,
