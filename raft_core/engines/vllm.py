@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raft_core.config import ModelRef
 from raft_core.engines.base import (
     Completion,
     FinishReason,
@@ -29,41 +30,15 @@ class VllmGenerator:
 
     def __init__(self, config: VllmConfig, runtime: RuntimeConfig) -> None:
         os.environ.update(environment(runtime))
-        from transformers import GenerationConfig
         from vllm import LLM
 
-        model = config.model.resolve()
         self._enable_thinking = config.enable_thinking
         self._tokenizer = load_tokenizer(config.model)
-        try:
-            generation_config = GenerationConfig.from_pretrained(
-                model, revision=config.model.revision
-            )
-        except OSError:  # a model without generation_config.json stops on its tokenizer's eos
-            generation_config = None
         # One batch that runs and one that waits: what is beyond need not be held by vLLM.
         self._ahead = 2 * runtime.vllm.max_num_seqs
-        self._stop_ids = stop_token_ids(self._tokenizer, generation_config)
+        self._stop_ids = model_stop_ids(config.model, self._tokenizer)
         with loading(config.model):
-            self._llm = LLM(
-                model=model,
-                revision=config.model.revision,
-                dtype=config.dtype,
-                max_model_len=config.max_model_len,
-                gpu_memory_utilization=runtime.vllm.gpu_memory_utilization,
-                tensor_parallel_size=runtime.vllm.tensor_parallel_size,
-                max_num_seqs=runtime.vllm.max_num_seqs,
-                enforce_eager=runtime.vllm.enforce_eager,
-                # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
-                # that fails, so there prompts are prefilled whole.
-                enable_chunked_prefill=None if runtime.torch_device() == "cuda" else False,
-                max_num_batched_tokens=runtime.vllm.max_num_batched_tokens,
-                generation_config="vllm",
-                load_format="safetensors",
-                # Blanks between the parts of JSON could go on until the length limit.
-                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-                disable_log_stats=True,
-            )
+            self._llm = LLM(**engine_arguments(config, runtime))
 
     def generate(
         self,
@@ -202,6 +177,40 @@ class VllmGenerator:
             stop_token_ids=list(stop_ids or self._stop_ids),
             structured_outputs=form,
         )
+
+
+def model_stop_ids(model: ModelRef, tokenizer: Any) -> list[int]:
+    """A model without generation_config.json stops on its tokenizer's eos."""
+    from transformers import GenerationConfig
+
+    try:
+        known = GenerationConfig.from_pretrained(model.resolve(), revision=model.revision)
+    except OSError:
+        known = None
+    return stop_token_ids(tokenizer, known)
+
+
+def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, Any]:
+    """The keyword arguments of `vllm.LLM`."""
+    return {
+        "model": config.model.resolve(),
+        "revision": config.model.revision,
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "gpu_memory_utilization": runtime.vllm.gpu_memory_utilization,
+        "tensor_parallel_size": runtime.vllm.tensor_parallel_size,
+        "max_num_seqs": runtime.vllm.max_num_seqs,
+        "enforce_eager": runtime.vllm.enforce_eager,
+        # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
+        # that fails, so there prompts are prefilled whole.
+        "enable_chunked_prefill": None if runtime.torch_device() == "cuda" else False,
+        "max_num_batched_tokens": runtime.vllm.max_num_batched_tokens,
+        "generation_config": "vllm",
+        "load_format": "safetensors",
+        # Blanks between the parts of JSON could go on until the length limit.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "disable_log_stats": True,
+    }
 
 
 def structured(choices: Sequence[str] | None, json_schema: JsonSchema | None) -> Any:
