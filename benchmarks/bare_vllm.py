@@ -1,8 +1,8 @@
 """`python -m benchmarks.bare_vllm JOB OUT`: what vLLM alone does, in a process of its own.
 
 JOB is JSON: `engine` (keyword arguments of `vllm.LLM`), `prompts` (token ids) and `sampling`
-(keyword arguments of `SamplingParams`, one each). OUT gets the seconds of importing and loading, those
-of one `LLM.generate` over all prompts, and the completions' token ids.
+(keyword arguments of `SamplingParams`, one each). OUT gets the seconds of importing and loading,
+those of one `LLM.generate` over all prompts, and the completions' token ids.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def pairs_section(found: list[Pairs]) -> tuple[str, list[Ratio]]:
             f"{pairs.requests:,}",
             *(f"{max(s.tokens / s.generate for s in side):,.0f}" for side in pairs.sides()),
             pairs.generation().text(3),
-            pairs.without_start().text(3),
+            pairs.working().text(3),
             pairs.whole().text(3),
         ]
         for pairs in found

@@ -31,11 +31,13 @@ from tasks.processes import StageProcesses, environment
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One process of a pair: all its seconds, those of generating, and the tokens that came."""
+    """One process of a pair: its seconds, of which `generate` went by while the engine wrote, and
+    `work` is all but start, loading and end; and the tokens that came.
+    """
 
     seconds: float
-    start: float
     load: float
+    work: float
     generate: float
     tokens: int
 
@@ -54,20 +56,17 @@ class Pairs:
 
     def generation(self) -> Spread:
         """Tokens per second of generating, stage / bare."""
-        ours, theirs = ([s.tokens / s.generate for s in side] for side in (self.staged, self.bare))
+        ours, theirs = ([s.tokens / s.generate for s in side] for side in self.sides())
         return paired(ours, theirs)
 
     def whole(self) -> Spread:
         """Tokens per second of the whole process, stage / bare."""
-        ours, theirs = ([s.tokens / s.seconds for s in side] for side in (self.staged, self.bare))
+        ours, theirs = ([s.tokens / s.seconds for s in side] for side in self.sides())
         return paired(ours, theirs)
 
-    def without_start(self) -> Spread:
-        """Tokens per second of all that is neither start nor loading, stage / bare."""
-        ours, theirs = (
-            [s.tokens / (s.seconds - s.start - s.load) for s in side]
-            for side in (self.staged, self.bare)
-        )
+    def working(self) -> Spread:
+        """Tokens per second of all but start, loading and end, stage / bare."""
+        ours, theirs = ([s.tokens / s.work for s in side] for side in self.sides())
         return paired(ours, theirs)
 
 
@@ -132,7 +131,7 @@ def measured_pairs(
 
 def side_of(took: Took, tokens: int) -> Side:
     generate = took.timings["generate"] - took.timings.get("grade", 0.0)
-    return Side(took.seconds, took.start, took.load, generate, tokens)
+    return Side(took.seconds, took.load, took.work, generate, tokens)
 
 
 def run_stage(
@@ -189,8 +188,8 @@ def run_bare(
     seconds = time.monotonic() - begun
     told = json.loads(out.read_text())
     tokens = sum(map(len, told["token_ids"]))
-    start = seconds - told["load"] - told["generate"]
-    return Side(seconds, start, told["load"], told["generate"], tokens), told["token_ids"]
+    work = told["generate"]
+    return Side(seconds, told["load"], work, work, tokens), told["token_ids"]
 
 
 def bare_job(

@@ -21,11 +21,14 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """One stage: seconds of its process, until its first event (`start`) and by `timing` events."""
+    """One stage: the seconds of its process, of which `start` are until its first event, `end` from
+    its last file to the process's end, and those of its `timing` events.
+    """
 
     out: Path
     seconds: float
     start: float
+    end: float
     peak_mib: float
     timings: Mapping[str, float] = field(default_factory=dict)
 
@@ -35,8 +38,8 @@ class Took:
 
     @property
     def work(self) -> float:
-        """Without the start of the process and the loading of models."""
-        return self.seconds - self.start - self.load
+        """Without the start and the end of the process, and the loading of models."""
+        return self.seconds - self.start - self.load - self.end
 
 
 class StageRuns:
@@ -57,7 +60,7 @@ class StageRuns:
         }
         spec = STAGES[stage].spec(config, refs, self._runtime)
         (work / "spec.json").write_text(spec.model_dump_json())
-        begun = time.monotonic()
+        begun, clock = time.monotonic(), time.time()
         process = self._processes.start(spec, work, work / "log.txt")
         started, peak = 0.0, 0.0
         while process.poll() is None:
@@ -69,7 +72,9 @@ class StageRuns:
         seconds = time.monotonic() - begun
         if process.wait() != 0:
             raise RuntimeError(f"{stage}: {(work / 'log.txt').read_text()[-2000:]}")
-        return Took(work / "out", seconds, started, peak, timings(work / "events.jsonl"))
+        written = (work / "out" / "counts.json").stat().st_mtime - clock
+        told = timings(work / "events.jsonl")
+        return Took(work / "out", seconds, started, seconds - written, peak, told)
 
     def run_shards(
         self, stage: str, configs: Sequence[FrozenConfig], inputs: Mapping[str, Path]

@@ -82,7 +82,7 @@ def embed(
 
 
 def embed_ahead(context: RunContext, prepared: ArtifactRef, rewrites: Sequence[Any]) -> list[Any]:
-    """What the filter compares is embedded as it comes, one stage at a time (as futures)."""
+    """What the filter compares is embedded as it comes, in a few stages at a time (as futures)."""
     if not embeds_ahead(context.settings) or context.runtime.task_runner == "ray":
         return []
     asked = [(None, WHOLE, "embed references")] + [
@@ -92,10 +92,10 @@ def embed_ahead(context: RunContext, prepared: ArtifactRef, rewrites: Sequence[A
         )
     ]
     futures: list[Any] = []
-    for rewritten, shard, label in asked:
-        futures.append(
-            embed.submit(context, prepared, rewritten, shard, label, wait_for=futures[-1:])
-        )
+    for place, (rewritten, shard, label) in enumerate(asked):
+        first = place - context.runtime.parallel_stages
+        before = futures[first : first + 1] if first >= 0 else []
+        futures.append(embed.submit(context, prepared, rewritten, shard, label, wait_for=before))
     return futures
 
 
