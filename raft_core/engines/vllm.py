@@ -176,6 +176,8 @@ class VllmGenerator:
             seed=seed,
             stop_token_ids=list(stop_ids or self._stop_ids),
             structured_outputs=form,
+            # vLLM would copy it deeply, 0.2 ms a request, for callers that use one twice.
+            skip_clone=form is None,
         )
 
 
