@@ -54,6 +54,14 @@ class Pairs:
     def sides(self) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
         return self.staged, self.bare
 
+    def speeds(self) -> list[Spread]:
+        """Tokens per second of generating, of the stage and of vLLM alone."""
+        return [Spread.of([s.tokens / s.generate for s in side]) for side in self.sides()]
+
+    def loads(self) -> list[Spread]:
+        """Seconds of loading models (of vLLM alone with its import)."""
+        return [Spread.of([s.load for s in side]) for side in self.sides()]
+
     def generation(self) -> Spread:
         """Tokens per second of generating, stage / bare."""
         ours, theirs = ([s.tokens / s.generate for s in side] for side in self.sides())
@@ -113,7 +121,9 @@ def measured_pairs(
     Raises:
         RuntimeError: the two sides wrote different tokens.
     """
-    staged, bare, requests = [], [], []
+    staged: list[Side] = []
+    bare: list[Side] = []
+    requests: list[GenerationRequest] = []
     for number in range(count):
         here = folder / f"{stage}-{number}"
         took = run_stage(settings, stage, config, inputs, here, home)
