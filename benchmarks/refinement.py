@@ -75,10 +75,10 @@ def pairs_section(found: Sequence[Pairs]) -> tuple[str, list[Ratio]]:
         for pairs in found
     ]
     text = (
-        "Tokens per second of a stage's process beside one `LLM.generate` over the same prompts "
-        "(token ids), seeds and engine settings in a process of its own, pair by pair; both wrote "
-        "the same tokens. *Generation alone* includes the stage's tokenizer and its cache, but not "
-        "the grading of fused answers. Of fusing, vLLM alone gets the prompts of all rounds at "
+        "Tokens per second of a stage's process beside one `LLM.generate` over the same prompts, "
+        "seeds and engine settings in a process of its own, pair by pair; both wrote the same "
+        "tokens. *Generation alone* includes tokenizing and the stage's cache, but not the grading "
+        "of fused answers. Of fusing, vLLM alone gets the prompts of all rounds at "
         "once. Cells are medians with the lowest and the highest."
     )
     ratios = [

@@ -19,7 +19,7 @@ from benchmarks.stage_runs import StageRuns, Took, note
 from raft_core.config import FrozenConfig
 from raft_core.engines import vllm
 from raft_core.engines.base import GenerationRequest, VllmConfig, request_seed
-from raft_core.engines.chat import encode_prompts, load_tokenizer
+from raft_core.engines.chat import load_tokenizer
 from raft_core.fusion import FuseStage
 from raft_core.prompts import FusePrompt, RewritePrompt
 from raft_core.records import Example, iter_records, read_jsonl
@@ -218,6 +218,11 @@ def bare_job(
     }
     return {
         "engine": vllm.engine_arguments(engine, runtime),
-        "prompts": encode_prompts(tokenizer, [r.prompt for r in requests]),
+        "prompts": tokenizer.apply_chat_template(
+            [[{"role": "user", "content": r.prompt}] for r in requests],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=engine.enable_thinking,
+        ),
         "sampling": [shared | {"seed": r.seed} for r in requests],
     }
