@@ -54,7 +54,10 @@ class Ratio:
         if self.goal is None:
             return None
         relation, limit = self.goal.split()
-        reached = {">=": self.spread.median >= float(limit), "<=": self.spread.median <= float(limit)}
+        reached = {
+            ">=": self.spread.median >= float(limit),
+            "<=": self.spread.median <= float(limit),
+        }
         return reached[relation]
 
 
