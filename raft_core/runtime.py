@@ -169,6 +169,11 @@ class RuntimeConfig(FrozenConfig):
     cache_embeddings: bool = Field(
         True, description="look vectors up in home/embeddings.sqlite before embedding texts"
     )
+    embed_ahead: bool | None = Field(
+        None,
+        description="embed what the filter compares while rows are still rewritten; default: "
+        "where writing leaves a processor to it, on a GPU or at an endpoint",
+    )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256
     vllm: VllmRuntime = VllmRuntime()

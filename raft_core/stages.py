@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from raft_core import fusion, gather, prepare, promotion, rewrite, similarity
+from raft_core import embedding, fusion, gather, prepare, promotion, rewrite, similarity
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.config import FrozenConfig, fingerprint
 from raft_core.distill import config as distill_config
@@ -27,8 +27,8 @@ class Stage:
     """`version` changes when the code's results do, and so forks every key.
 
     A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
-    no model and runs beside the others, whatever `runtime.parallel_stages` says. `needs` names the
-    packages of `runtime.preload` that it uses; None: it waits for all.
+    no language model and runs beside the others, whatever `runtime.parallel_stages` says. `needs`
+    names the packages of `runtime.preload` that it uses; None: it waits for all.
     """
 
     name: str
@@ -79,6 +79,7 @@ STAGES = {
             "raft_core.rewrite",
             needs=GENERATION,
         ),
+        Stage("embed", embedding.VERSION, embedding.EmbedStage, "raft_core.embedding", light=True),
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
         Stage("gather", gather.VERSION, gather.GatherStage, "raft_core.gather"),
