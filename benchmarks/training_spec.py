@@ -18,6 +18,7 @@ class StepSpec:
     threads: int
     steps: int
     folder: str
+    trl_teacher_prompt: str
     batch_size: int = 16
     top_k: int = 512
     log_every: int = 5

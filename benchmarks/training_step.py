@@ -21,6 +21,7 @@ from benchmarks.training_report import Comparison, markdown, ratios
 from benchmarks.training_sides import Side, started
 from benchmarks.training_spec import StepSpec
 from benchmarks.trl_environment import NotInstalled, bench_folder, trl_python
+from raft_core.distill.config import DistillConfig
 
 EPOCHS = 3
 
@@ -68,6 +69,7 @@ def sides_of(setting: Setting, folder: Path, trl: Path | None) -> Comparison:
         "rows": str(rows),
         "new_tokens": setting.new_tokens,
         "threads": setting.threads,
+        "trl_teacher_prompt": trl_teacher_prompt(),
         "steps": steps + 1,  # the training is ended from outside, before it saves its result
     }
 
@@ -85,6 +87,12 @@ def sides_of(setting: Setting, folder: Path, trl: Path | None) -> Comparison:
     batch = found.kl.spec.batch_size
     write_rows(rows, batch * -(-steps // EPOCHS), setting.answers)
     return found
+
+
+def trl_teacher_prompt() -> str:
+    """RAFT's words to the teacher, with TRL's names of the fields."""
+    text = DistillConfig().teacher_prompt.load().text
+    return text.replace("{reference}", "{privileged_context}").replace("{question}", "{prompt}")
 
 
 def measured(setting: Setting, trl: Path | None) -> Comparison:

@@ -19,11 +19,6 @@ from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases, take_turns, watch_passes
 
-# RAFT's `teacher.v1` with TRL's names of the fields.
-TEACHER_PROMPT = (
-    "Background reference knowledge: {privileged_context}\n"
-    "Answer the question based on the reference knowledge: {prompt}\nAnswer:"
-)
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "static": {"cache_implementation": "static"},
@@ -69,7 +64,7 @@ def arguments(spec: StepSpec) -> SDFTConfig:
         "distillation_topk": spec.top_k,
         "distillation_alpha": 0.0,
         "teacher_model_kind": "base",
-        "teacher_prompt_template": TEACHER_PROMPT,
+        "teacher_prompt_template": spec.trl_teacher_prompt,
         "gradient_checkpointing": False,
         "bf16": False,
         "use_cpu": not torch.cuda.is_available(),
