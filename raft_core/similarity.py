@@ -10,16 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.matching import LEAK_PHRASES, mentions
-from raft_core.neighbours import SearchReport, nearer_rows
 from raft_core.records import (
     Example,
     FilteredRewrite,
@@ -29,6 +27,9 @@ from raft_core.records import (
     write_jsonl,
 )
 from raft_core.stage import StageRun
+
+if TYPE_CHECKING:
+    from raft_core.neighbours import SearchReport
 
 VERSION = 1
 BLOCK_ROWS = 4096
@@ -192,6 +193,10 @@ def check_ranks(
 
     References that look alike in the filter's view are one.
     """
+    import numpy as np
+
+    from raft_core.neighbours import nearer_rows
+
     assert config.max_rank is not None
     views = [view_of(e.question, e.answer, config.view) for e in examples]
     first_of: dict[str, int] = {}

@@ -11,7 +11,6 @@ from raft_core.engines.base import (
     GeneratorConfig,
 )
 from raft_core.engines.cached import CachedGenerator
-from raft_core.engines.embedding_cache import CachedEmbedder
 from raft_core.runtime import RuntimeConfig
 from raft_core.spending import Spending
 from raft_core.stage import StageRun
@@ -47,6 +46,8 @@ def open_engine(
 
 def open_embedder(config: EmbedderConfig, stage: StageRun) -> Embedder:
     """The configured sentence encoder behind the cache; loaded when the cache lacks a text."""
+    from raft_core.engines.embedding_cache import CachedEmbedder
+
     return CachedEmbedder(config, lambda: open_encoder(config, stage.runtime), stage)
 
 

@@ -6,13 +6,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from raft_core.config import FrozenConfig, ModelRef
 from raft_core.runtime import SECRET
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FinishReason = Literal["stop", "length", "too_long", "error"]
 OnCompletion = Callable[[int, "Completion"], None]
