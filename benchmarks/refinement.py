@@ -18,6 +18,8 @@ from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 from benchmarks.refinement_growth import REWRITE_TO_FILTER, STAGES, Cost, Refinement, exponent
 from benchmarks.refinement_pairs import Pairs, measured_pairs
 from benchmarks.stage_runs import note
+from raft_core.fusion import FuseStage
+from raft_core.rewrite import RewriteStage
 from raft_core.settings import load_settings
 from raft_core.shards import Shard
 
@@ -52,7 +54,10 @@ def stage_pairs(base: Cost, data: Path, folder: Path, size: Size) -> list[Pairs]
     """Each stage on the training rows of one refinement as one shard, with the profile's judges."""
     settings = load_settings("mini", overrides=PAIRED, data=str(data))
     inputs = {"prepare": base.out("prepare")}
-    configs = {"rewrite": settings.rewrite_stage(Shard()), "fuse": settings.fuse_stage()}
+    configs: dict[str, RewriteStage | FuseStage] = {
+        "rewrite": settings.rewrite_stage(Shard()),
+        "fuse": settings.fuse_stage(),
+    }
     found = []
     for stage in size.paired_stages:
         given = inputs | ({"filter": base.out("filter")} if stage == "fuse" else {})
@@ -134,7 +139,8 @@ def growth_section(costs: Sequence[Cost]) -> tuple[str, list[Ratio]]:
     text = (
         "Seconds of work, without start, loading and end of the processes, all shards together "
         "(in brackets: by the clock, two shards at a time), and the exponent of a line through "
-        "the logarithms. The mini profile with one round of fusion, rules as judges and one view in the filter. "
+        "the logarithms. The mini profile with one round of fusion, rules as judges and one view "
+        "in the filter. "
         "Memory is the highest resident size of one of the stage's processes."
     )
     grown = exponent(counts, work)
