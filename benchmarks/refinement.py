@@ -18,44 +18,55 @@ from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 from benchmarks.refinement_growth import REWRITE_TO_FILTER, STAGES, Cost, Refinement, exponent
 from benchmarks.refinement_pairs import Pairs, measured_pairs
 from benchmarks.stage_runs import note
+from raft_core.fusion import FuseStage
+from raft_core.rewrite import RewriteStage
+from raft_core.settings import load_settings
 from raft_core.shards import Shard
 
 PARTS = ("pairs", "overlap", "growth")
-# One round and one view, so that 20,000 rows end within minutes.
+# One round, one view and judges without a model, so that 20,000 rows end within minutes.
 GROWTH = (
     "fuse.rounds=1",
+    "fuse.judges=[{kind: coverage}, {kind: support}]",
     "filter.view=answer",
     "filter.answer_floor=0",
     "rewrite.rows_per_shard=4096",
 )
+PAIRED = ("fuse.rounds=2", "rewrite.rows_per_shard=4096")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured."""
+    """How much is measured; the pairs are of the largest number of rows up to `PAIRED_ROWS`."""
 
-    pairs: int
-    paired_rows: int
-    overlaps: int
-    overlap_rows: int
     growth_rows: tuple[int, ...]
+    pairs: int
+    paired_stages: tuple[str, ...]
+    overlaps: int
 
 
-FULL = Size(3, 2_000, 3, 1_000, (200, 2_000, 20_000))
-SHORT = Size(1, 200, 0, 0, (200, 1_000))
+PAIRED_ROWS, OVERLAP_ROWS = 2_000, 400
+FULL = Size((200, 2_000, 20_000), 3, ("rewrite", "fuse"), 3)
+SHORT = Size((200, 1_000), 1, ("rewrite",), 0)
 
 
-def stage_pairs(folder: Path, rows: int, pairs: int) -> list[Pairs]:
-    """Both stages under the profile's settings, each on all training rows as one shard."""
-    run = Refinement(folder, rows, f"rewrite.rows_per_shard={rows}")
-    cost, settings = run.run(fuse=False), run.settings
-    inputs = {"prepare": cost.out("prepare")}
-    both = inputs | {"filter": cost.out("filter")}
-    asked = (settings, folder, folder / "home", pairs)
-    return [
-        measured_pairs("rewrite", settings.rewrite_stage(Shard()), inputs, *asked),
-        measured_pairs("fuse", settings.fuse_stage(), both, *asked),
-    ]
+def stage_pairs(base: Cost, data: Path, folder: Path, size: Size) -> list[Pairs]:
+    """Each stage on the training rows of one refinement as one shard, with the profile's judges."""
+    settings = load_settings("mini", overrides=PAIRED, data=str(data))
+    inputs = {"prepare": base.out("prepare")}
+    configs: dict[str, RewriteStage | FuseStage] = {
+        "rewrite": settings.rewrite_stage(Shard()),
+        "fuse": settings.fuse_stage(),
+    }
+    found = []
+    for stage in size.paired_stages:
+        given = inputs | ({"filter": base.out("filter")} if stage == "fuse" else {})
+        found.append(
+            measured_pairs(
+                stage, configs[stage], given, settings, folder, data.parent / "home", size.pairs
+            )
+        )
+    return found
 
 
 def pairs_section(found: Sequence[Pairs]) -> tuple[str, list[Ratio]]:
@@ -128,7 +139,8 @@ def growth_section(costs: Sequence[Cost]) -> tuple[str, list[Ratio]]:
     text = (
         "Seconds of work, without start, loading and end of the processes, all shards together "
         "(in brackets: by the clock, two shards at a time), and the exponent of a line through "
-        "the logarithms. The mini profile with one round of fusion and one view in the filter. "
+        "the logarithms. The mini profile with one round of fusion, rules as judges and one view "
+        "in the filter. "
         "Memory is the highest resident size of one of the stage's processes."
     )
     grown = exponent(counts, work)
@@ -137,13 +149,18 @@ def growth_section(costs: Sequence[Cost]) -> tuple[str, list[Ratio]]:
 
 
 def sections(size: Size, parts: Sequence[str], folder: Path) -> tuple[list[str], list[Ratio]]:
+    wanted = [n for n in size.growth_rows if "growth" in parts or n <= PAIRED_ROWS]
+    if parts == ("overlap",):
+        wanted = []
+    costs = [Refinement(folder / f"{n}", n, *GROWTH).run() for n in wanted]
     found = []
     if "pairs" in parts:
-        found.append(pairs_section(stage_pairs(folder / "pairs", size.paired_rows, size.pairs)))
+        base = [cost for cost in costs if cost.rows <= PAIRED_ROWS][-1]
+        data = folder / f"{base.rows}" / "rows.jsonl"
+        found.append(pairs_section(stage_pairs(base, data, folder / "pairs", size)))
     if "overlap" in parts and size.overlaps:
-        found.append(overlap_section(folder / "overlap", size.overlap_rows, size.overlaps))
+        found.append(overlap_section(folder / "overlap", OVERLAP_ROWS, size.overlaps))
     if "growth" in parts:
-        costs = [Refinement(folder / f"{n}", n, *GROWTH).run() for n in size.growth_rows]
         found.append(growth_section(costs))
     return [text for text, _ in found], [ratio for _, ratios in found for ratio in ratios]
 
