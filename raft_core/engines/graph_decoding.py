@@ -3,7 +3,7 @@
 A step of a few rows costs a GPU far less than the thousands of launches that ask for it. Here one
 step works on tensors that stay where they are, keys and values included; it is captured once and
 replayed for every position. An optimizer writes weights in place, so that a captured step follows
-them; where the tensors are others, it is captured anew. Without a GPU the same step runs uncaptured.
+them; where the tensors are others, it is captured anew. Without a GPU the step runs uncaptured.
 Dimensions: B rows, T columns of the kept keys and values, H heads, E size of a head, V vocabulary.
 """
 
@@ -30,8 +30,8 @@ COLUMNS = 128  # kept columns are a multiple: batches of about the same length s
 STEPS_APART = 8  # ids are read this often: the GPU need not wait for the host at each step
 WARM_UPS = 3
 WASTE = 2  # room is kept for the largest batch and the longest one together up to this factor
-# Of a replay beside the same step uncaptured, relative to the largest logit: rounding in bfloat16 is
-# far below, and what a graph gets wrong (weights of another step, a wrong column) is far above.
+# Of a replay beside the same step uncaptured, relative to the largest logit: rounding in bfloat16
+# is far below, and what a graph gets wrong (weights of another step, a wrong column) far above.
 TOLERANCE = 0.05
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class GraphDecoder:
     def __init__(self) -> None:
         self._step: Step | None = None
         self._captured: tuple[Any, ...] = ()
-        self._has_failed = False
+        self.failure: str | None = None  # why no step could be captured
 
     @property
     def bytes(self) -> int:
@@ -250,12 +250,12 @@ class GraphDecoder:
     ) -> list[list[int]]:
         """As `decode`, which also does it where a step cannot be captured: a warning tells once."""
         options: dict[str, Any] = {"stop_ids": stop_ids, "pad_id": pad_id}
-        if not self._has_failed:
+        if self.failure is None:
             try:
                 return self._decode(model, prompts, seeds, sampling, **options)
-            except NotCapturedError as failure:
-                self._has_failed = True
-                logger.warning("no CUDA graph of a decoding step, going on without: %s", failure)
+            except NotCapturedError as error:
+                self.failure = str(error)
+                logger.warning("no CUDA graph of a decoding step, going on without: %s", error)
         return decode(model, prompts, seeds, sampling, **options)
 
     @torch.no_grad()
