@@ -165,18 +165,18 @@ def chunk_sizes(card: Card, sizes: Sizes) -> dict[str, Any]:
 
 def in_chunks(make: Callable[[bool], torch.Tensor], trained: bool, exponent: int) -> torch.Tensor:
     """The loss; the size stays for the backward pass."""
-    implementation.CHUNK_ELEMENTS = 2**exponent
+    implementation.CUDA_CHUNK_ELEMENTS = 2**exponent
     return make(trained)
 
 
 @contextmanager
 def unchanged_settings() -> Iterator[None]:
     """What cases set for a moment is as before afterwards."""
-    elements, sparse = implementation.CHUNK_ELEMENTS, Head.sparse
+    elements, sparse = implementation.CUDA_CHUNK_ELEMENTS, Head.sparse
     try:
         yield
     finally:
-        implementation.CHUNK_ELEMENTS = elements
+        implementation.CUDA_CHUNK_ELEMENTS = elements
         Head.sparse = sparse  # type: ignore[method-assign]
 
 

@@ -135,7 +135,7 @@ class Report:
         for exponent in self._sizes.chunk_exponents:
             ones = [found["variants"][f"2^{exponent} {kind}"] for kind in kinds]
             lines.append((f"2^{exponent}", *(f"{milliseconds(o)}; {gib(o)}" for o in ones)))
-        header = ("CHUNK_ELEMENTS", *(f"{kind.replace('_', '-')}: ms; GiB" for kind in kinds))
+        header = ("CUDA_CHUNK_ELEMENTS", *(f"{kind.replace('_', '-')}: ms; GiB" for kind in kinds))
         return (
             f"The size of a chunk, at {found['tokens']:,} tokens, with the output matrix trained "
             "or frozen.\n\n" + table(header, lines)
