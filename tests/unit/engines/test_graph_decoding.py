@@ -24,7 +24,8 @@ from raft_core.config import PACKAGE_ROOT
 from raft_core.distill.packed_attention import ATTENTION
 from raft_core.engines.base import Sampling
 from raft_core.engines.decoding import decode
-from raft_core.engines.graph_decoding import GraphDecoder, Step, can_capture
+from raft_core.engines.graph_decoding import GraphDecoder, can_capture
+from raft_core.engines.graph_step import Step
 from raft_core.engines.transformers import generate
 
 PROMPTS = [[5, 9, 11, 4, 20, 31], [7], [8, 3, 40, 22], [33, 34, 35, 36, 37, 38, 39, 41, 42]]
@@ -194,7 +195,7 @@ def test_kept_step_gives_way_to_other_weights_and_adapters() -> None:
     kept = decoder._step
 
     for module in model.modules():
-        if hasattr(module, "enable_adapters"):
+        if hasattr(module, "base_layer"):
             module.enable_adapters(False)
     assert drawn(decoder.decode, model) == drawn(decode, model)
     assert decoder._step is not kept
