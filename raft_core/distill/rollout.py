@@ -16,6 +16,7 @@ import torch
 from raft_core.config import ModelRef
 from raft_core.distill.views import RowView
 from raft_core.engines.base import Sampling, VllmConfig, request_seed
+from raft_core.engines.graph_decoding import GraphDecoder, can_capture
 from raft_core.engines.transformers import generate_batch
 from raft_core.runtime import RuntimeConfig
 
@@ -67,27 +68,25 @@ class RolloutSource:
 
 
 class TransformersRollouts:
-    """`transformers.generate` on the student itself, which may be sharded over the processes."""
+    """The student itself, which may be sharded over the processes; on a GPU by a CUDA graph."""
 
     def __init__(
         self, sampling: Sampling, stop_ids: Sequence[int], pad_id: int, *, sharded: bool = False
     ) -> None:
-        self._sampling, self._stop_ids, self._pad_id = sampling, list(stop_ids), pad_id
-        self._sharded = sharded
+        self._sampling, self._sharded, self._graph = sampling, sharded, GraphDecoder()
+        self._ids: dict[str, Any] = {"stop_ids": list(stop_ids), "pad_id": pad_id}
 
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
+        # Under an adapter the base computes with its layers.
+        base = student.get_base_model() if hasattr(student, "get_base_model") else student
         student.eval()
         try:
+            if student.device.type == "cuda" and not self._sharded and can_capture(base):
+                return self._graph.decode(base, prompts, seeds, self._sampling, **self._ids)
             return generate_batch(
-                student,
-                prompts,
-                seeds,
-                self._sampling,
-                stop_ids=self._stop_ids,
-                pad_id=self._pad_id,
-                in_step=self._sharded,
+                student, prompts, seeds, self._sampling, in_step=self._sharded, **self._ids
             )
         finally:
             student.train()

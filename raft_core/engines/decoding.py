@@ -63,7 +63,8 @@ def decode(
         mask_BT[row, : width - len(prompt)] = False
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp_min_(0)
     choice = SeededChoice(seeds, sampling.temperature, sampling.top_p, device)
-    cache, found, live = _new_cache(model), [[] for _ in prompts], list(range(len(prompts)))
+    found: list[list[int]] = [[] for _ in prompts]
+    cache, live = _new_cache(model), list(range(len(prompts)))
     start = 0
     for end in range(width, width + sampling.max_tokens):
         output = model(

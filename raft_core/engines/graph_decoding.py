@@ -104,7 +104,8 @@ class GraphDecoder:
         tokens_B = choice.tokens(logits_BV)
         step = self._started(model, cache, mask_BT, tokens_B, sampling.max_tokens)
         del cache
-        drawn, found, stops = [tokens_B], [[] for _ in prompts], set(stop_ids)
+        found: list[list[int]] = [[] for _ in prompts]
+        drawn, stops = [tokens_B], set(stop_ids)
         for place in range(1, sampling.max_tokens):
             logits_BV = step.run(model, tokens_B)[: len(prompts)]
             tokens_B = choice.tokens(logits_BV)

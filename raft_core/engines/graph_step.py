@@ -77,8 +77,12 @@ class FixedCache:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self.layers[layer_idx]
-        return keys.index_copy_(2, self.column, key), values.index_copy_(2, self.column, value)
+        # Autocast leaves them in two types; the prefill's cache has one.
+        keys, values = (
+            kept.index_copy_(2, self.column, states.to(kept.dtype))
+            for kept, states in zip(self.layers[layer_idx], (key, value), strict=True)
+        )
+        return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> torch.Tensor:
         return self.column
