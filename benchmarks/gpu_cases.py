@@ -121,7 +121,7 @@ TINY = Sizes(
 SEEN_BEFORE = "given, prompts read before"
 # What matters most comes first: what the time does not reach is left out.
 LORA = (
-    TrainingCase("drawn", draws=True, steps=5, seconds=40.0),
+    TrainingCase("drawn", draws=True, steps=5, seconds=30.0),
     TrainingCase("given"),
     TrainingCase("SFT alone", distills=False),
     TrainingCase("given, no recomputation", recomputes=False),
