@@ -127,6 +127,11 @@ class TrainingRuntime(FrozenConfig):
         description="host memory for keys and values of the teacher's prompts, which are read once "
         "for all epochs; rows beyond it are read at every step",
     )
+    graph_rollouts: bool = Field(
+        False,
+        description="on CUDA, replay a captured graph for every token of a rollout; no measurement "
+        "of it stands in docs/benchmarks.md yet",
+    )
     health: HealthLimits = HealthLimits()
 
 

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from raft_core.distill.batches import KL, REHEARSAL, SFT, Group
 from raft_core.distill.config import MethodConfig
 from raft_core.distill.rehearsal import PromptCycle
-from raft_core.distill.rollout import RolloutSource
+from raft_core.distill.rollout import Asked, RolloutSource
 from raft_core.distill.views import RowView
 
 
@@ -32,8 +32,17 @@ class StepGroups:
         self._method, self._args = method, args
         self._rollouts, self._rehearsal = rollouts, rehearsal
 
-    def of(self, parts: Sequence[list[RowView]], student: Any, step: int) -> list[list[Group]]:
-        """The groups of each part: the answers first, then what is distilled."""
+    def of(
+        self,
+        parts: Sequence[list[RowView]],
+        student: Any,
+        step: int,
+        later: Sequence[Sequence[list[RowView]]] = (),
+    ) -> list[list[Group]]:
+        """The groups of each part: the answers first, then what is distilled.
+
+        `later` holds the parts of steps to come, whose rollouts are drawn ahead with this one's.
+        """
         found = [[Group(SFT, rows, [row.answer_ids for row in rows], [])] for rows in parts]
         if self._rollouts is None:
             return found
@@ -41,13 +50,28 @@ class StepGroups:
             each for number, rows in enumerate(parts) for each in self._asked(rows, step, number)
         ]
         every = [row for _, rows in asked for row in rows]
-        drawn = iter(self._rollouts.draw(student, every, self._args.seed, step))
+        ahead = later[: self._args.max_steps - step - 1]
+        drawn = iter(
+            self._rollouts.draw(
+                student,
+                every,
+                self._args.seed,
+                step,
+                coming=lambda: [self._coming(parts, n) for n, parts in enumerate(ahead, step + 1)],
+            )
+        )
         for place, (loss, rows) in enumerate(asked):
             completions = list(islice(drawn, len(rows)))
             if rows:
                 group = Group(loss, rows, completions, [self.teacher_prompt(row) for row in rows])
                 found[place // 2].append(group)
         return found
+
+    def _coming(self, parts: Sequence[list[RowView]], step: int) -> Asked:
+        asked = [
+            each for number, rows in enumerate(parts) for each in self._asked(rows, step, number)
+        ]
+        return Asked(step, [row for _, rows in asked for row in rows])
 
     def teacher_prompt(self, row: RowView) -> list[int]:
         """What the teacher reads before a rollout; of a general prompt both are the same."""

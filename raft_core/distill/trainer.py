@@ -36,6 +36,7 @@ from raft_core.distill.checkpoints import prune, seal, unwritten
 from raft_core.distill.chunked import Head
 from raft_core.distill.config import DistillConfig, MethodConfig
 from raft_core.distill.health import CLAMPED, leaking_share, repeated_share, require_finite
+from raft_core.distill.lookahead import Lookahead
 from raft_core.distill.losses import (
     TeacherTarget,
     cross_entropy,
@@ -84,23 +85,29 @@ class RaftTrainer(Trainer):
         if method.rehearsal is not None:
             own = method.rehearsal.balance
             self.balances[REHEARSAL] = AdaptiveBalance(own, self.args.max_steps)
+        self.lookahead = Lookahead(config.rollout_ahead if rollouts else 0)
         self.is_first_pass = True
         self.pending: list[list[float]] = []
         self.parts: Iterator[list[Group]] = iter(())
         self.window: dict[str, list[float]] = defaultdict(list)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], StepSize]:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], StepSize]:
         """Also prepares what the parts of the optimizer step read, and counts what it holds."""
-        batches, _ = super().get_batch_samples(*args, **kwargs)
+        batches = self.lookahead.take(epoch_iterator, num_batches)
         return batches, self._begin_step(batches)
 
     def _begin_step(self, batches: Sequence[dict[str, torch.Tensor]]) -> StepSize:
-        parts = [[self.views[i] for i in batch["rows"].tolist()] for batch in batches]
+        parts, *later = (
+            [[self.views[i] for i in batch["rows"].tolist()] for batch in step]
+            for step in (batches, *self.lookahead.coming)
+        )
         rows = [row for part in parts for row in part]
         counts = torch.tensor([sum(len(row.answer_ids) for row in rows), len(rows)])
         tokens, total = self.accelerator.reduce(counts.to(self.args.device)).tolist()
         self.pending.clear()
-        self.parts = iter(self.groups.of(parts, self._unwrapped, self.state.global_step))
+        self.parts = iter(self.groups.of(parts, self._unwrapped, self.state.global_step, later))
         return StepSize(tokens, total, len(batches) * self.args.world_size)
 
     def compute_loss(
@@ -267,7 +274,7 @@ class RaftTrainer(Trainer):
             raise StageError(unwritten(folder, step, error)) from None
 
     def state_beside_checkpoint(self) -> dict[str, Any]:
-        """What `transformers` does not save: the balances, and rollouts that are used again."""
+        """What `transformers` does not save: the balances, and rollouts that are used later."""
         balances = {name: balance.state_dict() for name, balance in self.balances.items()}
         return {
             "balances": balances,
