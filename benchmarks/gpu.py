@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_cases import FULL, TINY, Section, sections
+from benchmarks.gpu_cases import FULL, NO_TIME, TINY, Section, sections
 from benchmarks.gpu_report import report
 from benchmarks.gpu_section import ANSWER, READY
 
@@ -135,7 +135,7 @@ class Run:
                     self._keep(self._failed(section, left.pop(0), process.crash()))
             except TimeoutError:
                 for case in left:
-                    self._keep(self._failed(section, case, "no time was left"))
+                    self._keep(self._failed(section, case, NO_TIME))
                 left.clear()
             finally:
                 process.end()

@@ -118,6 +118,7 @@ TINY = Sizes(
     decoded=4,
 )
 
+NO_TIME = "no time was left"
 SEEN_BEFORE = "given, prompts read before"
 # What matters most comes first: what the time does not reach is left out.
 LORA = (

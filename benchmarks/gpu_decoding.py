@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.gpu_card import GIB, Card, tried
-from benchmarks.gpu_cases import TINY, Shape, Sizes, TrainingCase
+from benchmarks.gpu_cases import NO_TIME, TINY, Shape, Sizes, TrainingCase
 from benchmarks.gpu_training import give_rollouts, trainer_of, write_model
 from raft_core.engines.base import Sampling
 from raft_core.engines.decoding import decode
@@ -81,7 +81,7 @@ def speed(sizes: Sizes, shape: Shape, folder: Path, card: Card) -> dict[str, Any
     def measure(kind: str, rows: int) -> None:
         for name, model, draw, rounds in ways:
             if card.clock() - started > LIMIT:
-                found[f"{kind}, {name}"] = {"error": "no time was left"}
+                found[f"{kind}, {name}"] = {"error": NO_TIME}
                 continue
             found[f"{kind}, {name}"] = timed(card, sizes, model, draw, prompts[:rows], rounds)
             if name == "graph":

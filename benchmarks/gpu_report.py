@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.gpu_cases import FULL, SEEN_BEFORE, TINY, TRAINED, Sizes, TrainingCase
+from benchmarks.gpu_cases import FULL, NO_TIME, SEEN_BEFORE, TINY, TRAINED, Sizes, TrainingCase
 from benchmarks.gpu_flops import mean_step
 from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 
@@ -141,8 +141,12 @@ class Report:
             "or frozen.\n\n" + table(header, lines)
         )
 
+    def _tried(self, section: str, case: str) -> bool:
+        found = self._found.get((section, case))
+        return found is not None and found.get("error") != NO_TIME
+
     def _training(self, section: str, how: str) -> str:
-        cases = [c for c in TRAINED[section] if (section, c.name) in self._found]
+        cases = [c for c in TRAINED[section] if self._tried(section, c.name)]
         lines = [line for case in cases if (line := self._training_line(section, case))]
         if not lines:
             return ""
@@ -275,7 +279,7 @@ class Report:
 
 def milliseconds(one: Found) -> str:
     if "error" in one:
-        return str(one["error"])
+        return str(one["error"]).split(":")[0]
     return Spread.of([1000 * seconds for seconds in one["seconds"]]).text(1)
 
 

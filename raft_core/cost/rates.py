@@ -14,9 +14,6 @@ from raft_core.cost.memory import GIB
 from raft_core.cost.shapes import ModelShape
 from raft_core.cost.tokens import Reading
 
-# Until it is measured on the machine: achieved share of the peak (MFU).
-ASSUMED_MFU = 0.30
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -48,14 +45,14 @@ class Machine:
 
 
 # Peaks without sparsity and bandwidths are those of NVIDIA's data sheets, memory is what a process
-# can have of it. All else of a GPU is
-# assumed: 0.8 ms a layer and step is what eager PyTorch takes to launch a decoder layer's kernels,
-# CUDA graphs leave about a twentieth of it.
+# can have of it. On an H100 a 3B shape with LoRA trained at 21% of that peak (what is computed again
+# counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged
+# (docs/benchmarks.md). What vLLM takes is assumed: CUDA graphs leave about a twentieth of it.
 _GPU = {
     "kind": "cuda",
-    "training": ASSUMED_MFU,
-    "reading": ASSUMED_MFU,
-    "layer": 0.8e-3,
+    "training": 0.21,
+    "reading": 0.27,
+    "layer": 1.1e-3,
     "engine_layer": 0.04e-3,
     "engine_step": 4e-3,
     "start": 20.0,
@@ -68,7 +65,7 @@ H100 = Machine(
     memory=79 * GIB,
     flops={"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     bandwidth=3.35e12,
-    evidence=f"data sheet; MFU {ASSUMED_MFU} and seconds a layer assumed, not measured",
+    evidence="training measured with a 3B shape and LoRA, vLLM's seconds assumed",
     **_GPU,  # type: ignore[arg-type]
 )
 H200 = Machine(
@@ -76,7 +73,7 @@ H200 = Machine(
     memory=139 * GIB,
     flops=H100.flops,
     bandwidth=4.8e12,
-    evidence=H100.evidence,
+    evidence="the H100's shares of the peak, not measured here",
     **_GPU,  # type: ignore[arg-type]
 )
 A100 = Machine(
@@ -84,7 +81,7 @@ A100 = Machine(
     memory=79 * GIB,
     flops={"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
     bandwidth=2.0e12,
-    evidence=H100.evidence,
+    evidence="the H100's shares of the peak, not measured here",
     **_GPU,  # type: ignore[arg-type]
 )
 # Fitted to one run of the embedded default (957,568 parameters, vLLM for its answers) and to three
