@@ -195,7 +195,7 @@ RULE_JUDGES: dict[str, Callable[[Sequence[JudgedAnswer]], list[Vote]]] = {
 }
 
 
-def _first_mention(answer: JudgedAnswer, candidates: frozenset[str]) -> Vote:
+def _first_mention(answer: JudgedAnswer, candidates: Candidates) -> Vote:
     if not answer.expected:
         return Vote("first_mention", "cannot_tell", "no expected strings")
     named = _mentioned(answer, candidates)
@@ -205,14 +205,33 @@ def _first_mention(answer: JudgedAnswer, candidates: frozenset[str]) -> Vote:
     return _vote("first_mention", set(in_order[: len(expected)]) == expected)
 
 
-def _candidates(answers: Sequence[JudgedAnswer]) -> frozenset[str]:
-    return frozenset(normal(e) for answer in answers for e in answer.expected)
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All answers that are expected anywhere, and how many words they have."""
+
+    answers: frozenset[str]
+    lengths: frozenset[int]
+
+    def in_text(self, text: str) -> set[str]:
+        """Those that a text says; runs of words are looked up, however many answers there are."""
+        words = normal(text).split(" ")
+        runs = (
+            " ".join(words[start : start + length])
+            for length in self.lengths
+            for start in range(len(words) - length + 1)
+        )
+        return {run for run in runs if run in self.answers}
 
 
-def _mentioned(answer: JudgedAnswer, candidates: frozenset[str]) -> set[str]:
-    text, question = f" {normal(answer.response)} ", f" {normal(answer.question)} "
+def _candidates(answers: Sequence[JudgedAnswer]) -> Candidates:
+    found = frozenset(normal(e) for answer in answers for e in answer.expected)
+    return Candidates(found, frozenset(len(answer.split(" ")) for answer in found))
+
+
+def _mentioned(answer: JudgedAnswer, candidates: Candidates) -> set[str]:
     own = {normal(e) for e in answer.expected}
-    return {c for c in candidates if f" {c} " in text and (c in own or f" {c} " not in question)}
+    named = candidates.in_text(answer.response)
+    return {c for c in named if c in own} | (named - candidates.in_text(answer.question))
 
 
 def _vote(judge: str, correct: bool) -> Vote:

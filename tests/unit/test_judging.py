@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raft_core.engines.base import Completion, VllmConfig, failed
 from raft_core.judging import (
     JudgedAnswer,
     LlmJudge,
+    _candidates,
     contains_votes,
     exact_votes,
     first_mention_votes,
@@ -18,6 +21,7 @@ from raft_core.judging import (
     majority_correct,
     unambiguous_votes,
 )
+from raft_core.matching import mentions, normal
 from raft_core.records import Vote
 
 OTHERS = [
@@ -130,3 +134,13 @@ def test_llm_judge_only_the_exact_form_is_a_verdict(completion: Completion, verd
     votes = llm_votes([judged("It is morsel.")], judge, generator, "j")
     assert [v.verdict for v in votes] == [verdict]
     assert generator.choices == ("correct", "incorrect", "cannot tell")
+
+
+@given(
+    st.lists(st.text("ab-5 \n", max_size=5), max_size=6),
+    st.text("ab-5 \n", max_size=14),
+)
+def test_candidates_in_a_text_are_those_that_it_mentions(answers: list[str], text: str) -> None:
+    judged = [JudgedAnswer("a", "", "", "", tuple(answers))]
+    said = {normal(answer) for answer in answers if mentions(text, answer)}
+    assert _candidates(judged).in_text(text) == said
