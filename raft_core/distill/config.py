@@ -88,7 +88,8 @@ class DistillConfig(FrozenConfig):
 
     Beyond it, and off by default: `tail_bucket` (all tokens outside K are one more outcome of the
     KL), `skip_first` (so many tokens of a rollout bear no KL), `rollout_uses` (a row's rollout is
-    used at so many of its visits before a new one is drawn).
+    used at so many of its visits before a new one is drawn), `rollout_ahead` (with a step's
+    rollouts those of so many further steps are drawn, by a student that is then as many steps old).
     """
 
     epochs: Annotated[float, Field(gt=0, le=10_000)] = 3
@@ -110,6 +111,7 @@ class DistillConfig(FrozenConfig):
     rollout: Sampling = Sampling(temperature=1.0, max_tokens=512)
     rollout_engine: Literal["transformers", "vllm"] = "transformers"
     rollout_uses: Positive = 1
+    rollout_ahead: Annotated[int, Field(ge=0, le=1000)] = 0
     top_k: Positive = 512
     temperature: PositiveFloat = 1.5
     tail_bucket: bool = False

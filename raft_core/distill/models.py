@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from raft_core.distill.config import DistillStage
@@ -33,6 +34,8 @@ def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
     """
     adapter = config.distill.adapter
     model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
+    if runtime.torch_device() == "cpu" and not shards(runtime):  # FSDP splits row by row
+        store_by_columns(model)
     if adapter is None:
         return model
     from peft import LoraConfig, get_peft_model
@@ -73,3 +76,15 @@ def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
             use_safetensors=True,
         )
     return model.to(runtime.torch_device())
+
+
+def store_by_columns(model: Any) -> None:
+    """Lay the linear layers' weights out by columns in memory; no number changes, nor any result.
+
+    On a CPU a product with few rows, as in every decoding step, takes about two thirds of the time.
+    The output matrix stays: the losses read rows of it.
+    """
+    output = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not output:
+            module.weight.data = module.weight.data.t().contiguous().t()

@@ -1,4 +1,4 @@
-"""z ~ p_theta(. | x) (eq. 6): the current student answers, by `transformers` or by vLLM.
+"""z ~ p_theta(. | x) (eq. 6): the current student answers, by itself or in a vLLM engine.
 
 Both draw a row's tokens from a seed of its own, so the same seeds give the same rollouts whatever
 else shares the batch; the two engines draw different samples.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -28,25 +29,46 @@ class RolloutSampler(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Rows whose rollouts one part of a step asks for."""
+
+    step: int
+    rows: Sequence[RowView]
+
+
 class RolloutSource:
     """Rollouts of training rows. A row's is drawn anew after it was used `uses` times.
 
+    What later parts and steps ask for can be drawn together with a part's own: one larger batch
+    takes little longer than a small one, and those of later steps are then as many steps stale.
     `last` holds the rows and rollouts of the last call.
     """
 
     def __init__(self, sampler: RolloutSampler, stop_ids: Sequence[int], uses: int = 1) -> None:
         self._sampler, self._stop_ids, self._uses = sampler, frozenset(stop_ids), uses
         self._kept: dict[str, tuple[list[int], int]] = {}
+        self._ahead: dict[tuple[int, str], list[int]] = {}
         self.last: list[tuple[RowView, list[int]]] = []
 
-    def draw(self, student: Any, rows: Sequence[RowView], seed: int, step: int) -> list[list[int]]:
-        """z of every row, seeded by the run, the step and the row."""
-        wanted = [row for row in rows if row.id not in self._kept]
-        seeds = [request_seed(seed, "rollout", step, row.id) for row in wanted]
-        if wanted:
-            drawn = self._sampler.sample(student, [row.prompt_ids for row in wanted], seeds)
-            for row, ids in zip(wanted, drawn, strict=True):
-                self._kept[row.id] = (ids, self._uses)
+    def draw(
+        self,
+        student: Any,
+        rows: Sequence[RowView],
+        seed: int,
+        step: int,
+        coming: Callable[[], Sequence[Asked]] = tuple,
+    ) -> list[list[int]]:
+        """z of every row, seeded by the run, the step and the row.
+
+        `coming` tells what will be asked for next, and is asked only when something is to be drawn.
+        """
+        self._ahead = {key: ids for key, ids in self._ahead.items() if key[0] >= step}
+        wanted = {row.id: row for row in rows if row.id not in self._kept}
+        if any((step, id) not in self._ahead for id in wanted):
+            self._draw(student, [Asked(step, rows), *coming()], seed)
+        for id in wanted:
+            self._kept[id] = (self._ahead.pop((step, id)), self._uses)
         rollouts = [self._kept[row.id][0] for row in rows]
         for row in rows:
             ids, left = self._kept[row.id]
@@ -55,40 +77,70 @@ class RolloutSource:
         self.last = list(zip(rows, rollouts, strict=True))
         return rollouts
 
+    def _draw(self, student: Any, asked: Sequence[Asked], seed: int) -> None:
+        """In one batch all of it that is neither kept nor drawn already."""
+        missing = {
+            (part.step, row.id): row
+            for part in asked
+            for row in part.rows
+            if row.id not in self._kept and (part.step, row.id) not in self._ahead
+        }
+        seeds = [request_seed(seed, "rollout", *key) for key in missing]
+        prompts = [row.prompt_ids for row in missing.values()]
+        drawn = self._sampler.sample(student, prompts, seeds)
+        self._ahead |= zip(missing, drawn, strict=True)
+
     def has_ended(self, rollout: Sequence[int]) -> bool:
         """Whether it ends with a stop token, not at the length limit."""
         return bool(rollout) and rollout[-1] in self._stop_ids
 
     def state_dict(self) -> dict[str, Any]:
-        return {id: [ids, left] for id, (ids, left) in self._kept.items()}
+        return {
+            "kept": [[id, ids, left] for id, (ids, left) in self._kept.items()],
+            "ahead": [[step, id, ids] for (step, id), ids in self._ahead.items()],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._kept = {id: (ids, left) for id, (ids, left) in state.items()}
+        self._kept = {id: (ids, left) for id, ids, left in state["kept"]}
+        self._ahead = {(step, id): ids for step, id, ids in state["ahead"]}
 
 
 class TransformersRollouts:
-    """`transformers.generate` on the student itself, which may be sharded over the processes."""
+    """The student itself, which may be sharded over the processes.
+
+    `autocast` is the type that its forward pass casts weights to, where it does: casts are then
+    kept from one token to the next.
+    """
 
     def __init__(
-        self, sampling: Sampling, stop_ids: Sequence[int], pad_id: int, *, sharded: bool = False
+        self,
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        pad_id: int,
+        *,
+        sharded: bool = False,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self._sampling, self._stop_ids, self._pad_id = sampling, list(stop_ids), pad_id
-        self._sharded = sharded
+        self._sharded, self._autocast = sharded, autocast
 
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
         student.eval()
+        # A cast lives until the outermost of nested contexts ends: without this, for one token.
+        casts = torch.autocast(student.device.type, self._autocast, self._autocast is not None)
         try:
-            return generate_batch(
-                student,
-                prompts,
-                seeds,
-                self._sampling,
-                stop_ids=self._stop_ids,
-                pad_id=self._pad_id,
-                in_step=self._sharded,
-            )
+            with casts:
+                return generate_batch(
+                    student,
+                    prompts,
+                    seeds,
+                    self._sampling,
+                    stop_ids=self._stop_ids,
+                    pad_id=self._pad_id,
+                    in_step=self._sharded,
+                )
         finally:
             student.train()
 

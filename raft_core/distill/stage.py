@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -134,10 +135,20 @@ def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) 
     stop_ids = stop_token_ids(tokenizer, generation_config(config))
     if distill.rollout_engine == "transformers":
         return TransformersRollouts(
-            distill.rollout, stop_ids, tokenizer.pad_token_id, sharded=shards(runtime)
+            distill.rollout,
+            stop_ids,
+            tokenizer.pad_token_id,
+            sharded=shards(runtime),
+            autocast=autocast(config, runtime),
         )
     longest = distill.max_prompt_tokens + distill.rollout.max_tokens
     return VllmRollouts(config.model, distill.dtype, longest, distill.rollout, stop_ids, runtime)
+
+
+def autocast(config: DistillStage, runtime: RuntimeConfig) -> torch.dtype | None:
+    """What the trainer lets the student's float32 weights be cast to in a forward pass."""
+    casts = config.distill.dtype == "bfloat16" and runtime.torch_device() == "cuda"
+    return torch.bfloat16 if casts and not shards(runtime) else None
 
 
 def build_views(
@@ -208,9 +219,16 @@ def require_fitting(config: DistillStage, per_process: int) -> None:
         InputError: with the field and the remedy.
     """
     method, distill = config.method, config.distill
-    if world_size() > 1 and (distill.rollout_engine == "vllm" or distill.rollout_uses > 1):
+    of_one_process = {
+        "rollout_engine=vllm": distill.rollout_engine == "vllm",
+        "rollout_uses above 1": distill.rollout_uses > 1,
+        "rollout_ahead above 0": distill.rollout_ahead > 0,
+    }
+    chosen = [f"distill.{name}" for name, is_chosen in of_one_process.items() if is_chosen]
+    if world_size() > 1 and chosen:
         raise InputError(
-            "distill.rollout_engine=vllm and distill.rollout_uses above 1 work in one process only"
+            f"{' and '.join(chosen)} can be used in one process only: set it back, or "
+            "runtime.training.processes=1"
         )
     if method.rehearsal is not None:
         prompts = method.rehearsal.share * per_process

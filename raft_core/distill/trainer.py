@@ -10,7 +10,7 @@ What differs from the paper, and why:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,6 +47,7 @@ from raft_core.distill.losses import (
 from raft_core.distill.output_layer import replaced_output, require_plain_output
 from raft_core.distill.rehearsal import PromptCycle
 from raft_core.distill.rollout import RolloutSource
+from raft_core.distill.rollout_plan import RolloutPlan
 from raft_core.distill.sharding import here
 from raft_core.distill.teacher import Teacher
 from raft_core.distill.views import RowView
@@ -72,7 +73,7 @@ class RaftTrainer(Trainer):
         super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: let the base class scale it
         self.views, self.method, self.config = views, method, config
-        self.teacher, self.rollouts, self.rehearsal = teacher, rollouts, rehearsal
+        self.teacher, self.rollouts = teacher, rollouts
         self.padding = Padding(pad_id, config.skip_first, self.args.device)
         self.balances: dict[str, AdaptiveBalance] = {}
         if method.distillation != "none":
@@ -81,12 +82,23 @@ class RaftTrainer(Trainer):
             own = method.rehearsal.balance
             self.balances[REHEARSAL] = AdaptiveBalance(own, self.args.max_steps)
         self.is_first_pass = True
+        self.plan = RolloutPlan(
+            views,
+            method,
+            config,
+            rehearsal,
+            self.args.max_steps,
+            self.args.process_index,
+            self.args.world_size,
+        )
         self.pending: list[list[float]] = []
         self.window: dict[str, list[float]] = defaultdict(list)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], StepSize]:
-        """Also counts what the whole optimizer step holds."""
-        batches, _ = super().get_batch_samples(*args, **kwargs)
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], StepSize]:
+        """The parts of an optimizer step and what it holds as a whole."""
+        batches = self.plan.lookahead.take(epoch_iterator, num_batches)
         rows = [row for batch in batches for row in batch["rows"].tolist()]
         counts = torch.tensor([sum(len(self.views[i].answer_ids) for i in rows), len(rows)])
         tokens, total = self.accelerator.reduce(counts.to(self.args.device)).tolist()
@@ -129,10 +141,15 @@ class RaftTrainer(Trainer):
         groups = [Group(SFT, rows, [row.answer_ids for row in rows], [])]
         if self.rollouts is None:
             return groups
-        general = self._general_prompts(len(rows))
-        asked = rows[: len(rows) - len(general)] if self.method.distillation != "none" else []
-        state, seed = self.state, self.args.seed
-        drawn = self.rollouts.draw(self._unwrapped, [*asked, *general], seed, state.global_step)
+        step, part = self.state.global_step, len(self.pending)
+        asked, general = self.plan.asked(rows, step, part)
+        drawn = self.rollouts.draw(
+            self._unwrapped,
+            [*asked, *general],
+            self.args.seed,
+            step,
+            coming=lambda: self.plan.coming(step, part),
+        )
         if asked:
             conditioned = self.method.distillation == "answer_conditioned"
             prompts = [row.teacher_ids if conditioned else row.prompt_ids for row in asked]
@@ -141,15 +158,6 @@ class RaftTrainer(Trainer):
             prompts = [row.teacher_ids for row in general]
             groups.append(Group(REHEARSAL, general, drawn[len(asked) :], prompts))
         return groups
-
-    def _general_prompts(self, rows: int) -> list[RowView]:
-        """This part's prompts for rehearsal: their place follows from the step alone."""
-        if self.rehearsal is None or self.method.rehearsal is None:
-            return []
-        count = max(1, round(self.method.rehearsal.share * rows))
-        part = self.state.global_step * self.config.gradient_accumulation + len(self.pending)
-        place = (part * self.args.world_size + self.args.process_index) * count
-        return self.rehearsal.take(place, count)
 
     def _teacher_targets(self, groups: Sequence[Group]) -> list[TeacherTarget]:
         """The frozen base reads its prefix and then the student's own ids (eq. 7)."""
@@ -291,7 +299,7 @@ class RaftTrainer(Trainer):
             raise StageError(unwritten(folder, step, error)) from None
 
     def state_beside_checkpoint(self) -> dict[str, Any]:
-        """What `transformers` does not save: the balances, and rollouts that are used again."""
+        """What `transformers` does not save: the balances, and rollouts that are used later."""
         balances = {name: balance.state_dict() for name, balance in self.balances.items()}
         return {
             "balances": balances,

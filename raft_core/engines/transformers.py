@@ -109,6 +109,28 @@ def generate_batch(
 
     `in_step` keeps all processes at it until the last one is done: each holds a part of the model.
     """
+    from raft_core.engines.decoding import decode, is_plain
+
+    # Under an adapter the base computes with its layers.
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not in_step and is_plain(base):
+        return decode(base, prompts, seeds, sampling, stop_ids=stop_ids, pad_id=pad_id)
+    return generate(
+        model, prompts, seeds, sampling, stop_ids=stop_ids, pad_id=pad_id, in_step=in_step
+    )
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int],
+    pad_id: int,
+    in_step: bool = False,
+) -> list[list[int]]:
+    """The same by `transformers.generate`, for any model and for one that is split."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 

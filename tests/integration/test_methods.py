@@ -15,7 +15,7 @@ from raft_core.distill import pruning
 from raft_core.distill import stage as distill_stage
 from raft_core.distill.config import DistillStage, MethodConfig, PruneConfig, PruneStage
 from raft_core.distill.models import load_model
-from raft_core.distill.rollout import VllmRollouts, student_weights
+from raft_core.distill.rollout import TransformersRollouts, VllmRollouts, student_weights
 from raft_core.distill.teacher import DisabledAdapter
 from raft_core.engines.base import Sampling
 from raft_core.engines.transformers import generate_batch
@@ -243,7 +243,16 @@ def test_lora_checkpoint_keeps_the_models_stop_tokens(tmp_path: Path) -> None:
     assert before["eos_token_id"] is not None
 
 
-@pytest.mark.parametrize("changes", [{"rollout_uses": 2}, {}], ids=["uses", "rehearsal"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rollout_uses": 2},
+        {},
+        {"rollout_ahead": 2, "gradient_accumulation": 2},
+        {"rollout_ahead": 1, "rollout_uses": 2},
+    ],
+    ids=["uses", "rehearsal", "ahead", "ahead and uses"],
+)
 def test_cut_off_and_run_again_ends_with_the_same_weights(
     tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +260,30 @@ def test_cut_off_and_run_again_ends_with_the_same_weights(
     assert weights(cut_and_resumed(tmp_path / "cut", config, monkeypatch)) == weights(
         run(tmp_path / "whole", config)
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({}, [4] * 6),
+        ({"gradient_accumulation": 2}, [4] * 6),
+        # Four steps an epoch: three at once, the fourth alone, then the two that are left.
+        ({"rollout_ahead": 2, "gradient_accumulation": 2}, [12, 4, 8]),
+    ],
+    ids=["a step", "its parts", "steps ahead"],
+)
+def test_rollouts_of_all_parts_and_steps_ahead_are_drawn_in_one_batch(
+    tmp_path: Path, changes: dict[str, Any], sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def sample(self: Any, student: Any, prompts: Any, seeds: Any) -> list[list[int]]:
+        drawn.append(len(prompts))
+        return [[5, 6] for _ in prompts]
+
+    monkeypatch.setattr(TransformersRollouts, "sample", sample)
+    trainer_for(tmp_path, settings(with_rehearsal(), **changes)).train()
+    assert drawn == sizes
 
 
 def cut_and_resumed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from raft_core.distill.rollout import RolloutSource, student_weights
+from raft_core.distill.models import store_by_columns
+from raft_core.distill.rollout import Asked, RolloutSource, TransformersRollouts, student_weights
 from raft_core.distill.views import RowView
+from raft_core.engines.base import Sampling
 
 STOP = 9
 
@@ -65,6 +68,40 @@ def test_rollouts_seeds_differ_by_run_step_and_row() -> None:
     assert len(set(seeds)) == 6
 
 
+def test_rollouts_of_coming_steps_are_drawn_in_the_same_batch() -> None:
+    sampler = Counting()
+    source = RolloutSource(sampler, [STOP])
+    coming = [Asked(0, [view("b")]), Asked(1, [view("a"), view("c")])]
+    drawn = [
+        source.draw(None, [view("a")], 0, 0, lambda: coming),
+        source.draw(None, [view("b")], 0, 0, lambda: coming[1:]),
+        source.draw(None, [view("a"), view("c")], 0, 1),
+    ]
+    assert drawn == [[[1, STOP]], [[1, STOP]], [[1, STOP], [1, STOP]]]
+    alone = Counting()
+    for step, names in ((0, "a"), (0, "b"), (1, "ac")):
+        RolloutSource(alone, [STOP]).draw(None, [view(name) for name in names], 0, step)
+    assert sampler.calls[0][1] == [seed for _, seeds in alone.calls for seed in seeds]
+
+
+def test_rollouts_drawn_ahead_are_part_of_the_state() -> None:
+    source = RolloutSource(Counting(), [STOP])
+    source.draw(None, [view("a")], 0, 0, lambda: [Asked(1, [view("a")])])
+    sampler = Counting()
+    resumed = RolloutSource(sampler, [STOP])
+    resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+    assert resumed.draw(None, [view("a")], 0, 1) == [[1, STOP]]
+    assert not sampler.calls
+    assert resumed.state_dict() == {"kept": [], "ahead": []}
+
+
+def test_rollouts_of_a_step_that_is_over_are_dropped() -> None:
+    source = RolloutSource(Counting(), [STOP], uses=2)
+    source.draw(None, [view("a")], 0, 0, lambda: [Asked(1, [view("b")]), Asked(2, [view("c")])])
+    source.draw(None, [view("c")], 0, 2)
+    assert not source.state_dict()["ahead"]
+
+
 def test_has_ended_only_with_a_stop_token() -> None:
     source = RolloutSource(Counting(), [STOP])
     assert [source.has_ended(ids) for ids in ([1, STOP], [1, 2], [])] == [True, False, False]
@@ -98,3 +135,34 @@ def test_student_weights_of_an_adapter_equal_the_merged_model() -> None:
     assert set(weights) == {*merged, "lm_head.weight"}
     for name, parameter in merged.items():
         torch.testing.assert_close(weights[name], parameter)
+
+
+def test_store_by_columns_changes_no_number_and_no_result() -> None:
+    plain, columns = tiny_model(), tiny_model()
+    store_by_columns(columns)
+    assert columns.model.layers[0].mlp.up_proj.weight.stride() == (1, 8)
+    ids_BT = torch.tensor([[1, 2, 3, 4]])
+    for model in (plain, columns):
+        model(input_ids=ids_BT, labels=ids_BT).loss.backward()
+    for one, other in zip(plain.parameters(), columns.parameters(), strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_transformers_rollouts_cast_weights_once_for_all_tokens() -> None:
+    student = tiny_model()
+    inner = student.forward
+
+    def casting(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return inner(*args, **kwargs)
+
+    student.forward = casting
+    drawn = []
+    for dtype in (None, torch.bfloat16):
+        sampling = Sampling(temperature=1, max_tokens=6)
+        rollouts = TransformersRollouts(sampling, [STOP], 0, autocast=dtype)
+        drawn.append(rollouts.sample(student, [[1, 2], [3]], [4, 5]))
+    assert drawn[0] == drawn[1]
+    assert not torch.is_autocast_enabled("cpu")
+    assert student.training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from raft_core.engines.sampling import SeededSampling
+from raft_core.engines.sampling import SeededChoice, SeededNoise, SeededSampling
 
 NOTHING = torch.zeros(1, 0, dtype=torch.long)
 
@@ -42,3 +42,20 @@ def test_seeded_sampling_nucleus_drops_the_tail_and_only_the_tail() -> None:
     drawn = draws(torch.tensor([0.5, 0.3, 0.15, 0.05]).log(), 4000, 1.0, top_p=0.8)
     assert set(drawn) == {0, 1}
     assert abs(drawn.count(0) / len(drawn) - 0.625) < 0.03
+
+
+def test_seeded_noise_is_that_of_each_rows_generator() -> None:
+    noise = SeededNoise([5, 6], torch.device("cpu"))
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    for _ in range(3):
+        rows = [torch.empty(700).exponential_(generator=generator) for generator in generators]
+        torch.testing.assert_close(noise.next(700), torch.stack(rows), rtol=1e-6, atol=0)
+
+
+def test_seeded_choice_rows_that_stay_go_on_with_their_noise() -> None:
+    scores_BV = torch.zeros(3, 50)
+    whole, fewer = (SeededChoice([1, 2, 3], 1.0, 1.0, torch.device("cpu")) for _ in range(2))
+    assert torch.equal(whole.tokens(scores_BV), fewer.tokens(scores_BV))
+    fewer.keep([0, 2])
+    for _ in range(4):
+        assert torch.equal(whole.tokens(scores_BV)[[0, 2]], fewer.tokens(scores_BV[:2]))
