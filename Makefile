@@ -72,8 +72,8 @@ ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:$(PORT), opened on the runs
 study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 'llama/law/0/*'"
 	@$(PY) -m flows.compare --study $(STUDY) $(ARGS)
 
-bench: $(INSTALLED)  ## memory and time of the distillation loss, chunked beside dense
-	$(PY) -m benchmarks.objective $(ARGS)
+bench: $(INSTALLED)  ## speed and memory as ratios, into docs/benchmarks.md: ARGS="--only objective", ARGS=--short
+	$(PY) -m benchmarks $(ARGS)
 
 bench-facts: $(INSTALLED)  ## the fact guard beside the plain cosine, on a folder of real data: DATA=folder
 	$(PY) -m benchmarks.fact_guard --data $(or $(DATA),$(error name the folder: DATA=folder)) $(ARGS)

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.measuring import CaseResult, Ratio, paired, table
 from raft_core.distill.chunked import Head
 from raft_core.distill.losses import teacher_target, topk_kl
 
@@ -47,6 +50,9 @@ def chunked(
 
 
 VARIANTS: dict[str, Loss] = {"dense": dense, "chunked": chunked}
+SIZES = ("tokens", "vocabulary", "hidden", "top_k", "device", "threads", "repeats")
+# How far loss and gradient norm of the two may differ.
+AGREEMENT = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 def peak_bytes(device: str) -> int:
@@ -82,6 +88,41 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def run(options: argparse.Namespace, variant: str, dtype: str) -> dict[str, float]:
+    """One variant in a process of its own."""
+    sizes = {name: getattr(options, name) for name in SIZES}
+    command = [sys.executable, "-m", "benchmarks.objective", "--variant", variant]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
+    done = subprocess.run([*command, "--dtype", dtype], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    print(f"{dtype} {variant}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def middle(runs: list[dict[str, float]], name: str) -> float:
+    return median(run[name] for run in runs)
+
+
+def compare(options: argparse.Namespace, dtype: str) -> tuple[list[Ratio], list[str]]:
+    """Ratios of time and memory over pairs of runs, and the table's line."""
+    pairs = [[run(options, name, dtype) for name in VARIANTS] for _ in range(options.pairs)]
+    dense, chunked = pairs_of = [[pair[side] for pair in pairs] for side in (0, 1)]
+    for name in ("loss", "gradient"):
+        apart = abs(chunked[0][name] / dense[0][name] - 1)
+        if apart > AGREEMENT[dtype]:
+            raise SystemExit(f"{dtype}: the two differ in {name} by {apart:.1e}")
+    time_ratio, memory_ratio = (
+        paired([c[name] for c in chunked], [d[name] for d in dense])
+        for name in ("seconds", "extra_mib")
+    )
+    sides = [f"{middle(s, 'seconds'):.1f} s, {middle(s, 'extra_mib'):,.0f} MiB" for s in pairs_of]
+    ratios = [
+        Ratio(f"loss in {dtype}: time, chunked / dense", time_ratio, "<= 1"),
+        Ratio(f"loss in {dtype}: extra memory, chunked / dense", memory_ratio),
+    ]
+    return ratios, [dtype, *sides, time_ratio.text(), memory_ratio.text(3)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--variant", choices=VARIANTS, help="measure this one in this process")
@@ -89,26 +130,31 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=128_256)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--top-k", type=int, default=512)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--dtype", choices=AGREEMENT, help="default: both, one after the other")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="one pair, an eighth of the tokens")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.variant:
         print(json.dumps(measure(options)))
         return
-    found = {}
-    for variant in VARIANTS:
-        command = [sys.executable, "-m", "benchmarks.objective", *sys.argv[1:]]
-        done = subprocess.run(
-            [*command, "--variant", variant], check=True, capture_output=True, text=True
-        )
-        found[variant] = json.loads(done.stdout)
-        print(variant, " ".join(f"{k} {v:.6g}" for k, v in found[variant].items()), flush=True)
-    time_ratio, memory_ratio = (
-        found["chunked"][name] / found["dense"][name] for name in ("seconds", "extra_mib")
+    if options.short:
+        options.pairs, options.tokens, options.repeats = 1, options.tokens // 8, 1
+    started = time.perf_counter()
+    found = [compare(options, d) for d in ([options.dtype] if options.dtype else AGREEMENT)]
+    header = ["type", "dense", "chunked", "time, chunked / dense", "extra memory, chunked / dense"]
+    ratios = tuple(ratio for those, _ in found for ratio in those)
+    text = (
+        f"V = {options.vocabulary:,}, K = {options.top_k}, {options.tokens:,} tokens of hidden "
+        f"size {options.hidden}, {options.threads} threads, {options.device}: the targets, "
+        f"the KL and its gradients. Each figure is the fastest of {options.repeats} passes in a "
+        "process of its own; loss and gradient norm of the two agree.\n\n"
     )
-    print(f"chunked / dense: time {time_ratio:.2f}, extra memory {memory_ratio:.3f}")
+    markdown = text + table(header, [line for _, line in found])
+    CaseResult("objective", ratios, markdown, time.perf_counter() - started).write(options.json)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Imports nothing heavy, so that bad input ends within a second.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from raft_core.document_settings import (
     load_document_settings,
 )
 from raft_core.errors import InputError, RaftError
-from raft_core.settings import Settings, default_domain, load_settings
+from raft_core.settings import Settings, brings_domain, default_domain, load_settings
 from raft_core.settings_checks import checked
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
@@ -85,12 +86,41 @@ def named(flow: str, parameters: dict[str, Any]) -> str:
 
 
 def checked_parameters(description: str) -> dict[str, Any]:
-    """The command line's parameters, once settings, data and models have been checked."""
-    parameters = vars(pipeline_parser("raft", description).parse_args())
+    """The command line's parameters, once settings, data and models have been checked.
+
+    A dry run ends here, once it has told what the run would take.
+    """
+    parser = pipeline_parser("raft", description)
+    parser.add_argument("--dry-run", action="store_true", help="tell what the run would take")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+    parameters = vars(parser.parse_args())
+    dry_run, as_json = parameters.pop("dry_run"), parameters.pop("json")
+    if dry_run:
+        exit_on_error(lambda: tell_cost(parameters, as_json))
+        sys.exit(0)
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
     exit_on_error(lambda: choose_api(settings.runtime.home_folder))
     exit_on_interrupt()
     return parameters
+
+
+def tell_cost(parameters: dict[str, Any], as_json: bool) -> None:
+    """Print what a run with these parameters would take; starts and writes nothing.
+
+    A profile without a domain is asked about with assumed rows.
+    """
+    from raft_core.cost import report
+    from raft_core.cost.estimate import estimate
+
+    profile, named = parameters["profile"], parameters["data"] or parameters["domain"]
+    assume_rows = not (named or default_domain(profile, None) or brings_domain(profile))
+    if assume_rows:
+        parameters = parameters | {"data": "assumed"}
+    found = estimate(settings_of(parameters), assume_rows=assume_rows)
+    if as_json:
+        print(json.dumps(report.as_json(found), indent=1))
+    else:
+        print("\n".join(report.lines(found)))
 
 
 def retrain_parameters(description: str) -> dict[str, Any]:

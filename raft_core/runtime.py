@@ -122,6 +122,11 @@ class TrainingRuntime(FrozenConfig):
         description="several processes split weights, gradients and optimizer state (FSDP); "
         "otherwise each holds all of them",
     )
+    prefix_cache_gib: Annotated[float, Field(ge=0)] = Field(
+        4.0,
+        description="host memory for keys and values of the teacher's prompts, which are read once "
+        "for all epochs; rows beyond it are read at every step",
+    )
     health: HealthLimits = HealthLimits()
 
 

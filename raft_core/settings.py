@@ -309,6 +309,15 @@ def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
     return deep_merge({"engine": {"model": students[chosen]}}, merged)
 
 
+def brings_domain(profile: str) -> bool:
+    """Whether a profile names a domain of its own.
+
+    Raises:
+        InputError: there is no such profile, or it is not YAML.
+    """
+    return "domain" in read_yaml(conf_file(profile, CONF, "profile"))
+
+
 def default_domain(profile: str, data: str | None) -> str | None:
     """The domain of a profile that brings one, where neither a domain nor data is named."""
     return DEFAULT_DOMAINS.get(profile) if data is None else None

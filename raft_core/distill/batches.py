@@ -1,17 +1,21 @@
 """The rows of one forward pass, grouped by the loss that they bear.
 
 A batch holds the answers to be learned and the rollouts to be distilled on, one group after the
-other, padded together. Dimensions as in `losses`; C is the padded width of the completions.
+other: packed without padding where the model can read them so, else padded together. Dimensions as
+in `losses`; C is the padded width of the completions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from raft_core.distill.views import Padded, RowView, pad_rows
+from raft_core.distill.packed_attention import Packing, packed_inputs
+from raft_core.distill.prefix_cache import PrefixCache
+from raft_core.distill.views import RowView, pad_rows
 
 SFT, KL, REHEARSAL = "sft", "kl", "rehearsal"
 
@@ -62,45 +66,89 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Several groups as one padded batch."""
+class Scored:
+    """A group's tokens that bear its loss: the hidden states that predict them, their ids, and how
+    many they are in each row.
+    """
 
-    groups: Sequence[Group]
-    padded: Padded
-
-    def scored(
-        self, hidden_BCD: torch.Tensor
-    ) -> Iterator[tuple[Group, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Each group with the hidden states [N, D] that predict its scored tokens, those tokens'
-        ids [N], and its mask [B, C].
-        """
-        start = 0
-        for group in self.groups:
-            rows = slice(start, start + len(group.rows))
-            start = rows.stop
-            mask_BC = self.padded.mask_BC[rows]
-            chosen_BC = mask_BC.bool()
-            hidden_ND = hidden_BCD[rows, :-1][chosen_BC]
-            yield group, hidden_ND, self.padded.labels_BC[rows][chosen_BC], mask_BC
+    group: Group
+    hidden_ND: torch.Tensor
+    labels_N: torch.Tensor
+    counts_B: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Padding:
-    """How rows become tensors; `skip_first` tokens of a rollout bear no loss."""
+class Batch:
+    """Several groups in one forward pass, and how many scored tokens each row of them has.
+
+    `chosen_BC` says where they are in a padded pass; a packed one computes hidden states of no
+    other position.
+    """
+
+    groups: Sequence[Group]
+    model_inputs: dict[str, Any]
+    labels_N: torch.Tensor
+    counts_B: torch.Tensor
+    chosen_BC: torch.Tensor | None = None
+
+    def scored(self, hidden_BCD: torch.Tensor) -> Iterator[Scored]:
+        """Each group with what the pass has found for it."""
+        chosen = self.chosen_BC
+        hidden_ND = hidden_BCD[0] if chosen is None else hidden_BCD[:, :-1][chosen]
+        rows = self.counts_B.split([len(group.rows) for group in self.groups])
+        tokens = [int(counts.sum()) for counts in rows]
+        parts = zip(hidden_ND.split(tokens), self.labels_N.split(tokens), rows, strict=True)
+        for group, (hidden, labels, counts) in zip(self.groups, parts, strict=True):
+            yield Scored(group, hidden, labels, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How rows become tensors; `skip_first` tokens of a rollout bear no loss.
+
+    Packed where the model can (`packs`), else padded. Of a packed row that the teacher has read
+    before (`prefixes`) it reads the last token of the prompt and what follows.
+    """
 
     pad_id: int
     skip_first: int
     device: torch.device
+    packed: bool = False
+    prefixes: PrefixCache | None = None
 
     def student(self, groups: Sequence[Group]) -> Batch:
         """What the student reads: its prompts and the completions."""
-        return self._batch(groups, [ids for group in groups for ids in group.prompts])
+        return self._batch(groups, [ids for group in groups for ids in group.prompts], None)
 
     def teacher(self, groups: Sequence[Group]) -> Batch:
         """What the teacher reads: its own prompts and the same completions."""
-        return self._batch(groups, [ids for group in groups for ids in group.teacher_prompts])
+        prompts = [ids for group in groups for ids in group.teacher_prompts]
+        return self._batch(groups, prompts, self.prefixes)
 
-    def _batch(self, groups: Sequence[Group], prompts: list[list[int]]) -> Batch:
+    def _batch(
+        self, groups: Sequence[Group], prompts: list[list[int]], known: PrefixCache | None
+    ) -> Batch:
         completions = [ids for group in groups for ids in group.completions]
         skip = [0 if group.loss == SFT else self.skip_first for group in groups for _ in group.rows]
-        return Batch(groups, pad_rows(prompts, completions, self.pad_id, self.device, skip))
+        skip = [min(s, len(ids)) for s, ids in zip(skip, completions, strict=True)]
+        if not self.packed:
+            padded = pad_rows(prompts, completions, self.pad_id, self.device, skip)
+            chosen_BC = padded.mask_BC.bool()
+            counts_B, labels_N = chosen_BC.sum(-1), padded.labels_BC[chosen_BC]
+            return Batch(groups, padded.model_inputs, labels_N, counts_B, chosen_BC)
+        before = [known.find(prompt) if known else None for prompt in prompts]
+        heads = [p[-1:] if b else p for p, b in zip(prompts, before, strict=True)]
+        # The last token of a completion predicts nothing that bears a loss.
+        rows = [head + ids[:-1] for head, ids in zip(heads, completions, strict=True)]
+        spans = [
+            range(len(head) - 1 + skipped, len(head) - 1 + len(ids))
+            for head, ids, skipped in zip(heads, completions, skip, strict=True)
+        ]
+        labels = [i for ids, skipped in zip(completions, skip, strict=True) for i in ids[skipped:]]
+        packing = Packing([len(row) for row in rows], self.device, before)
+        return Batch(
+            groups,
+            packed_inputs(rows, spans, packing),
+            torch.tensor(labels, device=self.device, dtype=torch.long),
+            torch.tensor([len(span) for span in spans], device=self.device),
+        )

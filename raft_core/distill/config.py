@@ -15,7 +15,7 @@ from raft_core.data import DataSource
 from raft_core.engines.base import Sampling
 from raft_core.prompts import PromptRef, TeacherPrompt
 
-VERSION = 2
+VERSION = 3
 PRUNE_VERSION = 1
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

@@ -65,7 +65,7 @@ def teacher_target(
     ids, logits, mass, rest = [], [], [], []
     for chunk in head.chunks(len(hidden_ND)):
         logits_CV = head.logits(hidden_ND[chunk])
-        top = logits_CV.topk(count, dim=-1)
+        top = logits_CV.topk(count, dim=-1, sorted=False)
         ids.append(top.indices)
         logits.append(top.values)
         mass.append((top.values.logsumexp(-1) - logits_CV.logsumexp(-1)).exp())
@@ -111,14 +111,13 @@ def cross_entropy(
     return loss
 
 
-def sequence_weights(mask_BT: torch.Tensor, sequences: float | None = None) -> torch.Tensor:
-    """Weights [N] of the tokens under a mask: 1 / (sequences * tokens of its sequence).
+def sequence_weights(counts_B: torch.Tensor, sequences: float | None = None) -> torch.Tensor:
+    """Weights [N] of the tokens of B sequences: 1 / (sequences * tokens of its sequence).
 
     `sequences` is B by default; a part of a batch takes the number of the whole.
     """
-    lengths_B1 = mask_BT.sum(-1, keepdim=True).clamp_min(1)
-    weights_BT = mask_BT / (lengths_B1 * (sequences or mask_BT.shape[0]))
-    return weights_BT[mask_BT.bool()]
+    weights_B = 1 / (counts_B.clamp_min(1).float() * (sequences or len(counts_B)))
+    return weights_B.repeat_interleave(counts_B)
 
 
 @torch.no_grad()

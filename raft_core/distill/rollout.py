@@ -31,7 +31,7 @@ class RolloutSampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Rows whose rollouts one part of a step asks for."""
+    """The rows whose rollouts a step asks for."""
 
     step: int
     rows: Sequence[RowView]
@@ -40,9 +40,9 @@ class Asked:
 class RolloutSource:
     """Rollouts of training rows. A row's is drawn anew after it was used `uses` times.
 
-    What later parts and steps ask for can be drawn together with a part's own: one larger batch
-    takes little longer than a small one, and those of later steps are then as many steps stale.
-    `last` holds the rows and rollouts of the last call.
+    What later steps ask for can be drawn together with a step's own: one larger batch takes less
+    than several, and those rollouts are then as many steps stale. `last` holds the rows and
+    rollouts of the last call.
     """
 
     def __init__(self, sampler: RolloutSampler, stop_ids: Sequence[int], uses: int = 1) -> None:
@@ -80,10 +80,10 @@ class RolloutSource:
     def _draw(self, student: Any, asked: Sequence[Asked], seed: int) -> None:
         """In one batch all of it that is neither kept nor drawn already."""
         missing = {
-            (part.step, row.id): row
-            for part in asked
-            for row in part.rows
-            if row.id not in self._kept and (part.step, row.id) not in self._ahead
+            (each.step, row.id): row
+            for each in asked
+            for row in each.rows
+            if row.id not in self._kept and (each.step, row.id) not in self._ahead
         }
         seeds = [request_seed(seed, "rollout", *key) for key in missing]
         prompts = [row.prompt_ids for row in missing.values()]

@@ -15,6 +15,7 @@ from transformers import (
     set_seed,
 )
 
+from raft_core.distill.batches import Batching
 from raft_core.distill.callbacks import CurveCallback, HealthCallback
 from raft_core.distill.checkpoints import (
     last_good_checkpoint,
@@ -24,6 +25,8 @@ from raft_core.distill.checkpoints import (
 )
 from raft_core.distill.config import DistillConfig, DistillStage
 from raft_core.distill.models import generation_config, load_student, load_teacher
+from raft_core.distill.packed_attention import packs
+from raft_core.distill.prefix_cache import PrefixCache
 from raft_core.distill.rehearsal import PromptCycle, load_prompts
 from raft_core.distill.results import whole_student, write_results
 from raft_core.distill.rollout import (
@@ -34,6 +37,7 @@ from raft_core.distill.rollout import (
 )
 from raft_core.distill.sharding import fsdp_arguments, shards
 from raft_core.distill.targets import load_targets
+from raft_core.distill.teacher import Teacher
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
 from raft_core.engines.chat import load_tokenizer, require_vocabulary, stop_token_ids
@@ -115,16 +119,17 @@ def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) 
     stop_ids = stop_token_ids(tokenizer, model.generation_config)
     views = build_views(rows, tokenizer, distill, turn_end_id(tokenizer, stop_ids))
     prompts = load_prompts(method.rehearsal.data, tokenizer, distill) if method.rehearsal else []
+    teacher = load_teacher(config, stage.runtime, model) if method.samples else None
     return RaftTrainer(
         model=model,
         args=training_arguments(config, stage, len(views)),
         views=views,
         method=method,
         config=distill,
-        teacher=load_teacher(config, stage.runtime, model) if method.samples else None,
+        teacher=teacher,
         rollouts=RolloutSource(sampler, stop_ids, distill.rollout_uses) if sampler else None,
         rehearsal=PromptCycle(prompts, config.seed) if prompts else None,
-        pad_id=tokenizer.pad_token_id,
+        batching=build_batching(stage, model, teacher, [*views, *prompts], tokenizer.pad_token_id),
         processing_class=tokenizer,
     )
 
@@ -148,7 +153,38 @@ def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) 
 def autocast(config: DistillStage, runtime: RuntimeConfig) -> torch.dtype | None:
     """What the trainer lets the student's float32 weights be cast to in a forward pass."""
     casts = config.distill.dtype == "bfloat16" and runtime.torch_device() == "cuda"
-    return torch.bfloat16 if casts and not shards(runtime) else None
+    whole = config.distill.adapter is None and not shards(runtime)
+    return torch.bfloat16 if casts and whole else None
+
+
+def build_batching(
+    stage: StageRun,
+    student: Any,
+    teacher: Teacher | None,
+    views: Sequence[RowView],
+    pad_id: int,
+) -> Batching:
+    """Packed where student and teacher compute packed rows as they do single ones."""
+    config: DistillStage = stage.config
+    distill = config.distill
+    device = torch.device(stage.runtime.torch_device())
+    answer = max(distill.rollout.max_tokens, *(len(view.answer_ids) for view in views))
+    longest = answer + max(max(len(v.teacher_ids), len(v.prompt_ids)) for v in views)
+    packed = packs(student, longest)
+    if teacher is not None and teacher.model is not student:
+        packed = packs(teacher.model, longest) and packed
+    if not packed:
+        stage.progress.note("distill: this model reads padded batches (its attention cannot pack)")
+        return Batching(pad_id, distill.skip_first, device)
+    prefixes = None
+    budget = int(stage.runtime.training.prefix_cache_gib * 2**30)
+    again = distill.epochs > 1 and config.method.distillation != "none"
+    if teacher is not None and budget and again and not shards(stage.runtime):
+        conditioned = config.method.distillation == "answer_conditioned"
+        prompts = [view.teacher_ids if conditioned else view.prompt_ids for view in views]
+        prefixes = PrefixCache(budget, device)
+        prefixes.fill(teacher, prompts, distill.batch_size)
+    return Batching(pad_id, distill.skip_first, device, packed=True, prefixes=prefixes)
 
 
 def build_views(

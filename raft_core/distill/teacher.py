@@ -12,6 +12,8 @@ import torch
 class Teacher(Protocol):
     """A context in which a model computes as the base did before any training."""
 
+    model: Any
+
     def active(self) -> Any:
         """Context manager that yields the model, without gradients."""
         ...

@@ -23,11 +23,11 @@ from raft_core.distill.balance import AdaptiveBalance
 from raft_core.distill.batches import (
     KL,
     REHEARSAL,
-    SFT,
     Batch,
+    Batching,
     Group,
-    Padding,
     RowIndices,
+    Scored,
     StepSize,
     collate,
     ending,
@@ -36,6 +36,7 @@ from raft_core.distill.checkpoints import prune, seal, unwritten
 from raft_core.distill.chunked import Head
 from raft_core.distill.config import DistillConfig, MethodConfig
 from raft_core.distill.health import CLAMPED, leaking_share, repeated_share, require_finite
+from raft_core.distill.lookahead import Lookahead
 from raft_core.distill.losses import (
     TeacherTarget,
     cross_entropy,
@@ -47,8 +48,8 @@ from raft_core.distill.losses import (
 from raft_core.distill.output_layer import replaced_output, require_plain_output
 from raft_core.distill.rehearsal import PromptCycle
 from raft_core.distill.rollout import RolloutSource
-from raft_core.distill.rollout_plan import RolloutPlan
 from raft_core.distill.sharding import here
+from raft_core.distill.step_groups import StepGroups
 from raft_core.distill.teacher import Teacher
 from raft_core.distill.views import RowView
 from raft_core.errors import StageError
@@ -56,7 +57,9 @@ from raft_core.matching import LEAK_PHRASES
 
 
 class RaftTrainer(Trainer):
-    """Every method. `window` gathers what is logged between two log lines."""
+    """Every method. `window` gathers what is logged between two log lines; `parts` are the groups
+    of the step's forward passes that are still to come.
+    """
 
     def __init__(
         self,
@@ -67,43 +70,45 @@ class RaftTrainer(Trainer):
         teacher: Teacher | None,
         rollouts: RolloutSource | None,
         rehearsal: PromptCycle | None,
-        pad_id: int,
+        batching: Batching,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean: let the base class scale it
         self.views, self.method, self.config = views, method, config
         self.teacher, self.rollouts = teacher, rollouts
-        self.padding = Padding(pad_id, config.skip_first, self.args.device)
+        self.groups = StepGroups(method, self.args, rollouts, rehearsal)
+        self.batching = batching
         self.balances: dict[str, AdaptiveBalance] = {}
         if method.distillation != "none":
             self.balances[KL] = AdaptiveBalance(config.balance, self.args.max_steps)
         if method.rehearsal is not None:
             own = method.rehearsal.balance
             self.balances[REHEARSAL] = AdaptiveBalance(own, self.args.max_steps)
+        self.lookahead = Lookahead(config.rollout_ahead if rollouts else 0)
         self.is_first_pass = True
-        self.plan = RolloutPlan(
-            views,
-            method,
-            config,
-            rehearsal,
-            self.args.max_steps,
-            self.args.process_index,
-            self.args.world_size,
-        )
         self.pending: list[list[float]] = []
+        self.parts: Iterator[list[Group]] = iter(())
         self.window: dict[str, list[float]] = defaultdict(list)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], StepSize]:
-        """The parts of an optimizer step and what it holds as a whole."""
-        batches = self.plan.lookahead.take(epoch_iterator, num_batches)
-        rows = [row for batch in batches for row in batch["rows"].tolist()]
-        counts = torch.tensor([sum(len(self.views[i].answer_ids) for i in rows), len(rows)])
+        """Also prepares what the parts of the optimizer step read, and counts what it holds."""
+        batches = self.lookahead.take(epoch_iterator, num_batches)
+        return batches, self._begin_step(batches)
+
+    def _begin_step(self, batches: Sequence[dict[str, torch.Tensor]]) -> StepSize:
+        parts, *later = (
+            [[self.views[i] for i in batch["rows"].tolist()] for batch in step]
+            for step in (batches, *self.lookahead.coming)
+        )
+        rows = [row for part in parts for row in part]
+        counts = torch.tensor([sum(len(row.answer_ids) for row in rows), len(rows)])
         tokens, total = self.accelerator.reduce(counts.to(self.args.device)).tolist()
         self.pending.clear()
-        return batches, StepSize(tokens, total, len(batches) * self.args.world_size)
+        self.parts = iter(self.groups.of(parts, self._unwrapped, self.state.global_step, later))
+        return StepSize(tokens, total, len(batches) * self.args.world_size)
 
     def compute_loss(
         self,
@@ -112,10 +117,9 @@ class RaftTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: StepSize | None = None,
     ) -> torch.Tensor:
-        rows = [self.views[i] for i in inputs["rows"].tolist()]
-        size = num_items_in_batch or StepSize(sum(len(r.answer_ids) for r in rows), len(rows), 1)
-        groups = self._groups(rows)
-        batch = self.padding.student(groups)
+        size = num_items_in_batch or self._begin_step([inputs])
+        groups = next(self.parts)
+        batch = self.batching.student(groups)
         targets = [None, *self._teacher_targets(groups[1:])]
 
         computed: list[torch.Tensor] = []
@@ -125,7 +129,7 @@ class RaftTrainer(Trainer):
             return computed[-1]
 
         with replaced_output(self._unwrapped, losses):
-            values = model(**batch.padded.model_inputs).logits
+            values = model(**batch.model_inputs).logits
         if self.is_first_pass:
             require_plain_output(values, computed[-1], self._unwrapped)
             self.is_first_pass = False
@@ -136,44 +140,21 @@ class RaftTrainer(Trainer):
     def _unwrapped(self) -> Any:
         return self.accelerator.unwrap_model(self.model_wrapped)
 
-    def _groups(self, rows: list[RowView]) -> list[Group]:
-        """The rows of this part by loss: the answers first, then what is distilled."""
-        groups = [Group(SFT, rows, [row.answer_ids for row in rows], [])]
-        if self.rollouts is None:
-            return groups
-        step, part = self.state.global_step, len(self.pending)
-        asked, general = self.plan.asked(rows, step, part)
-        drawn = self.rollouts.draw(
-            self._unwrapped,
-            [*asked, *general],
-            self.args.seed,
-            step,
-            coming=lambda: self.plan.coming(step, part),
-        )
-        if asked:
-            conditioned = self.method.distillation == "answer_conditioned"
-            prompts = [row.teacher_ids if conditioned else row.prompt_ids for row in asked]
-            groups.append(Group(KL, asked, drawn[: len(asked)], prompts))
-        if general:
-            prompts = [row.teacher_ids for row in general]
-            groups.append(Group(REHEARSAL, general, drawn[len(asked) :], prompts))
-        return groups
-
     def _teacher_targets(self, groups: Sequence[Group]) -> list[TeacherTarget]:
         """The frozen base reads its prefix and then the student's own ids (eq. 7)."""
         if not groups:
             return []
         assert self.teacher is not None
-        batch, found = self.padding.teacher(groups), []
+        batch, found = self.batching.teacher(groups), []
         tail = self.config.temperature if self.config.tail_bucket else None
 
         def read(hidden_BCD: torch.Tensor, head: Head) -> torch.Tensor:
-            for _, hidden_ND, _, _ in batch.scored(hidden_BCD):
-                found.append(teacher_target(hidden_ND, head, self.config.top_k, tail))
+            for scored in batch.scored(hidden_BCD):
+                found.append(teacher_target(scored.hidden_ND, head, self.config.top_k, tail))
             return hidden_BCD[:, :1, :1]
 
         with self.teacher.active() as model, replaced_output(model, read):
-            model(**batch.padded.model_inputs)
+            model(**batch.model_inputs)
         return found
 
     def _losses(
@@ -188,16 +169,16 @@ class RaftTrainer(Trainer):
         found, watched = [], (self.state.global_step + 1) % self.args.logging_steps == 0
         whole = size.rows / size.parts / len(batch.groups[0].rows)
         for scored, target in zip(batch.scored(hidden_BCD), targets, strict=True):
-            group, hidden_ND, labels_N, mask_BC = scored
+            hidden_ND, labels_N = scored.hidden_ND, scored.labels_N
             if target is None:
                 share = size.parts / size.answer_tokens
                 weights_N = torch.full_like(labels_N, share, dtype=torch.float32)
                 found.append(cross_entropy(hidden_ND, head, labels_N, weights_N))
                 continue
-            weights_N = sequence_weights(mask_BC, whole * len(group.rows))
+            weights_N = sequence_weights(scored.counts_B, whole * len(scored.group.rows))
             found.append(topk_kl(hidden_ND, head, target, weights_N, self.config.temperature))
             if watched:
-                self._observe(group, hidden_ND, head, sequence_weights(mask_BC), target)
+                self._observe(scored, head, target)
         return found
 
     def _weights(self, names: Sequence[str], values: torch.Tensor) -> list[float]:
@@ -225,16 +206,10 @@ class RaftTrainer(Trainer):
             self.window[f"lambda{ending(name)}"].append(weight)
             self.window[f"ratio_sft_{name}"].append(losses[0] / max(weight * loss, 1e-12))
 
-    def _observe(
-        self,
-        group: Group,
-        hidden_ND: torch.Tensor,
-        head: Head,
-        weights_N: torch.Tensor,
-        target: TeacherTarget,
-    ) -> None:
+    def _observe(self, scored: Scored, head: Head, target: TeacherTarget) -> None:
         """What tells whether the distillation works; computed only for steps that are logged."""
-        mass_N, entropy_N = mass_and_entropy(hidden_ND, head, target.ids_NK)
+        group, weights_N = scored.group, sequence_weights(scored.counts_B)
+        mass_N, entropy_N = mass_and_entropy(scored.hidden_ND, head, target.ids_NK)
         assert self.rollouts is not None
         stopped = sum(self.rollouts.has_ended(ids) for ids in group.completions)
         values = {

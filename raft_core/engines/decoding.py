@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 from raft_core.engines.base import Sampling
 from raft_core.engines.sampling import SeededChoice
@@ -55,52 +56,83 @@ def decode(
     pad_id: int,
 ) -> list[list[int]]:
     """Token ids that the model appends to each prompt, up to and including a stop token."""
-    device, stops = model.device, set(stop_ids)
-    width = max(map(len, prompts))
-    ids_BT = torch.tensor([[pad_id] * (width - len(p)) + p for p in prompts], device=device)
-    mask_BT = torch.ones(len(prompts), width + sampling.max_tokens, dtype=torch.bool, device=device)
-    for row, prompt in enumerate(prompts):
-        mask_BT[row, : width - len(prompt)] = False
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp_min_(0)
-    choice = SeededChoice(seeds, sampling.temperature, sampling.top_p, device)
-    cache, found, live = _new_cache(model), [[] for _ in prompts], list(range(len(prompts)))
-    start = 0
-    for end in range(width, width + sampling.max_tokens):
-        output = model(
-            input_ids=ids_BT,
-            attention_mask=_mask(model, mask_BT, start, end),
-            position_ids=positions_BT[:, start:end],
-            past_key_values=cache,
+    batch = _Batch(model, prompts, seeds, sampling, pad_id)
+    found: list[list[int]] = [[] for _ in prompts]
+    stops, done = set(stop_ids), [False] * len(prompts)
+    for _ in range(sampling.max_tokens):
+        for row, token in zip(batch.rows, batch.step(), strict=True):
+            if not done[row]:
+                found[row].append(token)
+                done[row] = token in stops
+        running = [place for place, row in enumerate(batch.rows) if not done[row]]
+        if not running:
+            break
+        if len(running) <= len(batch.rows) * (1 - DONE):
+            batch.keep(running)
+    return found
+
+
+class _Batch:
+    """Rows at work: `rows` are their numbers, and each step appends a token to every one."""
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        pad_id: int,
+    ) -> None:
+        width, device = max(map(len, prompts)), model.device
+        padding = [width - len(prompt) for prompt in prompts]
+        ids = [[pad_id] * left + prompt for left, prompt in zip(padding, prompts, strict=True)]
+        columns_T = torch.arange(width + sampling.max_tokens, device=device)
+        padding_B1 = torch.tensor(padding, device=device)[:, None]
+        self.rows = list(range(len(prompts)))
+        self._model, self._cache = model, _new_cache(model)
+        self._choice = SeededChoice(seeds, sampling.temperature, sampling.top_p, device)
+        self._ids_BT = torch.tensor(ids, device=device)
+        self._mask_BT = columns_T >= padding_B1
+        self._positions_BT = (columns_T - padding_B1).clamp_min(0)
+        self._start, self._end = 0, width
+        self._takes_ready_mask = model._can_compile_fullgraph and _masks_by_sdpa(model)
+
+    def step(self) -> list[int]:
+        """The next token of every row."""
+        output = self._model(
+            input_ids=self._ids_BT,
+            attention_mask=self._mask(),
+            position_ids=self._positions_BT[:, self._start : self._end],
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        tokens_B = choice.tokens(output.logits[:, -1])
-        ids_BT, start = tokens_B[:, None], end
-        running = []
-        for place, (row, token) in enumerate(zip(live, tokens_B.tolist(), strict=True)):
-            if found[row] and found[row][-1] in stops:
-                continue
-            found[row].append(token)
-            if token not in stops:
-                running.append(place)
-        if not running:
-            break
-        if len(running) <= len(live) * (1 - DONE):
-            kept = torch.tensor(running, device=device)
-            cache.batch_select_indices(kept)
-            ids_BT, mask_BT, positions_BT = ids_BT[kept], mask_BT[kept], positions_BT[kept]
-            choice.keep(running)
-            live = [live[place] for place in running]
-    return found
+        tokens_B = self._choice.tokens(output.logits[:, -1])
+        self._ids_BT, self._start, self._end = tokens_B[:, None], self._end, self._end + 1
+        tokens: list[int] = tokens_B.tolist()
+        return tokens
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with the rows at these places alone."""
+        kept_B = torch.tensor(places, device=self._ids_BT.device)
+        self._cache.batch_select_indices(kept_B)
+        self._choice.keep(places)
+        self._ids_BT, self._mask_BT = self._ids_BT[kept_B], self._mask_BT[kept_B]
+        self._positions_BT = self._positions_BT[kept_B]
+        self.rows = [self.rows[place] for place in places]
+
+    def _mask(self) -> torch.Tensor:
+        """After the prompts, what the model would make of the two-dimensional one."""
+        if self._start and self._takes_ready_mask:
+            return self._mask_BT[:, None, None, : self._end]
+        return self._mask_BT[:, : self._end].long()
 
 
 def _new_cache(model: Any) -> Any:
     return DynamicCache(config=model.config.get_text_config(decoder=True))
 
 
-def _mask(model: Any, mask_BT: torch.Tensor, start: int, end: int) -> torch.Tensor:
-    """Of one pass: a step's is what the model would make of the two-dimensional one."""
-    one_token = end - start == 1
-    if one_token and model._can_compile_fullgraph and model.config._attn_implementation == "sdpa":
-        return mask_BT[:, None, None, :end]
-    return mask_BT[:, :end].long()
+def _masks_by_sdpa(model: Any) -> bool:
+    """Whether a mask is one boolean for each pair of a query and a key."""
+    attention = model.config._attn_implementation
+    return ALL_MASK_ATTENTION_FUNCTIONS.get(attention) is sdpa_mask

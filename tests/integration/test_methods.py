@@ -117,7 +117,7 @@ def test_vllm_rollouts_follow_the_students_weights(tmp_path: Path) -> None:
     """After a sync the engine answers as the changed student does, not as the base."""
     trainer = trainer_for(tmp_path, settings(SFT))
     prompts = [view.prompt_ids for view in trainer.views[:16]]
-    stop_ids, pad_id = [trainer.processing_class.eos_token_id], trainer.padding.pad_id
+    stop_ids, pad_id = [trainer.processing_class.eos_token_id], trainer.batching.pad_id
     greedy = Sampling(temperature=0, max_tokens=24)
 
     def by_transformers() -> list[list[int]]:

@@ -30,11 +30,11 @@ def identity_head(vocabulary: int, dtype: torch.dtype = torch.float32) -> Head:
 
 
 def kl_of_logits(
-    student_NV: torch.Tensor, teacher_NV: torch.Tensor, mask_BT: torch.Tensor, top_k: int, t: float
+    student_NV: torch.Tensor, teacher_NV: torch.Tensor, lengths: list[int], top_k: int, t: float
 ) -> torch.Tensor:
     head = identity_head(student_NV.shape[-1], student_NV.dtype)
     target = teacher_target(teacher_NV, head, top_k)
-    return topk_kl(student_NV, head, target, sequence_weights(mask_BT), t)
+    return topk_kl(student_NV, head, target, sequence_weights(torch.tensor(lengths)), t)
 
 
 def dense_kl(
@@ -85,9 +85,7 @@ class Case:
         self.bias = self._randn(self.vocabulary).to(dtype) if rng.random() < 0.5 else None
         self.teacher = 2 * self._randn(self.tokens, self.vocabulary)
         self.labels = torch.randint(self.vocabulary, (self.tokens,), generator=self.generator)
-        self.mask = torch.zeros(len(self.lengths), max(1, *self.lengths) + rng.randint(0, 3))
-        for row, length in enumerate(self.lengths):
-            self.mask[row, :length] = 1
+        self.counts = torch.tensor(self.lengths)
 
     def _randn(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=self.generator)
@@ -142,7 +140,7 @@ def test_topk_kl_random_case_equals_dense_float64(number: int, chunk_elements: i
     case = Case(number)
     teacher_head = identity_head(case.vocabulary)
     target = teacher_target(case.teacher, teacher_head, case.top_k)
-    weights = sequence_weights(case.mask)
+    weights = sequence_weights(case.counts)
     compare(
         case,
         lambda hidden, head: topk_kl(hidden, head, target, weights, case.temperature),
@@ -159,7 +157,7 @@ def test_topk_kl_tail_bucket_equals_dense_float64(number: int, chunk_elements: i
     target = teacher_target(
         case.teacher, identity_head(case.vocabulary), case.top_k, case.temperature
     )
-    weights = sequence_weights(case.mask)
+    weights = sequence_weights(case.counts)
     compare(
         case,
         lambda hidden, head: topk_kl(hidden, head, target, weights, case.temperature),
@@ -192,7 +190,7 @@ def test_losses_bfloat16_inputs_equal_dense_at_bfloat16_tolerance(number: int) -
     if case.tokens == 0:
         return
     target = teacher_target(case.teacher, identity_head(case.vocabulary), case.top_k)
-    weights, even = sequence_weights(case.mask), torch.full((case.tokens,), 1 / case.tokens)
+    weights, even = sequence_weights(case.counts), torch.full((case.tokens,), 1 / case.tokens)
     compare(
         case,
         lambda hidden, head: topk_kl(hidden, head, target, weights, case.temperature),
@@ -212,14 +210,14 @@ def test_topk_kl_two_tokens_by_hand() -> None:
     # 3/4 ln(3/2) + 1/4 ln(1/2) = 0.304099 - 0.173287 = 0.130812
     teacher = torch.tensor([[log(0.6), log(0.2), log(0.2) - 9]])
     student = torch.tensor([[0.0, 0.0, 7.0]])
-    kl = kl_of_logits(student, teacher, torch.ones(1, 1), 2, 1.0)
+    kl = kl_of_logits(student, teacher, [1], 2, 1.0)
     assert kl.item() == pytest.approx(0.130812, abs=1e-6)
 
 
 def test_topk_kl_direction_is_teacher_first() -> None:
     # KL(teacher || student) by hand is 0.130812; the other way round it would be
     # 1/2 ln(2/3) + 1/2 ln 2 = 0.143841
-    kl = kl_of_logits(torch.zeros(1, 2), torch.tensor([[log(3.0), 0.0]]), torch.ones(1, 1), 2, 1.0)
+    kl = kl_of_logits(torch.zeros(1, 2), torch.tensor([[log(3.0), 0.0]]), [1], 2, 1.0)
     assert kl.item() == pytest.approx(0.130812, abs=1e-6)
 
 
@@ -235,15 +233,13 @@ def test_topk_kl_tail_bucket_by_hand() -> None:
 def test_topk_kl_sequences_weigh_the_same_whatever_their_length() -> None:
     # one token of KL 0.130812 in the first, three of KL 0 in the second: (0.130812 + 0) / 2
     teacher = torch.tensor([[log(3.0), 0.0], *[[0.0, 0.0]] * 3])
-    mask = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    kl = kl_of_logits(torch.zeros(4, 2), teacher, mask, 2, 1.0)
+    kl = kl_of_logits(torch.zeros(4, 2), teacher, [1, 3], 2, 1.0)
     assert kl.item() == pytest.approx(0.065406, abs=1e-6)
 
 
 def test_topk_kl_empty_rollout_counts_as_zero() -> None:
     # 0.130812 in the first sequence, nothing in the second: a half of it
-    mask = torch.tensor([[1.0], [0.0]])
-    kl = kl_of_logits(torch.zeros(1, 2), torch.tensor([[log(3.0), 0.0]]), mask, 2, 1.0)
+    kl = kl_of_logits(torch.zeros(1, 2), torch.tensor([[log(3.0), 0.0]]), [1, 0], 2, 1.0)
     assert kl.item() == pytest.approx(0.065406, abs=1e-6)
 
 
@@ -253,7 +249,7 @@ def test_topk_kl_gradient_stays_inside_k() -> None:
     student = torch.randn(case.tokens, case.vocabulary, generator=case.generator)
     student.requires_grad_()
     target = teacher_target(case.teacher, head, 2)
-    topk_kl(student, head, target, sequence_weights(case.mask), 1.5).backward()
+    topk_kl(student, head, target, sequence_weights(case.counts), 1.5).backward()
     inside = torch.zeros_like(student, dtype=torch.bool).scatter(-1, target.ids_NK, True)
     assert student.grad is not None
     assert (student.grad[~inside] == 0).all()
@@ -263,7 +259,7 @@ def test_topk_kl_gradient_stays_inside_k() -> None:
 @pytest.mark.parametrize("tail", [False, True])
 def test_topk_kl_identical_teacher_and_student_zero(tail: bool) -> None:
     case = Case(5)
-    head, weights = Head(case.weight, case.bias), sequence_weights(case.mask)
+    head, weights = Head(case.weight, case.bias), sequence_weights(case.counts)
     target = teacher_target(case.hidden, head, 4, 1.5 if tail else None)
     kl = topk_kl(case.hidden, head, target, weights, 1.5)
     assert kl.item() == pytest.approx(0, abs=1e-6)
@@ -272,8 +268,8 @@ def test_topk_kl_identical_teacher_and_student_zero(tail: bool) -> None:
 def test_topk_kl_constant_added_to_logits_changes_nothing() -> None:
     case = Case(7)
     student = torch.randn(case.tokens, case.vocabulary, generator=case.generator)
-    plain = kl_of_logits(student, case.teacher, case.mask, 4, 1.5)
-    shifted = kl_of_logits(student + 3, case.teacher - 5, case.mask, 4, 1.5)
+    plain = kl_of_logits(student, case.teacher, case.lengths, 4, 1.5)
+    shifted = kl_of_logits(student + 3, case.teacher - 5, case.lengths, 4, 1.5)
     assert shifted.item() == pytest.approx(plain.item(), rel=1e-4)
 
 
@@ -285,7 +281,7 @@ def test_losses_split_into_parts_add_up_to_the_whole(number: int) -> None:
     target = teacher_target(case.teacher, head, case.top_k)
 
     def loss(hidden: torch.Tensor, rows: slice, tokens: slice) -> torch.Tensor:
-        weights = sequence_weights(case.mask[rows], len(case.lengths))
+        weights = sequence_weights(case.counts[rows], len(case.lengths))
         even = torch.full((len(case.labels[tokens]),), 1 / case.tokens)
         part = TeacherTarget(target.ids_NK[tokens], target.logits_NK[tokens], target.mass_N[tokens])
         own = Head(case.weight, case.bias)
@@ -336,7 +332,7 @@ def test_topk_kl_large_vocabulary_computes_no_logits_of_the_student_outside_k(
 
 
 def test_sequence_weights_by_hand() -> None:
-    weights = sequence_weights(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+    weights = sequence_weights(torch.tensor([2, 1]))
     assert weights.tolist() == pytest.approx([0.25, 0.25, 0.5])
 
 

@@ -1,0 +1,188 @@
+"""Rows one after another without padding, for a model of `transformers`.
+
+What a decoder computes token by token sees the S real tokens of a batch as one row. Attention alone
+has to know where a row ends: it is registered as an attention implementation of `transformers`,
+which spreads the tokens over B rows of T columns, computes, and packs them again. A row may go on
+where another pass has stopped (`Prefix`): those keys and values are read, not computed.
+
+Dimensions: S packed tokens, B rows, T columns, P columns of the longest prefix, H heads, E size of
+a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+ATTENTION = "raft_packed"
+
+ATTENDING = {"full_attention", "sliding_attention"}
+
+# What a layer has computed of one row: keys and values, [2, H, length, E], by its index.
+Prefix = tuple[torch.Tensor, ...]
+
+
+class Packing:
+    """Where S packed tokens lie in B rows; `keep` collects the layers' keys and values."""
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        prefixes: Sequence[Prefix | None] | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        self.lengths, self.width = list(lengths), max(lengths)
+        places = [
+            row * self.width + column
+            for row, length in enumerate(self.lengths)
+            for column in range(length)
+        ]
+        self.places_S = torch.tensor(places, device=device)
+        self.kept: dict[int, torch.Tensor] | None = {} if keep else None
+        self._prefixes = list(prefixes) if prefixes and any(prefixes) else None
+        self.mask_B1TP = self._mask(device) if self._prefixes else None
+
+    @property
+    def before(self) -> list[int]:
+        """How many tokens of each row were read before."""
+        found = self._prefixes or [None] * len(self.lengths)
+        return [prefix[0].shape[2] if prefix else 0 for prefix in found]
+
+    def spread(self, packed_1HSE: torch.Tensor) -> torch.Tensor:
+        """[B, H, T, E] with zeros where no token is."""
+        packed_SHE = packed_1HSE[0].transpose(0, 1)
+        rows = packed_SHE.new_zeros(len(self.lengths) * self.width, *packed_SHE.shape[1:])
+        rows = rows.index_copy(0, self.places_S, packed_SHE)
+        return rows.view(len(self.lengths), self.width, *packed_SHE.shape[1:]).transpose(1, 2)
+
+    def packed(self, spread_BTHE: torch.Tensor) -> torch.Tensor:
+        """[1, S, H, E]: the inverse, of an attention's output."""
+        return spread_BTHE.flatten(0, 1).index_select(0, self.places_S)[None]
+
+    def with_prefix(
+        self, layer: int, key_BHTE: torch.Tensor, value_BHTE: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values with those of the prefixes before them."""
+        if self._prefixes is None:
+            return key_BHTE, value_BHTE
+        longest = max(self.before)
+        rows, heads, _, size = key_BHTE.shape
+        read = key_BHTE.new_zeros(2, rows, heads, longest, size)
+        for row, prefix in enumerate(self._prefixes):
+            if prefix:
+                kept = prefix[layer]
+                read[:, row, :, longest - kept.shape[2] :] = kept.to(read.device, non_blocking=True)
+        return torch.cat([read[0], key_BHTE], 2), torch.cat([read[1], value_BHTE], 2)
+
+    def _mask(self, device: torch.device) -> torch.Tensor:
+        """[B, 1, T, P + T]: prefixes end at column P, and what follows them is causal."""
+        before, longest = torch.tensor(self.before, device=device), max(self.before)
+        columns_P = torch.arange(longest, device=device)
+        prefix_BP = columns_P >= (longest - before)[:, None]
+        causal_TT = torch.ones(self.width, self.width, dtype=torch.bool, device=device).tril()
+        shape = (len(self.lengths), self.width)
+        own = causal_TT.expand(*shape, self.width)
+        return torch.cat([prefix_BP[:, None].expand(*shape, longest), own], -1)[:, None]
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Scaled dot-product attention; within `packing` no token sees another row's."""
+    if packing is None:
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return output, None
+    layer: Any = module.layer_idx
+    if packing.kept is not None:
+        packing.kept[layer] = torch.stack([key[0], value[0]])
+    keys, values = packing.with_prefix(layer, packing.spread(key), packing.spread(value))
+    query = packing.spread(query)
+    spread, _ = sdpa_attention_forward(module, query, keys, values, packing.mask_B1TP, **kwargs)
+    return packing.packed(spread), None
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+# What is not packed, above all `generate`, is masked as ever.
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+def packed_inputs(
+    rows: Sequence[list[int]], scored: Sequence[range], packing: Packing
+) -> dict[str, Any]:
+    """Keyword arguments of a forward pass over rows of token ids.
+
+    Its output layer sees, row by row, the positions in `scored`, counted in each row.
+    """
+    device = packing.places_S.device
+    starts = [0]
+    for row in rows:
+        starts.append(starts[-1] + len(row))
+    positions = [
+        position
+        for row, before in zip(rows, packing.before, strict=True)
+        for position in range(before, before + len(row))
+    ]
+    kept = [start + i for start, span in zip(starts, scored, strict=False) for i in span]
+    return {
+        "input_ids": torch.tensor([[i for row in rows for i in row]], device=device),
+        "position_ids": torch.tensor([positions], device=device),
+        # Four dimensions tell `transformers` to make no mask; the attention above reads none.
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),
+        "logits_to_keep": torch.tensor(kept, device=device, dtype=torch.long),
+        "use_cache": False,
+        "packing": packing,
+    }
+
+
+def packs(model: Any, longest: int) -> bool:
+    """Whether the model computes packed rows of up to `longest` tokens as it does single ones.
+
+    It is asked: two short rows go through it together and apart. Models whose layers carry state
+    from token to token in other ways, or that ignore the attention implementation, differ.
+    """
+    config = model.config.get_text_config()
+    window, before = getattr(config, "sliding_window", None), config._attn_implementation
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if before != "sdpa" or (window and window < longest) or not kinds <= ATTENDING:
+        return False
+    model.set_attn_implementation(ATTENTION)
+    if _same_apart(model):
+        return True
+    model.set_attn_implementation(before)
+    return False
+
+
+@torch.no_grad()
+def _same_apart(model: Any) -> bool:
+    size = min(model.get_input_embeddings().num_embeddings, 97)
+    device = model.get_input_embeddings().weight.device
+    rows = [[(7 * i + 3) % size for i in range(6)], [(5 * i + 1) % size for i in range(9)]]
+    training = model.training
+    model.eval()
+    try:
+        inputs = packed_inputs(rows, [range(6), range(9)], Packing([6, 9], device))
+        together = model(**inputs).logits[0].float()
+        apart = [model(input_ids=torch.tensor([row], device=device)).logits[0] for row in rows]
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+        return False
+    finally:
+        model.train(training)
+    expected = torch.cat(apart).float()
+    scale = expected.abs().max().clamp_min(1e-6)
+    tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 0.05
+    return together.shape == expected.shape and bool(
+        ((together - expected).abs().max() / scale) < tolerance
+    )
