@@ -34,7 +34,8 @@ from benchmarks.fact_changes import (
     with_date,
 )
 from benchmarks.fact_paraphrases import PAIRS
-from raft_core.facts.guard import Claim, Failures, GuardConfig, check_rules
+from raft_core.facts.guard import Claim, Failures, GuardConfig
+from raft_core.facts.rules import check_rules
 from raft_core.records import read_jsonl
 
 SOLUTIONS = Path("gsm8k") / "solutions_6b.jsonl"

@@ -121,7 +121,7 @@ TINY = Sizes(
 SEEN_BEFORE = "given, prompts read before"
 # What matters most comes first: what the time does not reach is left out.
 LORA = (
-    TrainingCase("drawn", draws=True, steps=5, seconds=40.0),
+    TrainingCase("drawn", draws=True, steps=5, seconds=30.0),
     TrainingCase("given"),
     TrainingCase("SFT alone", distills=False),
     TrainingCase("given, no recomputation", recomputes=False),
@@ -137,7 +137,6 @@ WHOLE = (
     TrainingCase("given, no recomputation", rank=None, recomputes=False),
 )
 TRAINED = {"lora": LORA, "whole": WHOLE}
-DECODING = "decoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +151,11 @@ class Section:
 def sections(sizes: Sizes) -> dict[str, Section]:
     """In the order in which they run."""
     objective = (*(f"{tokens} tokens" for tokens in sizes.objective_tokens), "rows alone", "chunks")
-    lora = [case.name for case in LORA]
-    lora.insert(3, DECODING)
     found = (
         Section("checks", ("rates", "losses", "step"), 25.0),
         Section("objective", objective, 50.0),
-        Section("lora", tuple(lora), 120.0),
+        Section("decoding", ("tokens", "speed"), 45.0),
+        Section("lora", tuple(case.name for case in LORA), 75.0),
         Section("whole", tuple(case.name for case in WHOLE), 45.0),
     )
     return {section.name: section for section in found}

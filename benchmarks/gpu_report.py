@@ -210,16 +210,38 @@ class Report:
         return (f"{student.median:.1%}", f"{again:.1%}", f"{whole.median:.1%}")
 
     def _decoding(self) -> str:
-        found = self._of("lora", "decoding")
-        if found is None:
-            return ""
-        lines = [
-            (name, value if isinstance(value, str) else f"{value * 1000:.1f}")
-            for name, value in found["seconds_a_token"].items()
-        ]
-        return "Drawing a rollout with the same student: ms a position, all rows at once.\n\n" + (
-            table(("student", "ms"), lines)
-        )
+        parts = []
+        if found := self._of("decoding", "speed"):
+            lines = [self._decoding_line(name, one) for name, one in found["ways"].items()]
+            header = ("student, way", "ms a position", "first draw, s", "prompts, s", "captured")
+            parts.append(
+                f"Drawing rollouts with the same student ({self._sizes.large.name} shape, LoRA), "
+                f"{found['rows']} rows at once: by `transformers.generate`, by RAFT's loop, and by "
+                "the loop's step as a CUDA graph, whose first draw captures it. Reading the "
+                "prompts is not counted in a position.\n\n" + table(header, lines)
+            )
+            for kind in ("adapter", "adapter merged"):
+                self._decoding_ratio(kind, found["ways"])
+        if found := self._of("decoding", "tokens"):
+            parts.append(
+                f"The graph drew the loop's tokens in {found['same']} of {found['calls']} calls "
+                f"(float32, batches and weights changed between; {found['captured']} captured)."
+            )
+        return "\n\n".join(parts)
+
+    def _decoding_line(self, name: str, one: Found) -> Sequence[Any]:
+        if "error" in one:
+            return (name, one["error"], "", "", "")
+        captured = {True: f"yes, keeps {one.get('gib', 0):.2f} GiB", False: one.get("failure")}
+        told = captured[one["captured"]] or "no" if "captured" in one else ""
+        return (name, milliseconds(one), f"{one['first']:.2f}", f"{one['reading']:.2f}", told)
+
+    def _decoding_ratio(self, kind: str, ways: Mapping[str, Found]) -> None:
+        own, other = ways.get(f"{kind}, graph", {}), ways.get(f"{kind}, generate", {})
+        if own.get("captured") and "seconds" in own and "seconds" in other:
+            ratios = [other["seconds"][0] / seconds for seconds in own["seconds"]]
+            figure = f"rollouts on a GPU, {kind}: positions a second, graph / generate"
+            self._ratios.append(Ratio(figure, Spread.of(ratios)))
 
     def _checks(self) -> str:
         losses, step = self._of("checks", "losses"), self._of("checks", "step")

@@ -30,6 +30,10 @@ def runner(section: str) -> Callable[..., Any]:
         from benchmarks.gpu_checks import run_case as checks
 
         return checks
+    if section == "decoding":
+        from benchmarks.gpu_decoding import run_case as decoding
+
+        return decoding
     from benchmarks.gpu_training import run_case as training
 
     return lambda *rest: training(section, *rest)

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import SaveStrategy
 
-from benchmarks.gpu_card import Card, tried
+from benchmarks.gpu_card import Card
 from benchmarks.gpu_cases import TRAINED, Shape, Sizes, TrainingCase
 from benchmarks.gpu_flops import Lengths
 from benchmarks.gpu_phases import Phases
@@ -34,7 +34,6 @@ from raft_core.distill.config import (
     MethodConfig,
 )
 from raft_core.distill.prefix_cache import PrefixCache
-from raft_core.distill.rollout import TransformersRollouts
 from raft_core.distill.stage import build_trainer
 from raft_core.engines.base import Sampling
 from raft_core.engines.chat import load_tokenizer
@@ -207,30 +206,6 @@ def remember_lengths(trainer: Any, drawn: list[int]) -> None:
     trainer.rollouts.draw = remembering
 
 
-def decoding(sizes: Sizes, shape: Shape, folder: Path, card: Card) -> dict[str, Any]:
-    """Seconds of drawing a few tokens by the trainer's own student, in several ways."""
-    case = TrainingCase("decoding", steps=1)
-    trainer = trainer_of(case, sizes, folder, card)
-    give_rollouts(trainer, sizes, shape.vocabulary)
-    trainer.train()
-    student = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    sampler = TransformersRollouts(Sampling(temperature=1.0, max_tokens=sizes.decoded), [3], 0)
-    prompts = [view.prompt_ids for view in trainer.views]
-
-    def draw(count: int) -> float:
-        started = card.clock()
-        found = sampler.sample(student, prompts[:count], range(count))
-        return (card.clock() - started) / max(map(len, found))
-
-    few, all = max(1, sizes.batch // sizes.parts), sizes.batch
-    draw(few)
-    found = {f"adapter, {count} rows": tried(card, lambda n=count: draw(n)) for count in (few, all)}
-    student.merge_adapter()
-    found[f"adapter merged, {all} rows"] = tried(card, lambda: draw(all))
-    student.unmerge_adapter()
-    return {"seconds_a_token": {name: error or value for name, (value, error) in found.items()}}
-
-
 def run_case(section: str, name: str, sizes: Sizes, card: Card, work: Path) -> dict[str, Any]:
     shape = sizes.large if section == "lora" else sizes.small
     folder = work / shape.name
@@ -238,8 +213,6 @@ def run_case(section: str, name: str, sizes: Sizes, card: Card, work: Path) -> d
     write_model(folder, shape, card.device)
     card.clear()
     print(f"model: {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    if name not in {case.name for case in TRAINED[section]}:
-        return decoding(sizes, shape, folder, card)
     case = next(case for case in TRAINED[section] if case.name == name)
     found: dict[str, Any] = trained(case, sizes, shape, folder, card)
     return found

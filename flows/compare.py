@@ -25,7 +25,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import checked_cell as settings_of
-from flows.local import exit_on_error
+from flows.local import run_flow
 from raft_core.artifacts import ArtifactRef
 from raft_core.errors import InputError
 from raft_core.evaluation.stage import accuracies
@@ -239,4 +239,4 @@ def in_words(scores: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    show(exit_on_error(lambda: compare(**PARAMETERS)))
+    show(run_flow(compare, PARAMETERS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from flows.local import choose_api, exit_on_error, exit_on_interrupt
+from flows.local import exit_on_error, prepare_process, run_flow
 from raft_core.errors import InputError
 from raft_core.settings import Settings, load_settings
 from raft_core.settings_checks import checked
@@ -40,8 +40,7 @@ if __name__ == "__main__":
                 PARAMETERS["profile"], name, PARAMETERS["overrides"]
             )
         )
-    exit_on_error(lambda: choose_api(SETTINGS.runtime.home_folder))
-    exit_on_interrupt()
+    prepare_process(SETTINGS.runtime)
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -115,4 +114,4 @@ def show(scores: Scores) -> None:
 
 
 if __name__ == "__main__":
-    show(exit_on_error(lambda: learning_rates(**PARAMETERS)))
+    show(run_flow(learning_rates, PARAMETERS))

@@ -6,33 +6,35 @@ Imports nothing heavy, so that bad input ends within a second.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.request import urlopen
 
 from pydantic import Field
 
-from raft_core.config import made_folder
+from flows.api import choose_api, wait_for_api
 from raft_core.document_settings import (
     DocumentSettings,
     checked_documents,
     load_document_settings,
 )
 from raft_core.errors import InputError, RaftError
+from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings, brings_domain, default_domain, load_settings
 from raft_core.settings_checks import checked
+from raft_core.shared_store import open_store
+from raft_core.stages import STAGES
 from raft_core.study.config import BASE, Cell
 from raft_core.study_plan import StudyPlan, load_plan
+from tasks.processes import start_early
 from tasks.tracking import end_interrupted
 
 EXIT_INTERRUPTED = 130
-HOME = "runtime.home (or RAFT_HOME)"
 # Types of the flows' parameters: the server refuses what does not fit when a run is asked for.
 Limit = Annotated[int, Field(gt=0)]
 Override = Annotated[str, Field(pattern=r"^[a-z_0-9.]+ *=")]
@@ -99,8 +101,8 @@ def checked_parameters(description: str) -> dict[str, Any]:
         exit_on_error(lambda: tell_cost(parameters, as_json))
         sys.exit(0)
     settings = exit_on_error(lambda: checked(settings_of(parameters)))
-    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
-    exit_on_interrupt()
+    prepare_process(settings.runtime)
+    load_early(settings)
     return parameters
 
 
@@ -132,8 +134,8 @@ def retrain_parameters(description: str) -> dict[str, Any]:
     settings = exit_on_error(
         lambda: checked(one_method(settings_of(parameters), parameters["method"]))
     )
-    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
-    exit_on_interrupt()
+    prepare_process(settings.runtime)
+    load_early(settings)
     return parameters
 
 
@@ -150,8 +152,7 @@ def prepare_parameters(description: str) -> dict[str, Any]:
     parameters = vars(parser.parse_args())
     settings = exit_on_error(lambda: checked_documents(document_settings_of(parameters)))
     exit_on_error(lambda: require_place(parameters["out"], settings.documents.path))
-    exit_on_error(lambda: choose_api(settings.runtime.home_folder))
-    exit_on_interrupt()
+    prepare_process(settings.runtime)
     return parameters
 
 
@@ -207,14 +208,12 @@ def compare_parameters(description: str) -> dict[str, Any]:
         "--out", default="", help="folder for study.md and its figures; default: docs or docs/STUDY"
     )
     parameters = vars(parser.parse_args())
-    home = exit_on_error(lambda: checked_study(parameters["study"], parameters["only"]))
-    exit_on_error(lambda: choose_api(home))
-    exit_on_interrupt()
+    prepare_process(exit_on_error(lambda: checked_study(parameters["study"], parameters["only"])))
     return parameters
 
 
-def checked_study(study: str, only: str) -> Path:
-    """The home folder of a study that can be run.
+def checked_study(study: str, only: str) -> RuntimeConfig:
+    """How the stages of a study run that can be run.
 
     Raises:
         InputError: the plan, a cell's settings or what they name cannot be used.
@@ -227,12 +226,41 @@ def checked_study(study: str, only: str) -> Path:
         )
     for cell in cells:
         settings = checked_cell(plan, cell, None if cell.row == BASE else plan.rates[0])
-    return settings.runtime.home_folder
+    return settings.runtime
 
 
 def checked_cell(plan: StudyPlan, cell: Cell, learning_rate: float | None = None) -> Settings:
     """A cell's settings, checked and with its models pinned."""
     return checked(plan.settings(cell, learning_rate))
+
+
+def prepare_process(runtime: RuntimeConfig) -> None:
+    """Once all input is checked and before Prefect is imported: its API, and what Ctrl-C does.
+
+    The collector rests until the flow runs: imports leave hardly any garbage.
+    """
+    gc.disable()
+    exit_on_error(lambda: choose_api(runtime))
+    exit_on_interrupt()
+
+
+def load_early(settings: Settings) -> None:
+    """Begin to load what the stages share, unless the store has the first of them: maybe all."""
+    first = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)
+    if not exit_on_error(lambda: open_store(settings.runtime)).is_kept(first):
+        start_early(settings.runtime)
+
+
+def run_flow(flow: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """What the flow returns, once its API answers."""
+
+    def run() -> Any:
+        gc.freeze()
+        gc.enable()
+        wait_for_api()
+        return flow(**parameters)
+
+    return exit_on_error(run)
 
 
 def exit_on_error(action: Callable[[], Any]) -> Any:
@@ -265,51 +293,3 @@ def exit_on_interrupt() -> None:
             os._exit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, end)
-
-
-def choose_api(home: Path) -> None:
-    """Let Prefect start its own API for this process, unless a server is configured.
-
-    Raises:
-        InputError: `make up` was here, and its server does not answer; or there can be no `home`.
-    """
-    require_answer(Path("prefect.toml"))
-    made_folder(home, HOME)
-    profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
-    configured = (
-        "PREFECT_API_URL" in os.environ
-        or Path("prefect.toml").is_file()  # `make up` writes it
-        or (profiles.is_file() and "PREFECT_API_URL" in profiles.read_text())
-    )
-    # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
-    defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
-    if not configured:
-        made_folder(home / "prefect", HOME)
-        defaults |= {
-            "PREFECT_HOME": str(home / "prefect"),
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-        }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-
-
-def require_answer(client_file: Path) -> None:
-    """The server that `make up` has noted must answer; Prefect itself would end in a traceback.
-
-    Raises:
-        InputError: it does not.
-    """
-    if "PREFECT_API_URL" in os.environ or not client_file.is_file():
-        return
-    url = tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
-    try:
-        with urlopen(f"{url}/health", timeout=20):
-            return
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{client_file} names a Prefect server at {url} that does not answer ({error}); "
-            "`make up` starts it, `make down` removes the file"
-        ) from None

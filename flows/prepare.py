@@ -18,7 +18,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, document_settings_of, exit_on_error, require_place
+from flows.local import Limit, Override, document_settings_of, require_place, run_flow
 from raft_core.artifacts import ArtifactRef
 from raft_core.document_settings import checked_documents
 from raft_core.errors import RaftError
@@ -76,4 +76,4 @@ def run_stages(context: RunContext) -> ArtifactRef:
 
 
 if __name__ == "__main__":
-    tasks.show(exit_on_error(lambda: prepare(**PARAMETERS)))
+    tasks.show(run_flow(prepare, PARAMETERS))

@@ -17,7 +17,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, exit_on_error, named, settings_of
+from flows.local import Limit, Override, named, run_flow, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.settings_checks import checked
 from tasks import pipeline, publish
@@ -92,4 +92,4 @@ def slowest_first(context: RunContext) -> list[str]:
 
 
 if __name__ == "__main__":
-    publish.show(exit_on_error(lambda: raft(**PARAMETERS)))
+    publish.show(run_flow(raft, PARAMETERS))

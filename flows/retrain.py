@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, exit_on_error, named, one_method, settings_of
+from flows.local import Limit, Override, named, one_method, run_flow, settings_of
 from raft_core.artifacts import ArtifactRef
 from raft_core.model_lineage import lineage
 from raft_core.settings_checks import checked
@@ -139,4 +139,4 @@ def run_stages(
 
 
 if __name__ == "__main__":
-    promotion.show(exit_on_error(lambda: retrain(**PARAMETERS)))
+    promotion.show(run_flow(retrain, PARAMETERS))

@@ -29,6 +29,7 @@ from raft_core.stages import STAGES
 
 Model = TypeVar("Model", bound=BaseModel)
 PARENT_POLL_SECONDS = 0.5
+_ENDED: list[StageRun] = []
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -125,16 +126,19 @@ def run_stage(
     scratch = out.with_name(f"{out.name}.scratch")
     for folder in (out, scratch):
         made_folder(folder, "--out")
-    stage.load()(
-        StageRun(
-            config=config,
-            inputs={name: ref.folder for name, ref in spec.inputs.items()},
-            out=out,
-            scratch=scratch,
-            runtime=runtime,
-            progress=Progress(events if rank() == 0 else None),
-        )
+    run = StageRun(
+        config=config,
+        inputs={name: ref.folder for name, ref in spec.inputs.items()},
+        out=out,
+        scratch=scratch,
+        runtime=runtime,
+        progress=Progress(events if rank() == 0 else None),
     )
+    stage.load()(run)
+    # A fork ends without taking an engine apart, which costs vLLM more than a second. With workers
+    # of its own an engine has to end them.
+    if runtime.forks_stages and runtime.vllm.tensor_parallel_size == 1:
+        _ENDED.append(run)
 
 
 def exit_with_parent() -> None:

@@ -106,6 +106,10 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
 
+    def is_kept(self, spec: StageSpec) -> bool:
+        """Whether this machine has a record of it; what the record says is not looked at."""
+        return (self._folder(spec.stage, spec.key) / RECORD).is_file()
+
     def find(self, spec: StageSpec) -> ArtifactRef | None:
         """The artifact of this key, if it is complete and its files are what was recorded."""
         return self._find(spec.stage, spec.key)

@@ -21,6 +21,8 @@ from raft_core.errors import InputError
 PACKAGE_ROOT = Path(__file__).resolve().parent
 MODEL_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# From so many vectors on, neighbours among them are searched for approximately.
+EXACT_BELOW = 50_000
 # What NumPy takes for a seed.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 

@@ -6,19 +6,17 @@ candidate that loses or changes a fact of the reference (`facts/guard.py`) canno
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from statistics import fmean
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from raft_core.config import FrozenConfig
-from raft_core.engines import (
-    Generator,
-    GeneratorConfig,
-    open_generator,
-)
+from raft_core.engines import GeneratorConfig, open_generator
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
@@ -27,21 +25,30 @@ from raft_core.engines.base import (
     request_seed,
 )
 from raft_core.facts.guard import Claim, Guard, GuardConfig
-from raft_core.grading import FusionRow, Scorer, ScorerConfig, is_usable, open_scorer
+from raft_core.grading import (
+    FusionRow,
+    LlmScorer,
+    Scorer,
+    ScorerConfig,
+    is_usable,
+    open_scorer,
+)
+from raft_core.progress import Progress
 from raft_core.prompts import FusePrompt, PromptRef
 from raft_core.records import (
     Example,
     FilteredRewrite,
     FusedAnswer,
     Rejection,
-    read_records,
+    iter_records,
     write_jsonl,
 )
 from raft_core.shards import WHOLE, Shard
 from raft_core.stage import StageRun
 
 VERSION = 1
-
+GRADED_TOGETHER = 64  # a batch of the sentence encoder
+GRADED_BY_ENDPOINT = 256
 
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 
@@ -76,10 +83,10 @@ class FuseStage(FrozenConfig):
 def run(stage: StageRun) -> None:
     """Writes fused.jsonl (one target per row of the shard), lineage.jsonl and rejected.jsonl."""
     config: FuseStage = stage.config
-    examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
-    filtered = read_records(stage.inputs["filter"] / "filtered.jsonl", FilteredRewrite)
-    paired = list(zip(examples, filtered, strict=True))
-    rows = [FusionRow(example, rewrite) for example, rewrite in config.shard.rows(paired)]
+    examples = iter_records(stage.inputs["prepare"] / "train.jsonl", Example)
+    filtered = iter_records(stage.inputs["filter"] / "filtered.jsonl", FilteredRewrite)
+    paired = config.shard.stream(zip(examples, filtered, strict=True))
+    rows = [FusionRow(example, rewrite) for example, rewrite in paired]
     passed = [row for row in rows if row.rewrite.passed]
     stage.progress.start("fuse", len(passed))
     if passed:
@@ -102,18 +109,87 @@ def fuse_in_rounds(rows: Sequence[FusionRow], config: FuseStage, stage: StageRun
         for position, judge in enumerate(config.fuse.judges, 1)
     }
     guard = None if config.guard is None else Guard(config.guard, stage.runtime)
-    active = list(rows)
-    for number in range(config.fuse.rounds):
-        completions = _fuse_once(active, number, generator, config.fuse)
-        _score_round(active, completions, number, scorers)
-        if guard is not None:
-            _guard_round(active, guard)
-        still_open = [row for row in active if not _is_good(row.candidates[-1], config.fuse)]
-        stage.progress.advance(len(active) - len(still_open))
-        active = still_open
-        if not active:
-            return
-    stage.progress.advance(len(active))
+    rounds = Rounds(rows, config, scorers, guard, stage.progress)
+    generator.generate(
+        rounds.first(),
+        config.fuse.sampling,
+        on_completion=rounds.note,
+        follow_up=rounds.follow_up,
+    )
+
+
+class Rounds:
+    """Rows go through their rounds on their own: one may be at its third while another begins.
+
+    What was written is graded, and asked for again, while the engine writes for other rows, so that
+    it does not run empty between two rounds. A row's candidates depend on the row alone.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[FusionRow],
+        config: FuseStage,
+        scorers: Mapping[str, Scorer],
+        guard: Guard | None,
+        progress: Progress,
+    ) -> None:
+        self._config, self._scorers, self._guard = config.fuse, scorers, guard
+        self._prompt, self._progress = config.fuse.prompt.load(), progress
+        self._together = graded_together(config)
+        self._rows = list(rows)  # by position of the request, in every round once more
+        self._written: list[tuple[FusionRow, Completion]] = []
+
+    def first(self) -> list[GenerationRequest]:
+        """The requests of the first round."""
+        return [self._request(row) for row in self._rows]
+
+    def note(self, position: int, completion: Completion) -> None:
+        """What was written for a request, to be graded with others."""
+        self._written.append((self._rows[position], completion))
+
+    def follow_up(self, idle: bool) -> list[GenerationRequest]:
+        """Grade what was written, where it is enough or nothing else is left; ask for open rows."""
+        if not self._written or not (idle or len(self._written) >= self._together):
+            return []
+        start, written = time.monotonic(), self._written
+        self._written = []
+        rows = [row for row, _ in written]
+        _score_round(rows, [completion for _, completion in written], self._scorers)
+        if self._guard is not None:
+            _guard_round(rows, self._guard)
+        still_open = [row for row in rows if self._is_open(row)]
+        self._rows += still_open
+        requests = [self._request(row) for row in still_open]
+        self._progress.advance(len(rows) - len(still_open))
+        self._progress.timing("grade", time.monotonic() - start)
+        return requests
+
+    def _is_open(self, row: FusionRow) -> bool:
+        rounds_left = len(row.candidates) < self._config.rounds
+        return rounds_left and not _is_good(row.candidates[-1], self._config)
+
+    def _request(self, row: FusionRow) -> GenerationRequest:
+        """Of the row's next round."""
+        return GenerationRequest(
+            self._prompt.render(
+                question=row.example.question,
+                reference=row.example.answer,
+                rewrite=row.rewrite.text,
+            ),
+            request_seed(self._config.sampling.seed, "fuse", len(row.candidates), row.example.id),
+        )
+
+
+def graded_together(config: FuseStage) -> float:
+    """How many candidates are graded while the engine writes for other rows.
+
+    An endpoint gets more of them, as its share of failures is counted by the batch. What has a
+    model of its own in this process grades when the engine is idle.
+    """
+    asked = {j.generator.kind for j in config.fuse.judges if isinstance(j, LlmScorer)}
+    if asked - {"openai"} or (config.guard and config.guard.nli):
+        return inf
+    return GRADED_BY_ENDPOINT if asked else GRADED_TOGETHER
 
 
 def _guard_round(rows: Sequence[FusionRow], guard: Guard) -> None:
@@ -139,29 +215,8 @@ def _is_good(candidate: dict[str, Any], config: FuseConfig) -> bool:
     return is_usable(candidate) and candidate["mean"] >= config.early_stop
 
 
-def _fuse_once(
-    rows: Sequence[FusionRow], number: int, generator: Generator, config: FuseConfig
-) -> list[Completion]:
-    prompt = config.prompt.load()
-    requests = [
-        GenerationRequest(
-            prompt.render(
-                question=row.example.question,
-                reference=row.example.answer,
-                rewrite=row.rewrite.text,
-            ),
-            request_seed(config.sampling.seed, "fuse", number, row.example.id),
-        )
-        for row in rows
-    ]
-    return generator.generate(requests, config.sampling)
-
-
 def _score_round(
-    rows: Sequence[FusionRow],
-    completions: Sequence[Completion],
-    number: int,
-    scorers: Mapping[str, Scorer],
+    rows: Sequence[FusionRow], completions: Sequence[Completion], scorers: Mapping[str, Scorer]
 ) -> None:
     texts = [answer_text(completion.text) for completion in completions]
     grades = {name: scorer(rows, texts) for name, scorer in scorers.items()}
@@ -170,7 +225,7 @@ def _score_round(
         finished = completion.finish_reason == "stop" and bool(texts[i])
         row.candidates.append(
             {
-                "round": number,
+                "round": len(row.candidates),
                 "text": texts[i],
                 "finish_reason": completion.finish_reason,
                 "votes": {n: None if v is None else round(v, 4) for n, v in votes.items()},

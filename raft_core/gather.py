@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import merge
 from typing import Any
 
 from raft_core.config import FrozenConfig
@@ -24,12 +26,13 @@ def run(stage: StageRun) -> None:
         for place, row in enumerate(read_jsonl(stage.inputs["prepare"] / "train.jsonl"))
     }
 
-    def gathered(name: str) -> list[dict[str, Any]]:
-        rows = [row for folder in shards for row in read_jsonl(folder / name)]
-        return sorted(rows, key=lambda row: order[row["id"]])
+    def gathered(name: str) -> Iterator[dict[str, Any]]:
+        """A shard's rows are in order already, so that one row of each is held."""
+        return merge(
+            *(read_jsonl(folder / name) for folder in shards), key=lambda row: order[row["id"]]
+        )
 
-    fused = gathered("fused.jsonl")
-    write_jsonl(stage.out / "fused.jsonl", fused)
+    fused = write_jsonl(stage.out / "fused.jsonl", gathered("fused.jsonl"))
     write_jsonl(stage.out / "lineage.jsonl", gathered("lineage.jsonl"))
     rejected = [Rejection(**row) for row in gathered("rejected.jsonl")]
-    stage.account(len(order), len(fused) - len(rejected), rejected)
+    stage.account(len(order), fused - len(rejected), rejected)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from raft_core.config import EXACT_BELOW
 from raft_core.vector_index import Bools, Floats, Ints, VectorIndex, open_index
 
-EXACT_BELOW = 50_000
 SAMPLE_ROWS = 2_000
 BLOCK_ROWS = 1024
 LEAST_BLOCK_ROWS = 16

@@ -12,11 +12,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig
+from raft_core.config import EXACT_BELOW, FrozenConfig
 from raft_core.data import (
     DataSource,
     checked_expected,
@@ -26,10 +26,11 @@ from raft_core.data import (
 )
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.errors import InputError
-from raft_core.neighbours import EXACT_BELOW, NearPairs, SearchReport
 from raft_core.records import SPLITS, Example, Rejection, Split, write_jsonl
 from raft_core.stage import StageRun
-from raft_core.word_signatures import WordSignatures
+
+if TYPE_CHECKING:
+    from raft_core.neighbours import SearchReport
 
 VERSION = 1
 # Han, kana and Hangul signs one by one, all else in words.
@@ -190,6 +191,9 @@ def drop_near_duplicates(
     Pairs that cannot share enough words are left out of the search by their signatures, which turn
     away no pair that would be dropped.
     """
+    from raft_core.neighbours import NearPairs
+    from raft_core.word_signatures import WordSignatures
+
     ordered = _held_out_first(examples)
     asked = (frozenset(comparable_words(example.question)) for example in ordered)
     pairs = NearPairs(

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
+
+TELL_SECONDS = 0.1  # who follows the events looks as often
 
 
 class Progress:
     """Appends one JSON object a line to `events`, or shows tqdm bars when there is no such file.
 
-    Kinds of events: `progress` (what, done, total), `metrics` (step, values), `note` (text), and
-    `generation` (what the stage asked of its models so far: requests, cached, generated).
+    Kinds of events: `progress` (what, done, total), `metrics` (step, values), `note` (text),
+    `generation` (what the stage asked of its models so far: requests, cached, generated) and
+    `timing` (what, and the seconds that it has taken so far). Of advances that follow each other
+    within `TELL_SECONDS` the last alone is told.
     """
 
     def __init__(self, events: str | Path | None = None) -> None:
         self._file = open(events, "a", buffering=1) if events else None  # noqa: SIM115
         self._bar: Any = None
         self._what, self._done, self._total = "", 0, 0
+        self._told_at = 0.0
         self._generation: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def start(self, what: str, total: int) -> None:
         self._what, self._done, self._total = what, 0, total
@@ -36,7 +43,10 @@ class Progress:
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
-        self._emit(kind="progress", what=self._what, done=self._done, total=self._total)
+        now = time.monotonic()
+        if self._done >= self._total or now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self._emit(kind="progress", what=self._what, done=self._done, total=self._total)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._emit(kind="metrics", step=step, values=values)
@@ -45,6 +55,11 @@ class Progress:
         """Add to the stage's counts: requests, how many were found, how many were generated."""
         self._generation.update(requests=requests, cached=cached, generated=generated)
         self._emit(kind="generation", **self._generation)
+
+    def timing(self, what: str, seconds: float) -> None:
+        """Add to the seconds that a part of the stage's work has taken."""
+        self._seconds[what] += seconds
+        self._emit(kind="timing", what=what, seconds=round(self._seconds[what], 4))
 
     def note(self, text: str) -> None:
         if self._file is None:

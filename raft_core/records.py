@@ -110,7 +110,13 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
 
 def read_records(path: str | Path, kind: type[Row]) -> list[Row]:
     """The rows of a stage's file as records of one kind."""
-    return [kind(**{k: _frozen(v) for k, v in row.items()}) for row in read_jsonl(path)]
+    return list(iter_records(path, kind))
+
+
+def iter_records(path: str | Path, kind: type[Row]) -> Iterator[Row]:
+    """The same, one at a time."""
+    for row in read_jsonl(path):
+        yield kind(**{k: _frozen(v) for k, v in row.items()})
 
 
 def _frozen(value: Any) -> Any:

@@ -11,7 +11,7 @@ from raft_core.config import FrozenConfig
 from raft_core.engines import GeneratorConfig, open_generator
 from raft_core.engines.base import GenerationRequest, Sampling, answer_text, request_seed
 from raft_core.prompts import PromptRef, RewritePrompt
-from raft_core.records import Example, Rewrite, read_records, write_jsonl
+from raft_core.records import Example, Rewrite, iter_records, write_jsonl
 from raft_core.shards import Shard
 from raft_core.stage import StageRun
 
@@ -36,8 +36,8 @@ class RewriteStage(FrozenConfig):
 def run(stage: StageRun) -> None:
     """Writes rewrites.jsonl, one row per example of the shard; the filter judges them."""
     config: RewriteStage = stage.config
-    examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
-    mine = config.shard.rows(examples)
+    examples = iter_records(stage.inputs["prepare"] / "train.jsonl", Example)
+    mine = list(config.shard.stream(examples))
     rewrites = rewrite_answers(mine, config, stage)
     write_jsonl(stage.out / "rewrites.jsonl", rewrites)
     stage.account(len(mine), len(rewrites), [])

@@ -127,6 +127,11 @@ class TrainingRuntime(FrozenConfig):
         description="host memory for keys and values of the teacher's prompts, which are read once "
         "for all epochs; rows beyond it are read at every step",
     )
+    graph_rollouts: bool = Field(
+        False,
+        description="on CUDA, replay a captured graph for every token of a rollout; no measurement "
+        "of it stands in docs/benchmarks.md yet",
+    )
     health: HealthLimits = HealthLimits()
 
 
@@ -168,6 +173,11 @@ class RuntimeConfig(FrozenConfig):
     )
     cache_embeddings: bool = Field(
         True, description="look vectors up in home/embeddings.sqlite before embedding texts"
+    )
+    embed_ahead: bool | None = Field(
+        None,
+        description="embed what the filter compares while rows are still rewritten; default: "
+        "where writing leaves a processor to it, on a GPU or at an endpoint",
     )
     embed_batch_size: Positive = 64
     evaluation_batch_size: Positive = 256

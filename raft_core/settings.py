@@ -23,6 +23,7 @@ from raft_core.distill.config import (
     MethodConfig,
     PruneStage,
 )
+from raft_core.embedding import EmbedStage
 from raft_core.engines.base import EmbedderConfig, GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.config import EvaluateConfig, EvaluateStage, RespondStage
@@ -141,6 +142,9 @@ class Settings(FrozenConfig):
             generator=self.engine,
             shard=shard,
         )
+
+    def embed_stage(self, shard: Shard = WHOLE) -> EmbedStage:
+        return EmbedStage(encoder=self.encoder, views=self.filter.views, shard=shard)
 
     def filter_stage(self) -> FilterStage:
         return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)

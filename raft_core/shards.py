@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
@@ -26,6 +27,10 @@ class Shard(FrozenConfig):
     def rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Its share of all rows."""
         return rows[self.index :: self.of]
+
+    def stream(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same of rows that are read one by one; the others are not held."""
+        return islice(rows, self.index, None, self.of)
 
     @model_validator(mode="after")
     def _index_in_range(self) -> Shard:

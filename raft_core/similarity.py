@@ -6,29 +6,36 @@ What the cosine lets through is held against the facts of the reference (`facts/
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from raft_core.config import FrozenConfig
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.matching import LEAK_PHRASES, mentions
-from raft_core.neighbours import SearchReport, nearer_rows
 from raft_core.records import (
     Example,
     FilteredRewrite,
     Rejection,
     Rewrite,
-    read_records,
+    iter_records,
     write_jsonl,
 )
 from raft_core.stage import StageRun
 
+if TYPE_CHECKING:
+    from raft_core.neighbours import SearchReport
+
 VERSION = 1
+BLOCK_ROWS = 4096
+
+Pair = tuple[Example, Rewrite]
+View = Literal["answer", "question_answer_words"]
 
 
 class FilterConfig(FrozenConfig):
@@ -40,7 +47,7 @@ class FilterConfig(FrozenConfig):
     """
 
     tau: Annotated[float, Field(ge=0, le=1)] = 0.8
-    view: Literal["answer", "question_answer_words"] = "answer"
+    view: View = "answer"
     answer_floor: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="least cosine of the answers alone; a shared question hides what differs"
     )
@@ -50,6 +57,11 @@ class FilterConfig(FrozenConfig):
         description="a rewrite's own reference must be among its so many nearest ones; not for "
         "domains with paraphrases of a row",
     )
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All in which answers are compared."""
+        return (self.view, "answer") if self.answer_floor > 0 else (self.view,)
 
     def identity(self) -> dict[str, Any]:
         """Without the rank check it is what it was before there was one."""
@@ -71,29 +83,85 @@ class FilterStage(FrozenConfig):
 def run(stage: StageRun) -> None:
     """Writes filtered.jsonl, a verdict for every row; the rejected keep their references."""
     config: FilterStage = stage.config
-    examples = read_records(stage.inputs["prepare"] / "train.jsonl", Example)
-    rewrites = [
-        rewrite
-        for name, folder in sorted(stage.inputs.items())
-        if name.startswith("rewrite")
-        for rewrite in read_records(folder / "rewrites.jsonl", Rewrite)
-    ]
-    stage.progress.start("filter", len(examples))
+    train = stage.inputs["prepare"] / "train.jsonl"
+    with open(train, "rb") as lines:
+        rows = sum(1 for _ in lines)
+    stage.progress.start("filter", rows)
+    pairs = paired(iter_records(train, Example), rewrite_shards(stage.inputs))
     embedder = open_embedder(config.encoder, stage)
+    guard = None if config.guard is None else Guard(config.guard, stage.runtime)
+    rejected: list[Rejection] = []
+
+    def verdicts() -> Iterator[FilteredRewrite]:
+        for block in blocks(pairs, block_rows(config)):
+            filtered = judged_block(block, embedder, guard, config, stage)
+            rejected.extend(
+                Rejection(row.id, "filter", row.reason, row.detail)
+                for row in filtered
+                if not row.passed
+            )
+            yield from filtered
+            stage.progress.advance(len(filtered))
+
+    written = write_jsonl(stage.out / "filtered.jsonl", verdicts())
+    stage.account(written, written - len(rejected), rejected)
+
+
+def rewrite_shards(inputs: Mapping[str, Path]) -> list[Iterator[Rewrite]]:
+    """The rewrites of every shard, in the order of the shards."""
+    return [
+        iter_records(folder / "rewrites.jsonl", Rewrite)
+        for name, folder in sorted(inputs.items())
+        if name.startswith("rewrite")
+    ]
+
+
+def paired(examples: Iterable[Example], shards: Sequence[Iterator[Rewrite]]) -> Iterator[Pair]:
+    """Every example with its rewrite; row i stands in shard i modulo their number (`shards.py`).
+
+    An example whose rewrite is not next in its shard has none.
+    """
+    ahead = [next(shard, None) for shard in shards]
+    for place, example in enumerate(examples):
+        of = place % max(1, len(shards))
+        found = ahead[of] if ahead else None
+        if found is None or found.id != example.id:
+            yield example, Rewrite(example.id, "", "missing", 0)
+            continue
+        ahead[of] = next(shards[of], None)
+        yield example, found
+
+
+def block_rows(config: FilterStage) -> int | None:
+    """How many rows are held at once; None, all, where ranks are checked or a model compares.
+
+    Ranks are those among all references, and the model's batches shall stay what they were.
+    """
+    needs_all = config.filter.max_rank is not None or (config.guard and config.guard.nli)
+    return None if needs_all else BLOCK_ROWS
+
+
+def blocks(pairs: Iterator[Pair], rows: int | None) -> Iterator[list[Pair]]:
+    while block := list(islice(pairs, rows)):
+        yield block
+
+
+def judged_block(
+    block: Sequence[Pair],
+    embedder: Embedder,
+    guard: Guard | None,
+    config: FilterStage,
+    stage: StageRun,
+) -> list[FilteredRewrite]:
+    """Verdicts of some rows, in order."""
+    examples, rewrites = [e for e, _ in block], [r for _, r in block]
     filtered = filter_rewrites(examples, rewrites, embedder, config.filter)
     if config.filter.max_rank is not None:
         threads = stage.runtime.threads_per_stage
         filtered, report = check_ranks(examples, filtered, embedder, config.filter, threads)
         if report.kind != "exact":
             stage.progress.note(f"rank check: approximate search, {report.as_json()}")
-    if config.guard is not None:
-        filtered = guarded(examples, filtered, Guard(config.guard, stage.runtime))
-    write_jsonl(stage.out / "filtered.jsonl", filtered)
-    rejected = [
-        Rejection(row.id, "filter", row.reason, row.detail) for row in filtered if not row.passed
-    ]
-    stage.account(len(examples), len(filtered) - len(rejected), rejected)
-    stage.progress.advance(len(examples))
+    return filtered if guard is None else guarded(examples, filtered, guard)
 
 
 def filter_rewrites(
@@ -125,15 +193,19 @@ def check_ranks(
 
     References that look alike in the filter's view are one.
     """
+    import numpy as np
+
+    from raft_core.neighbours import nearer_rows
+
     assert config.max_rank is not None
-    views = [_view(e.question, e.answer, config.view) for e in examples]
+    views = [view_of(e.question, e.answer, config.view) for e in examples]
     first_of: dict[str, int] = {}
     for row, view in enumerate(views):
         first_of.setdefault(view, row)
     place_of = {view: place for place, view in enumerate(first_of)}
     tested = [row for row, verdict in enumerate(filtered) if verdict.passed]
     queries_ND = embedder.embed(
-        [_view(examples[row].question, filtered[row].text, config.view) for row in tested]
+        [view_of(examples[row].question, filtered[row].text, config.view) for row in tested]
     )
     own_N = np.array([place_of[views[row]] for row in tested], dtype=np.int64)
     references_MD = embedder.embed(list(first_of))
@@ -174,8 +246,8 @@ def _cosines(
     pairs: Sequence[tuple[Example, Rewrite]], embedder: Embedder, view: str
 ) -> dict[str, float]:
     """Id -> cosine of reference and rewrite, both seen in this view."""
-    references_ND = embedder.embed([_view(e.question, e.answer, view) for e, _ in pairs])
-    rewrites_ND = embedder.embed([_view(e.question, r.text, view) for e, r in pairs])
+    references_ND = embedder.embed([view_of(e.question, e.answer, view) for e, _ in pairs])
+    rewrites_ND = embedder.embed([view_of(e.question, r.text, view) for e, r in pairs])
     cosines_N = (references_ND * rewrites_ND).sum(axis=1).tolist()
     return {e.id: cosine for (e, _), cosine in zip(pairs, cosines_N, strict=True)}
 
@@ -215,7 +287,8 @@ def _reject_reason(example: Example, rewrite: Rewrite, config: FilterConfig) -> 
     return ("leaks_the_task", f"'{leaked[0]}'") if leaked else ("", "")
 
 
-def _view(question: str, answer: str, view: str) -> str:
+def view_of(question: str, answer: str, view: str) -> str:
+    """The text of an answer that is embedded."""
     if view == "answer":
         return answer
     return " ".join(re.findall(r"[^\W\d_]+", f"{question} {answer}"))

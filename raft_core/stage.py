@@ -20,7 +20,8 @@ class StageRun:
     """One execution of a stage.
 
     `inputs` maps names to artifact folders, `out` is where the artifact is written, `scratch` is a
-    folder beside it that survives a crash and is no part of the artifact.
+    folder beside it that survives a crash and is no part of the artifact. `engines` are those that
+    it loaded: they live as long as this does.
     """
 
     config: Any
@@ -30,6 +31,7 @@ class StageRun:
     runtime: RuntimeConfig
     progress: Progress
     spending: Spending = field(default_factory=Spending)
+    engines: list[Any] = field(default_factory=list)
 
     def account(self, rows_in: int, kept: int, rejections: Sequence[Rejection]) -> None:
         """Write rejected.jsonl and counts.json; no row may be lost.

@@ -2,9 +2,11 @@
 
 Requests are JSON lines on stdin, told apart by an id that the caller chooses:
 `{"id": 1, "run": ARGUMENTS, "log": "log.txt"}` with the arguments of `raft_core.__main__`, and
-`{"id": 1, "kill": true}`. Answers are JSON lines on stdout: `{"event": "ready"}`,
-`{"event": "started", "id": 1, "pid": 7}` and `{"event": "ended", "id": 1, "returncode": 0}`, a
-negative code for a signal. The end of stdin kills all stages and ends the server.
+`{"id": 1, "kill": true}`. Answers are JSON lines on stdout: `{"event": "ready"}` once all modules
+are loaded, `{"event": "started", "id": 1, "pid": 7}` and
+`{"event": "ended", "id": 1, "returncode": 0}`, a negative code for a signal. A stage waits until
+all modules are loaded, or those that its request names in `needs`: the first stage of a flow needs
+few. The end of stdin kills all stages and ends the server.
 
 A fork copies the calling thread alone. So the server has one, and it runs no model: a lock or a
 thread pool of OpenMP that another thread held would never be free again in the child.
@@ -31,6 +33,8 @@ from raft_core.runtime import limit_threads
 
 Main = Callable[[list[str]], int]
 
+# Found late: it imports numpy, which reads the limit of threads.
+RAFT_MAIN = "raft_core.__main__"
 PR_SET_PDEATHSIG = 1
 READ_BYTES = 65536
 
@@ -44,21 +48,12 @@ def main(arguments: Sequence[str] | None = None, stage_main: Main | None = None)
     die_with_parent()
     requests, answers = private_pipes()
     limit_threads(options.threads)
+    # Imports make many objects and hardly any garbage: looking for it takes a quarter of the time,
+    # and in the children copies the pages that they share.
+    gc.disable()
     # The memory pool of pyarrow has a thread of its own unless it is told not to.
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-    for module in options.modules:
-        import_module(module)
-        if threading.active_count() > 1:
-            print(f"error: '{module}' starts threads: it cannot be preloaded", file=sys.stderr)
-            return EXIT_BAD_INPUT
-    # After the limit, which numpy reads as well.
-    from raft_core.__main__ import main as raft_main
-
-    # The collector would write to every object, and so copy the pages that the children share.
-    gc.collect()
-    gc.freeze()
-    Server(requests, answers, stage_main or raft_main).serve()
-    return 0
+    return Server(requests, answers, stage_main).serve(options.modules)
 
 
 def private_pipes() -> tuple[int, int]:
@@ -82,33 +77,65 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
 
 
+def raft_main(arguments: list[str]) -> int:
+    main: Main = import_module(RAFT_MAIN).main
+    return main(arguments)
+
+
 class Server:
     """The loop over requests and children that end; it forks, and so must stay in one thread."""
 
-    def __init__(self, requests: int, answers: int, stage_main: Main) -> None:
-        self._requests, self._answers, self._main = requests, answers, stage_main
+    def __init__(self, requests: int, answers: int, stage_main: Main | None) -> None:
+        self._requests, self._answers, self._main = requests, answers, stage_main or raft_main
         self._running: dict[int, int] = {}
+        self._waiting: list[dict[str, Any]] = []
+        self._missing: list[str] = []
         self._partial = b""
         self._wake, self._woken_by = os.pipe()
         for end in (self._wake, self._woken_by):
             os.set_blocking(end, False)
         self._interrupt = signal.getsignal(signal.SIGINT)
 
-    def serve(self) -> None:
+    def serve(self, modules: Sequence[str]) -> int:
+        """Load the modules and run what is asked for, until the requests end; the exit code."""
         signal.set_wakeup_fd(self._woken_by, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # Ctrl-C goes to the stages, as it would without a server; the flow ends the server.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._missing = list(modules)
         try:
             # A broken pipe: nobody is left to be answered.
             with suppress(BrokenPipeError), selectors.SelectSelector() as selector:
                 for source in (self._requests, self._wake):
                     selector.register(source, selectors.EVENT_READ)
+                for module in modules:
+                    if not self._attend_all(selector, timeout=0):
+                        return 0
+                    if not self._load(module):
+                        return EXIT_BAD_INPUT
+                import_module(RAFT_MAIN)
                 self._answer(event="ready")
-                while all(self._attend(key.fd) for key, _ in selector.select()):
+                self._start_waiting()
+                while self._attend_all(selector):
                     pass
         finally:
             self._kill_all()
+        return 0
+
+    def _load(self, module: str) -> bool:
+        """Import it, and start what waited for it; False for one that cannot be shared."""
+        import_module(module)
+        if threading.active_count() > 1:
+            print(f"error: '{module}' starts threads: it cannot be preloaded", file=sys.stderr)
+            return False
+        self._missing.remove(module)
+        if self._missing:
+            self._start_waiting()
+        return True
+
+    def _attend_all(self, selector: selectors.SelectSelector, timeout: float | None = None) -> bool:
+        """Read what there is, after at most `timeout` seconds; False once the requests ended."""
+        return all([self._attend(key.fd) for key, _ in selector.select(timeout)])
 
     def _kill_all(self) -> None:
         for pid in self._running.values():
@@ -128,13 +155,28 @@ class Server:
         return bool(read)
 
     def _handle(self, request: dict[str, Any]) -> None:
+        number = request["id"]
         if "run" in request:
-            self._start(request["id"], request["run"], request["log"])
-        elif request["id"] in self._running:
+            self._waiting.append(request)
+            self._start_waiting()
+        elif number in self._running:
             # Not reaped yet, so the number is still this child's.
-            os.kill(self._running[request["id"]], signal.SIGKILL)
+            os.kill(self._running[number], signal.SIGKILL)
+        elif any(waiting["id"] == number for waiting in self._waiting):
+            self._waiting = [waiting for waiting in self._waiting if waiting["id"] != number]
+            self._answer(event="ended", id=number, returncode=-signal.SIGKILL)
+
+    def _start_waiting(self) -> None:
+        """Start the stages whose modules are loaded."""
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            if set(self._missing) & set(request.get("needs", self._missing)):
+                self._waiting.append(request)
+            else:
+                self._start(request["id"], request["run"], request["log"])
 
     def _start(self, number: int, arguments: list[str], log: str) -> None:
+        gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()
         server = os.getpid()
@@ -161,6 +203,7 @@ class Server:
         die_with_parent()
         if os.getppid() != server:
             return EXIT_ORPHANED
+        gc.enable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, self._interrupt)

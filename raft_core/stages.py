@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from raft_core import fusion, gather, prepare, promotion, rewrite, similarity
+from raft_core import embedding, fusion, gather, prepare, promotion, rewrite, similarity
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.config import FrozenConfig, fingerprint
 from raft_core.distill import config as distill_config
@@ -27,7 +27,8 @@ class Stage:
     """`version` changes when the code's results do, and so forks every key.
 
     A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
-    no model and runs beside the others, whatever `runtime.parallel_stages` says.
+    no language model and runs beside the others, whatever `runtime.parallel_stages` says. `needs`
+    names the packages of `runtime.preload` that it uses; None: it waits for all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stage:
     module: str
     trains: bool = False
     light: bool = False
+    needs: tuple[str, ...] | None = None
 
     def load(self) -> Callable[[StageRun], None]:
         run: Callable[[StageRun], None] = import_module(self.module).run
@@ -59,11 +61,25 @@ class Stage:
 
 # They make a domain's rows; no model depends on their code but through these.
 DOCUMENT_STAGES = ("passages", "ask", "vote", "pairs")
+GENERATION = ("torch", "transformers", "vllm")
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", prepare.VERSION, prepare.PrepareStage, "raft_core.prepare"),
-        Stage("rewrite", rewrite.VERSION, rewrite.RewriteStage, "raft_core.rewrite"),
+        Stage(
+            "prepare",
+            prepare.VERSION,
+            prepare.PrepareStage,
+            "raft_core.prepare",
+            needs=("torch", "sentence_transformers", "faiss"),
+        ),
+        Stage(
+            "rewrite",
+            rewrite.VERSION,
+            rewrite.RewriteStage,
+            "raft_core.rewrite",
+            needs=GENERATION,
+        ),
+        Stage("embed", embedding.VERSION, embedding.EmbedStage, "raft_core.embedding", light=True),
         Stage("filter", similarity.VERSION, similarity.FilterStage, "raft_core.similarity"),
         Stage("fuse", fusion.VERSION, fusion.FuseStage, "raft_core.fusion"),
         Stage("gather", gather.VERSION, gather.GatherStage, "raft_core.gather"),
@@ -92,6 +108,7 @@ STAGES = {
             evaluation_config.RESPOND_VERSION,
             evaluation_config.RespondStage,
             "raft_core.evaluation.respond",
+            needs=GENERATION,
         ),
         Stage(
             "evaluate",

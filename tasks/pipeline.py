@@ -19,7 +19,7 @@ from raft_core.evaluation.gate import require_readable
 from raft_core.gather import SHARD, GatherStage
 from raft_core.records import read_jsonl
 from raft_core.settings import Settings
-from raft_core.shards import Shard, shards_for
+from raft_core.shards import WHOLE, Shard, shards_for
 from raft_core.stages import STAGES
 from tasks.stage import RunContext, run_stage
 
@@ -70,6 +70,42 @@ def on_cluster(
 
     specs = [STAGES[stage].spec(config, inputs, context.runtime) for config in configs]
     return on_ray(context, specs, labels)
+
+
+@task(name="embed", task_run_name="{label}", **STAGE_TASK)
+def embed(
+    context: RunContext, prepared: ArtifactRef, rewritten: Any, shard: Shard, label: str
+) -> State:
+    """Vectors of all references, or of a shard's rewrites, into this machine's cache."""
+    inputs = {"prepare": prepared} | ({} if rewritten is None else {"rewrite": rewritten})
+    return run_stage(context, "embed", context.settings.embed_stage(shard), inputs, label)
+
+
+def embed_ahead(context: RunContext, prepared: ArtifactRef, rewrites: Sequence[Any]) -> list[Any]:
+    """What the filter compares is embedded as it comes, in a few stages at a time (as futures)."""
+    if not embeds_ahead(context.settings) or context.runtime.task_runner == "ray":
+        return []
+    asked = [(None, WHOLE, "embed references")] + [
+        (rewritten, shard, label)
+        for rewritten, (label, shard) in zip(
+            rewrites, labelled_shards(context, prepared, "embed").items(), strict=True
+        )
+    ]
+    futures: list[Any] = []
+    for place, (rewritten, shard, label) in enumerate(asked):
+        first = place - context.runtime.parallel_stages
+        before = futures[first : first + 1] if first >= 0 else []
+        futures.append(embed.submit(context, prepared, rewritten, shard, label, wait_for=before))
+    return futures
+
+
+def embeds_ahead(settings: Settings) -> bool:
+    """Whether it pays: on CPU cores that write, another process would only take turns."""
+    runtime = settings.runtime
+    if runtime.embed_ahead is None:
+        writes_elsewhere = runtime.device != "cpu" or settings.engine.kind == "openai"
+        return runtime.cache_embeddings and writes_elsewhere
+    return runtime.embed_ahead and runtime.cache_embeddings
 
 
 @task(name="filter", **STAGE_TASK)
@@ -147,7 +183,8 @@ def refine(context: RunContext) -> Refined:
     """Prepare, rewrite, filter and fuse one domain's rows."""
     prepared = prepare.submit(context).result()
     rewrites = rewrite(context, prepared)
-    filtered = filter_rewrites.submit(context, prepared, rewrites)
+    ahead = embed_ahead(context, prepared, rewrites)
+    filtered = filter_rewrites.submit(context, prepared, rewrites, wait_for=ahead)
     fusions = fuse(context, prepared, filtered)
     fused = fusions[0] if len(fusions) == 1 else gather.submit(context, prepared, fusions)
     return Refined(prepared, rewrites, filtered, fusions, fused)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +21,7 @@ from raft_core.artifacts import StageSpec
 from raft_core.engines import vllm
 from raft_core.errors import StageError
 from raft_core.runtime import KEEP_MEMORY, RuntimeConfig
+from raft_core.stages import STAGES
 
 CLOSE_SECONDS = 2.0
 
@@ -35,17 +36,28 @@ class StageProcess(Protocol):
     def kill(self) -> None: ...
 
 
+# Servers that no flow has taken yet, by their command.
+_EARLY: dict[tuple[str, ...], StageServer] = {}
+
+
+def start_early(runtime: RuntimeConfig) -> None:
+    """Start the server that forks the stages before the flow begins; the flow then takes it."""
+    command = tuple(server_command(runtime))
+    if runtime.forks_stages and command not in _EARLY:
+        _EARLY[command] = StageServer(command, server_environment(runtime))
+
+
 class StageProcesses:
     """Starts the stages of one flow; as a context manager it leaves no forked stage behind.
 
-    With `runtime.preload` one server forks them all. It starts with the first stage, and anew with
-    the next one after it died. `server` replaces its command.
+    With `runtime.preload` one server forks them all. It starts with the first stage, unless it was
+    started early, and anew with the next one after it died. `server` replaces its command.
     """
 
     def __init__(self, runtime: RuntimeConfig, server: Sequence[str] | None = None) -> None:
         self._runtime = runtime
         self._command = list(server or server_command(runtime))
-        self._server: StageServer | None = None
+        self._server = _EARLY.pop(tuple(self._command), None)
         self._closed = False
         self._guard = threading.Lock()
 
@@ -80,9 +92,8 @@ class StageProcesses:
                         [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env=env
                     )
             if self._server is None or self._server.ended:
-                env = environment(self._runtime) | vllm.environment(self._runtime)
-                self._server = StageServer(self._command, env)
-            return self._server.run(arguments, log)
+                self._server = StageServer(self._command, server_environment(self._runtime))
+            return self._server.run(arguments, log, needs_of(spec.stage, self._runtime))
 
 
 class ForkedStage:
@@ -127,7 +138,9 @@ class StageServer:
         self._follower.start()
         self.process = started.result()
 
-    def run(self, arguments: Sequence[str], log: Path) -> ForkedStage:
+    def run(
+        self, arguments: Sequence[str], log: Path, needs: Mapping[str, list[str]]
+    ) -> ForkedStage:
         """A server that has ended ends the stage too: with code 1, and the reason in its log."""
         number = next(self._numbers)
         stage = ForkedStage(log, lambda: self._send(id=number, kill=True))
@@ -136,7 +149,7 @@ class StageServer:
                 _fail(stage, "had ended")
                 return stage
             self._stages[number] = stage
-        self._send(id=number, run=list(arguments), log=str(log))
+        self._send(id=number, run=list(arguments), log=str(log), **needs)
         return stage
 
     def close(self) -> None:
@@ -213,6 +226,18 @@ def server_command(runtime: RuntimeConfig) -> list[str]:
     return command + [f"--import={module}" for module in runtime.preload]
 
 
+def server_environment(runtime: RuntimeConfig) -> dict[str, str]:
+    return environment(runtime) | vllm.environment(runtime)
+
+
+def needs_of(stage: str, runtime: RuntimeConfig) -> dict[str, list[str]]:
+    """What a request says of the modules that the stage waits for; nothing: all of them."""
+    packages = STAGES[stage].needs if stage in STAGES else None
+    if packages is None:
+        return {}
+    return {"needs": [m for m in runtime.preload if m.partition(".")[0] in packages]}
+
+
 def stage_arguments(spec: StageSpec, work: Path) -> list[str]:
     return [
         *(spec.stage, "--spec", str(work / "spec.json")),
@@ -223,12 +248,13 @@ def stage_arguments(spec: StageSpec, work: Path) -> list[str]:
 
 
 def environment(runtime: RuntimeConfig) -> dict[str, str]:
-    """The stage imports the same code, wherever the flow was started from.
+    """Memory that a stage frees it keeps, where that saves time."""
+    kept = KEEP_MEMORY if runtime.device == "cpu" else {}
+    return kept | os.environ | importable()
 
-    Memory that it frees it keeps, where that saves time.
-    """
+
+def importable() -> dict[str, str]:
+    """What has another interpreter import the same code, wherever the flow was started from."""
     root = str(Path(raft_core.__file__).resolve().parent.parent)
     known = os.environ.get("PYTHONPATH")
-    path = {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}
-    kept = KEEP_MEMORY if runtime.device == "cpu" else {}
-    return kept | os.environ | path
+    return {"PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root}

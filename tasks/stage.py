@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,6 +25,7 @@ from tasks.display import Display
 from tasks.generations import Generations
 from tasks.pools import pool_for, run_in_pool
 from tasks.processes import StageProcess, StageProcesses
+from tasks.slots import Slots, rank_of
 from tasks.tracking import StageTracker, Tracker
 
 POLL_SECONDS = 0.1
@@ -47,13 +47,13 @@ class StageContext:
     tracker: Tracker
     display: Display
     processes: StageProcesses
-    slots: threading.Semaphore = field(repr=False)
+    slots: Slots = field(repr=False)
     failures: list[Exception] = field(default_factory=list)
     generations: Generations = field(default_factory=Generations)
 
-    def slot(self, stage: str) -> AbstractContextManager[Any]:
+    def slot(self, spec: StageSpec) -> AbstractContextManager[Any]:
         """What a stage's process waits for."""
-        return nullcontext() if STAGES[stage].light else self.slots
+        return nullcontext() if STAGES[spec.stage].light else self.slots.hold(rank_of(spec))
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -98,7 +98,7 @@ def open_stages(runtime: RuntimeConfig, tracker: Tracker) -> Iterator[StageConte
             tracker=tracker,
             display=display,
             processes=processes,
-            slots=threading.Semaphore(runtime.parallel_stages),
+            slots=Slots(runtime.parallel_stages),
         )
         with context.noting_failure():
             yield context
@@ -150,7 +150,7 @@ def here(
     """The artifact that was found, or that a process of this machine makes."""
     with context.tracker.stage(label, spec, cached=found is not None) as tracked:
         if found is None:
-            with context.slot(spec.stage):
+            with context.slot(spec):
                 require_no_failure(context, label)
                 found = compute(context, spec, label, tracked)
         else:

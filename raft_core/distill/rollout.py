@@ -17,6 +17,7 @@ import torch
 from raft_core.config import ModelRef
 from raft_core.distill.views import RowView
 from raft_core.engines.base import Sampling, VllmConfig, request_seed
+from raft_core.engines.graph_decoding import GraphDecoder, can_capture
 from raft_core.engines.transformers import generate_batch
 from raft_core.runtime import RuntimeConfig
 
@@ -109,7 +110,7 @@ class TransformersRollouts:
     """The student itself, which may be sharded over the processes.
 
     `autocast` is the type that its forward pass casts weights to, where it does: casts are then
-    kept from one token to the next.
+    kept from one token to the next. `by_graph` replays a captured CUDA graph for every token.
     """
 
     def __init__(
@@ -120,26 +121,25 @@ class TransformersRollouts:
         *,
         sharded: bool = False,
         autocast: torch.dtype | None = None,
+        by_graph: bool = False,
     ) -> None:
-        self._sampling, self._stop_ids, self._pad_id = sampling, list(stop_ids), pad_id
-        self._sharded, self._autocast = sharded, autocast
+        self._sampling, self._sharded, self._autocast = sampling, sharded, autocast
+        self._graph = GraphDecoder() if by_graph and not sharded else None
+        self._ids: dict[str, Any] = {"stop_ids": list(stop_ids), "pad_id": pad_id}
 
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
+        # Under an adapter the base computes with its layers.
+        base = student.get_base_model() if hasattr(student, "get_base_model") else student
         student.eval()
-        # A cast lives until the outermost of nested contexts ends: without this, for one token.
-        casts = torch.autocast(student.device.type, self._autocast, self._autocast is not None)
         try:
-            with casts:
+            if self._graph and student.device.type == "cuda" and can_capture(base):
+                return self._graph.decode(base, prompts, seeds, self._sampling, **self._ids)
+            # A cast lives until the outermost of nested contexts ends: else for one token.
+            with torch.autocast(student.device.type, self._autocast, self._autocast is not None):
                 return generate_batch(
-                    student,
-                    prompts,
-                    seeds,
-                    self._sampling,
-                    stop_ids=self._stop_ids,
-                    pad_id=self._pad_id,
-                    in_step=self._sharded,
+                    student, prompts, seeds, self._sampling, in_step=self._sharded, **self._ids
                 )
         finally:
             student.train()

@@ -145,6 +145,7 @@ def build_sampler(config: DistillStage, tokenizer: Any, runtime: RuntimeConfig) 
             tokenizer.pad_token_id,
             sharded=shards(runtime),
             autocast=autocast(config, runtime),
+            by_graph=runtime.training.graph_rollouts,
         )
     longest = distill.max_prompt_tokens + distill.rollout.max_tokens
     return VllmRollouts(config.model, distill.dtype, longest, distill.rollout, stop_ids, runtime)

@@ -11,7 +11,6 @@ from raft_core.engines.base import (
     GeneratorConfig,
 )
 from raft_core.engines.cached import CachedGenerator
-from raft_core.engines.embedding_cache import CachedEmbedder
 from raft_core.runtime import RuntimeConfig
 from raft_core.spending import Spending
 from raft_core.stage import StageRun
@@ -21,7 +20,9 @@ def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
     """The configured engine behind the cache; it is loaded when the cache lacks an answer."""
 
     def opened() -> Engine:
-        return open_engine(config, stage.runtime, stage.spending)
+        engine = open_engine(config, stage.runtime, stage.spending)
+        stage.engines.append(engine)
+        return engine
 
     return CachedGenerator(config, opened, stage)
 
@@ -45,6 +46,8 @@ def open_engine(
 
 def open_embedder(config: EmbedderConfig, stage: StageRun) -> Embedder:
     """The configured sentence encoder behind the cache; loaded when the cache lacks a text."""
+    from raft_core.engines.embedding_cache import CachedEmbedder
+
     return CachedEmbedder(config, lambda: open_encoder(config, stage.runtime), stage)
 
 

@@ -6,16 +6,19 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from raft_core.config import FrozenConfig, ModelRef
 from raft_core.runtime import SECRET
 
+if TYPE_CHECKING:
+    import numpy as np
+
 FinishReason = Literal["stop", "length", "too_long", "error"]
 OnCompletion = Callable[[int, "Completion"], None]
+FollowUp = Callable[[bool], Sequence["GenerationRequest"]]
 JsonSchema = Mapping[str, Any]
 
 
@@ -77,6 +80,28 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class FeedingEngine(Engine, Protocol):
+    """An engine that takes further requests while it works on others: no batch runs empty."""
+
+    def feed(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        json_schema: JsonSchema | None = None,
+        on_completion: OnCompletion,
+        follow_up: FollowUp,
+    ) -> None:
+        """Complete these requests and those that follow, which are numbered after them.
+
+        `follow_up` is asked again and again, with True when nothing else is left to be answered;
+        then no request is the end.
+        """
+        ...
+
+
 class Generator(Protocol):
     """What a stage asks: an engine behind the cache of completions (`cached.py`)."""
 
@@ -88,8 +113,14 @@ class Generator(Protocol):
         choices: Sequence[str] | None = None,
         json_schema: JsonSchema | None = None,
         on_done: Callable[[int], None] | None = None,
+        on_completion: OnCompletion | None = None,
+        follow_up: FollowUp | None = None,
     ) -> list[Completion]:
-        """As an engine's; `on_done` is told how many more requests have their completion."""
+        """As an engine's; `on_done` is told how many more requests have their completion.
+
+        `follow_up` is asked for further requests until it has none, as by a `FeedingEngine`; others
+        ask it when all that they have is answered. All completions are returned.
+        """
         ...
 
     def close(self) -> None:
@@ -182,6 +213,11 @@ def failed(error: str) -> Completion:
     return Completion("", (), "error", error)
 
 
+def too_long(tokens: int, limit: int) -> Completion:
+    """The completion of a prompt that leaves no room for an answer."""
+    return Completion("", (), "too_long", f"{tokens} prompt tokens, the model takes {limit}")
+
+
 def complete_fitting(
     prompts: Sequence[list[int]],
     limit: int,
@@ -195,9 +231,7 @@ def complete_fitting(
     """
     fitting = [i for i, ids in enumerate(prompts) if len(ids) < limit]
     completions = {
-        i: Completion("", (), "too_long", f"{len(ids)} prompt tokens, the model takes {limit}")
-        for i, ids in enumerate(prompts)
-        if len(ids) >= limit
+        i: too_long(len(ids), limit) for i, ids in enumerate(prompts) if len(ids) >= limit
     }
     if on_completion:
         for i, completion in completions.items():

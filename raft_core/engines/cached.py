@@ -2,25 +2,101 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from raft_core.engines.base import (
     Completion,
     Engine,
+    FeedingEngine,
+    FollowUp,
     GenerationRequest,
     GeneratorConfig,
     JsonSchema,
+    OnCompletion,
     OpenAIConfig,
     Sampling,
 )
 from raft_core.engines.cache import CompletionCache, request_keys
+from raft_core.progress import Progress
 from raft_core.stage import StageRun
 
 # The most that a killed stage generates again. Engines tell of every completion while the others
 # go on, so no batch runs empty for a flush; it takes about 3 ms, 0.2 of which are the commit.
 FLUSH_COMPLETIONS = 32
 KEPT = ("stop", "length")
+Known = dict[bytes, Completion]
+LookUp = Callable[[Sequence[GenerationRequest]], tuple[list[bytes], Known]]
+
+
+class Asked:
+    """All requests of one call, with what is known of them; some come while others are answered.
+
+    `sent` of them went to the engine; they are numbered in this order.
+    """
+
+    def __init__(
+        self,
+        look_up: LookUp,
+        on_done: Callable[[int], None] | None,
+        on_completion: OnCompletion | None,
+        progress: Progress,
+    ) -> None:
+        self._look_up, self._progress = look_up, progress
+        self._on_done, self._on_completion = on_done, on_completion
+        self._keys: list[bytes] = []
+        self._known: Known = {}
+        self._waiting: dict[bytes, list[int]] = {}
+        self._sent: list[bytes] = []
+
+    @property
+    def sent(self) -> int:
+        return len(self._sent)
+
+    def key(self, number: int) -> bytes:
+        return self._sent[number]
+
+    def add(self, requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
+        """Note them; those that neither the cache nor this call knows, to be sent on."""
+        keys, found = self._look_up(requests)
+        first, missing = len(self._keys), []
+        self._keys += keys
+        self._known |= found
+        for position, (key, request) in enumerate(zip(keys, requests, strict=True), first):
+            if key in self._known:
+                continue
+            if key not in self._waiting:
+                self._sent.append(key)
+                missing.append(request)
+            self._waiting.setdefault(key, []).append(position)
+        cached = len(requests) - len(missing)
+        self._progress.generation(requests=len(requests), cached=cached)
+        self._tell([p for p, key in enumerate(keys, first) if key in self._known])
+        return missing
+
+    def more(self, follow_up: FollowUp, idle: bool) -> list[GenerationRequest]:
+        """What follows and is not known yet; where nothing else is left, to the end."""
+        while requests := follow_up(idle):
+            if (missing := self.add(requests)) or not idle:
+                return missing
+        return []
+
+    def answer(self, number: int, completion: Completion) -> None:
+        """The engine's completion of the request that was sent under this number."""
+        key = self._sent[number]
+        self._known[key] = completion
+        self._tell(self._waiting.pop(key))
+
+    def completions(self) -> list[Completion]:
+        return [self._known[key] for key in self._keys]
+
+    def _tell(self, positions: Sequence[int]) -> None:
+        if self._on_done:
+            self._on_done(len(positions))
+        if self._on_completion:
+            for position in positions:
+                self._on_completion(position, self._known[self._keys[position]])
 
 
 class CachedGenerator:
@@ -49,59 +125,71 @@ class CachedGenerator:
         choices: Sequence[str] | None = None,
         json_schema: JsonSchema | None = None,
         on_done: Callable[[int], None] | None = None,
+        on_completion: OnCompletion | None = None,
+        follow_up: FollowUp | None = None,
     ) -> list[Completion]:
         """Complete every request; equal ones are generated once.
 
         Raises:
             EngineError: more requests failed than an endpoint may fail.
         """
-        keys = request_keys(self._config, requests, sampling, choices, json_schema)
-        known = self._cache.find(keys) if self._cache else {}
-        missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in known}
-        found = len(requests) - len(missing)
-        self._stage.progress.generation(requests=len(requests), cached=found)
-        asked = Counter(keys)
 
-        def tell(answered: Iterable[bytes]) -> None:
-            if on_done:
-                on_done(sum(asked[key] for key in answered))
+        def look_up(some: Sequence[GenerationRequest]) -> tuple[list[bytes], Known]:
+            keys = request_keys(self._config, some, sampling, choices, json_schema)
+            return keys, self._cache.find(keys) if self._cache else {}
 
-        tell(known)
-        if missing:
-            known |= self._generate(missing, sampling, choices, json_schema, tell)
-        completions = [known[key] for key in keys]
+        asked = Asked(look_up, on_done, on_completion, self._stage.progress)
+        missing = asked.add(requests)
+        while missing or follow_up:
+            if missing:
+                self._generate(missing, asked, follow_up, sampling, choices, json_schema)
+            missing = asked.more(follow_up, idle=True) if follow_up else []
+            if not missing:
+                break
+        completions = asked.completions()
         self._require_answers(completions)
         return completions
 
     def _generate(
         self,
-        missing: Mapping[bytes, GenerationRequest],
+        missing: Sequence[GenerationRequest],
+        asked: Asked,
+        follow_up: FollowUp | None,
         sampling: Sampling,
         choices: Sequence[str] | None,
         json_schema: JsonSchema | None,
-        tell: Callable[[Iterable[bytes]], None],
-    ) -> dict[bytes, Completion]:
-        if self._engine is None:
-            self._engine = self._open_engine()
-        keys, unwritten = list(missing), dict[bytes, Completion]()
+    ) -> None:
+        engine = self._opened()
+        unwritten: dict[bytes, Completion] = {}
+        first = asked.sent - len(missing)
 
         def keep(position: int, completion: Completion) -> None:
-            unwritten[keys[position]] = completion
+            unwritten[asked.key(first + position)] = completion
             if len(unwritten) == FLUSH_COMPLETIONS:
                 self._flush(unwritten)
-            tell([keys[position]])
+            asked.answer(first + position, completion)
 
+        form: dict[str, Any] = {"choices": choices, "json_schema": json_schema}
+        start = time.monotonic()
         try:
-            completions = self._engine.generate(
-                list(missing.values()),
-                sampling,
-                choices=choices,
-                json_schema=json_schema,
-                on_completion=keep,
-            )
+            if follow_up and isinstance(engine, FeedingEngine):
+
+                def more(idle: bool) -> list[GenerationRequest]:
+                    return asked.more(follow_up, idle)
+
+                engine.feed(missing, sampling, on_completion=keep, follow_up=more, **form)
+            else:
+                engine.generate(missing, sampling, on_completion=keep, **form)
         finally:
             self._flush(unwritten)
-        return dict(zip(keys, completions, strict=True))
+            self._stage.progress.timing("generate", time.monotonic() - start)
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            start = time.monotonic()
+            self._engine = self._open_engine()
+            self._stage.progress.timing("load engine", time.monotonic() - start)
+        return self._engine
 
     def _flush(self, unwritten: dict[bytes, Completion]) -> None:
         """Write and forget them. What failed, or is no answer, is asked for again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,13 +71,20 @@ def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:
 
 def encode_prompt(tokenizer: Any, prompt: str, enable_thinking: bool = False) -> list[int]:
     """Token ids of a single user message up to and including the assistant's start."""
+    return encode_prompts(tokenizer, [prompt], enable_thinking)[0]
+
+
+def encode_prompts(
+    tokenizer: Any, prompts: Sequence[str], enable_thinking: bool = False
+) -> list[list[int]]:
+    """The same of many messages, each alone, by one call of the tokenizer."""
     encoded = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}],
+        [[{"role": "user", "content": prompt}] for prompt in prompts],
         add_generation_prompt=True,
         enable_thinking=enable_thinking,
         return_dict=True,
     )
-    return list(encoded["input_ids"])
+    return [list(ids) for ids in encoded["input_ids"]]
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> list[int]:

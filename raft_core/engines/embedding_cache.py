@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ class CachedEmbedder:
     ) -> None:
         self._open_encoder = open_encoder
         self._encoder: Encoder | None = None
+        self._progress = stage.progress
         self._cache: EmbeddingCache | None = None
         if stage.runtime.cache_embeddings:
             file = stage.runtime.embeddings_file
@@ -103,11 +105,11 @@ class CachedEmbedder:
         return missing
 
     def _encode(self, missing: Mapping[str, int], rows: _Rows) -> None:
-        if self._encoder is None:
-            self._encoder = self._open_encoder()
+        encoder = self._opened()
         texts, unwritten = list(missing), dict[bytes, Vectors]()
+        start = time.monotonic()
         try:
-            for positions, vectors_BD in self._encoder.batches(texts):
+            for positions, vectors_BD in encoder.batches(texts):
                 for position, vector in zip(positions, vectors_BD, strict=True):
                     text = texts[position]
                     rows.put(missing[text], vector)
@@ -117,6 +119,14 @@ class CachedEmbedder:
                     self._flush(unwritten)
         finally:
             self._flush(unwritten)
+            self._progress.timing("embed", time.monotonic() - start)
+
+    def _opened(self) -> Encoder:
+        if self._encoder is None:
+            start = time.monotonic()
+            self._encoder = self._open_encoder()
+            self._progress.timing("load encoder", time.monotonic() - start)
+        return self._encoder
 
     def _flush(self, unwritten: dict[bytes, Vectors]) -> None:
         if self._cache and unwritten:

@@ -13,11 +13,12 @@ Array names end in a legend: N answers, J judges, C categories.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from raft_core.records import Vote
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VERDICTS = ("correct", "incorrect", "cannot_tell")
 
@@ -85,6 +86,8 @@ def krippendorff_alpha(ratings_NJ: Sequence[Sequence[Hashable | None]]) -> float
 
 def _counts(ratings: Sequence[Sequence[Hashable]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """How often each category was given to each answer, NC."""
+    import numpy as np
+
     categories = list(dict.fromkeys(value for row in ratings for value in row))
     counts_NC = np.zeros((len(ratings), len(categories)))
     for counts_C, row in zip(counts_NC, ratings, strict=True):

@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from raft_core.evaluation.plots import Style, new_axes, save, styles
 from raft_core.evaluation.statistics import Floats
@@ -75,6 +74,8 @@ def draw_distances(density: Any, layers: Any, lines: Sequence[DistanceLine]) -> 
 
 def draw_density(axes: Any, values: Floats, line: str, looks: Mapping[str, Any]) -> None:
     """Gaussian kernel density of log10(values); a vertical line where they do not differ."""
+    from scipy.stats import gaussian_kde
+
     logs = np.log10(values)
     if logs.std() < 1e-9:
         axes.axvline(values[0], linestyle=line, **looks)

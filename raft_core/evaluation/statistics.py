@@ -22,7 +22,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 from raft_core.evaluation.metrics import Z_95, Estimate
 
@@ -210,6 +209,8 @@ def mcnemar(a: Outcomes, b: Outcomes) -> McNemar:
     a_only, b_only = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     if a_only + b_only == 0:
         return McNemar(0, 0, 1.0)
+    from scipy.stats import binomtest  # a second, which a flow that only prints does not spend
+
     return McNemar(a_only, b_only, float(binomtest(a_only, a_only + b_only, 0.5).pvalue))
 
 

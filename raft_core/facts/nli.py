@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
 from raft_core.config import FrozenConfig, ModelRef
@@ -50,6 +49,8 @@ class NliModel:
         if not pairs:
             return []
         both = [*pairs, *((b, a) for a, b in pairs)]
+        import numpy as np
+
         logits_NL = np.asarray(
             self._model.predict(both, batch_size=self._batch_size, show_progress_bar=False),
             dtype=np.float64,

@@ -21,6 +21,8 @@ PAUSE_SECONDS = 30.0
 # Of one call, at a server that answers other calls: two minutes of trying.
 ATTEMPTS = 5
 POLL_SECONDS = 0.05
+# Importing MLflow keeps the interpreter busy for seconds: a flow starts its first stage before.
+HEAD_START_SECONDS = 3.0
 INTERRUPT_SECONDS = 2.0
 logger = logging.getLogger("raft.tracking")
 _OPEN: list[Outbox] = []
@@ -40,6 +42,8 @@ class Sender(Protocol):
 class Outbox:
     """Sends the first of `journals`, then the others, in order and from one thread of its own.
 
+    The first call is sent after `head_start` seconds, or as soon as somebody waits for it.
+
     After a failure nothing is sent for `PAUSE_SECONDS`. Then the server is asked something small
     before the call is tried again, so that a call which fails at a server that answers is told
     from a server that is away: the former is left out after `ATTEMPTS`, the latter is waited for.
@@ -50,12 +54,14 @@ class Outbox:
         journals: Sequence[Journal],
         server: Sender,
         clock: Callable[[], float] = time.monotonic,
+        head_start: float = 0.0,
     ) -> None:
         self.journal, *self._orphans = journals
         self._server, self._clock = server, clock
         self._resume_at = float("-inf")
         self._away = self._closing = False
         self._refused: set[tuple[str, str]] = set()
+        self._head_start, self._awaited = head_start, threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
     def start(self) -> None:
@@ -67,10 +73,12 @@ class Outbox:
         if self in _OPEN:
             _OPEN.remove(self)
         self._closing = True
+        self._awaited.set()
         self._thread.join(seconds)
 
     def server_id(self, run: str) -> str:
         """The server's id of a run, once it answered; empty where it is away."""
+        self._awaited.set()
         while self._thread.is_alive() and not self._away and run not in self.journal.ids:
             time.sleep(POLL_SECONDS)
         return self.journal.ids.get(run, "")
@@ -89,6 +97,7 @@ class Outbox:
                 return
 
     def _run(self) -> None:
+        self._awaited.wait(self._head_start)
         closing = False
         while not closing:
             closing = self._closing
@@ -152,7 +161,7 @@ def open_outbox(runtime: RuntimeConfig) -> Outbox:
     """A new outbox that sends, along with what ended processes left below the same home."""
     folder, uri = runtime.home_folder / "outbox", runtime.tracking_uri
     journals = [Journal.create(folder, uri), *Journal.orphans(folder, uri)]
-    outbox = Outbox(journals, Server(runtime))
+    outbox = Outbox(journals, Server(runtime), head_start=HEAD_START_SECONDS)
     outbox.start()
     return outbox
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local import choose_api
+from flows.api import choose_api
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import CONF, load_settings
@@ -210,6 +210,6 @@ def test_place_that_cannot_be_written_is_one_error(
 
 def use(runtime: RuntimeConfig, place: str) -> None:
     if place == "home":
-        choose_api(runtime.home_folder)
+        choose_api(runtime)
     with open_store(runtime).lock(spec()):
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from raft_core.rewrite import Shard
 from raft_core.settings import Settings, load_settings
 from tasks.processes import StageProcesses
 from tasks.silent import SilentDisplay, SilentTracker
+from tasks.slots import Slots
 from tasks.stage import RunContext, artifact_of
 from tests.integration.flow import small_profile
 
@@ -58,7 +58,7 @@ def refine(settings: Settings, processes: StageProcesses, store: Path) -> Refine
         tracker=SilentTracker(),
         display=SilentDisplay(),
         processes=processes,
-        slots=threading.Semaphore(),
+        slots=Slots(),
     )
 
     def made(stage: str, config: FrozenConfig, **inputs: ArtifactRef) -> ArtifactRef:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raft_core import fusion
-from raft_core.engines.base import Completion, VllmConfig
+from raft_core.engines.base import Completion, FollowUp, OnCompletion, VllmConfig
 from raft_core.facts.guard import GuardConfig
 from raft_core.fusion import FuseConfig, FuseStage
 from raft_core.grading import FusionRow, LlmScorer, coverage, llm_scorer, support
@@ -53,11 +53,25 @@ class Scripted:
         self.rounds = list(rounds)
         self.seeds: list[list[int]] = []
 
-    def generate(self, requests: Sequence[Any], *_: Any, **__: Any) -> list[Completion]:
-        self.seeds.append([request.seed for request in requests])
-        completions = self.rounds.pop(0)
-        assert len(completions) == len(requests)
-        return completions
+    def generate(
+        self,
+        requests: Sequence[Any],
+        *_: Any,
+        on_completion: OnCompletion | None = None,
+        follow_up: FollowUp | None = None,
+        **__: Any,
+    ) -> list[Completion]:
+        told: list[Completion] = []
+        while requests:
+            self.seeds.append([request.seed for request in requests])
+            completions = self.rounds.pop(0)
+            assert len(completions) == len(requests)
+            for completion in completions:
+                told.append(completion)
+                if on_completion:
+                    on_completion(len(told) - 1, completion)
+            requests = follow_up(True) if follow_up else []
+        return told
 
     def close(self) -> None:
         pass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.facts.guard import Claim, GuardConfig, check_rules
+from raft_core.facts.guard import Claim, GuardConfig
+from raft_core.facts.rules import check_rules
 from raft_core.matching import mentions, normal
 
 

@@ -12,7 +12,8 @@ from raft_core.config import fingerprint
 from raft_core.facts.guard import Guard, GuardConfig
 from raft_core.records import Example, FilteredRewrite, Rewrite
 from raft_core.runtime import RuntimeConfig
-from raft_core.similarity import FilterConfig, check_ranks, filter_rewrites, guarded
+from raft_core.shards import shards_for
+from raft_core.similarity import FilterConfig, check_ranks, filter_rewrites, guarded, paired
 
 EXAMPLE = Example("a", "Question 12?", "right answer", "train")
 
@@ -161,3 +162,20 @@ def test_rank_what_was_rejected_keeps_its_reason() -> None:
 def test_rank_check_that_is_off_leaves_the_identity_as_it_was() -> None:
     assert "max_rank" not in fingerprint(FilterConfig())
     assert fingerprint(FilterConfig(max_rank=1)) == {**fingerprint(FilterConfig()), "max_rank": 1}
+
+
+def test_filter_rewrites_of_shards_meet_their_examples_row_by_row() -> None:
+    examples = [Example(f"{n}", "Question?", "right", "train") for n in range(7)]
+    rewrites = [Rewrite(e.id, f"right {e.id}", "stop", 1) for e in examples]
+    shards = [iter(shard.rows(rewrites)) for shard in shards_for(7, 3)]
+    assert list(paired(examples, shards)) == list(zip(examples, rewrites, strict=True))
+
+
+def test_filter_example_without_its_rewrite_is_missing_and_the_others_are_not() -> None:
+    examples = [Example(i, "Question?", "right", "train") for i in "abcdef"]
+    rewrites = [Rewrite(i, "right", "stop", 1) for i in "abcdef"]
+    first, second = rewrites[0::2], rewrites[1::2]
+    del first[1], second[2]  # c and f
+    found = {e.id: r.finish_reason for e, r in paired(examples, [iter(first), iter(second)])}
+    assert found == dict.fromkeys("abde", "stop") | dict.fromkeys("cf", "missing")
+    assert {r.finish_reason for _, r in paired(examples, [])} == {"missing"}

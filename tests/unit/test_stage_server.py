@@ -116,6 +116,31 @@ def test_killed_stage_ends_with_its_signal_and_a_second_kill_is_ignored(tmp_path
         assert answer(process) == {"event": "ended", "id": 2, "returncode": 0}
 
 
+def test_stage_that_names_what_it_needs_starts_before_the_other_modules_are_loaded(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
+        "    time.sleep(0.01)\n"
+    )
+    modules = ("--import", "wave", "--import", "slow")
+    with server(*modules, path=str(tmp_path)) as process:
+        send(process, id=1, run=["0"], log=str(tmp_path / "all.txt"))
+        send(process, id=2, run=["modules"], log=str(tmp_path / "few.txt"), needs=["wave"])
+        send(process, id=3, run=["0"], log=str(tmp_path / "killed.txt"))
+        send(process, id=3, kill=True)
+        first = [answer(process) for _ in range(1)]
+        (tmp_path / "go").touch()
+        events = first + [answer(process) for _ in range(5)]
+    assert (events[0]["event"], events[0]["id"]) in {("started", 2), ("ended", 3)}
+    order = [(event["event"], event.get("id")) for event in events]
+    assert order.index(("started", 2)) < order.index(("ready", None))
+    assert order.index(("ready", None)) < order.index(("started", 1))
+    assert {"event": "ended", "id": 3, "returncode": -signal.SIGKILL} in events
+    assert "wave" in (tmp_path / "few.txt").read_text().split()
+    assert not (tmp_path / "killed.txt").exists()
+
+
 def test_many_stages_at_once_each_end_with_their_own_code(tmp_path: Path) -> None:
     codes: dict[int, int] = {}
     with server() as process:

@@ -14,6 +14,7 @@ import pytest
 
 from raft_core.engines.base import (
     Completion,
+    FollowUp,
     GenerationRequest,
     OnCompletion,
     Sampling,
@@ -238,3 +239,84 @@ def test_cached_close_frees_the_engine_and_asking_again_opens_it_anew(
         generator.generate([GenerationRequest("a", seed)], GREEDY)
         generator.close()
     assert (engine.opened, engine.closed) == (2, 2)
+
+
+class Fed(Echo):
+    """Answers one request at a time, the last that came first, and takes more in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_idle: list[bool] = []
+
+    def feed(
+        self,
+        requests: Sequence[GenerationRequest],
+        sampling: Sampling,
+        *,
+        choices: Sequence[str] | None = None,
+        json_schema: Any = None,
+        on_completion: OnCompletion,
+        follow_up: FollowUp,
+    ) -> None:
+        waiting, count = list(enumerate(requests)), len(requests)
+        while True:
+            idle = not waiting
+            self.asked_idle.append(idle)
+            more = follow_up(idle)
+            if idle and not more:
+                return
+            waiting += enumerate(more, count)
+            count += len(more)
+            position, request = waiting.pop()
+            self.asked.append(request.prompt)
+            on_completion(position, answer(request))
+
+
+class Chain:
+    """Asks for a2 once a1 is there, then for a3, and for b likewise."""
+
+    def __init__(self) -> None:
+        self.done: dict[int, str] = {}
+        self.prompts = ["a1", "b1"]
+        self.unasked: list[str] = []
+
+    def note(self, position: int, completion: Completion) -> None:
+        assert position not in self.done
+        self.done[position] = completion.text
+        name, number = self.prompts[position]
+        if number < "3":
+            self.unasked.append(f"{name}{int(number) + 1}")
+
+    def follow_up(self, idle: bool) -> list[GenerationRequest]:
+        asked, self.unasked = self.unasked, []
+        self.prompts += asked
+        return [GenerationRequest(prompt, 7) for prompt in asked]
+
+
+@pytest.mark.parametrize("kind", [Echo, Fed])
+@pytest.mark.parametrize("known", [(), ("a1", "b2"), ("a1", "b1", "a2", "b2", "a3", "b3")])
+def test_cached_follow_ups_are_completed_whoever_asks_for_them(
+    stage: StageRun, kind: type[Echo], known: tuple[str, ...]
+) -> None:
+    ask(Echo(), stage, *known)
+    engine, chain = kind(), Chain()
+    generator = CachedGenerator(CONFIG, engine.open, stage)
+    first = [GenerationRequest(prompt, 7) for prompt in chain.prompts]
+    completions = generator.generate(
+        first, GREEDY, on_completion=chain.note, follow_up=chain.follow_up
+    )
+    assert sorted(chain.prompts) == ["a1", "a2", "a3", "b1", "b2", "b3"]
+    assert [c.text for c in completions] == [f"{prompt}/7" for prompt in chain.prompts]
+    assert chain.done == dict(enumerate(c.text for c in completions))
+    assert sorted(engine.asked) == sorted(set(chain.prompts) - set(known))
+    assert counts(stage.out)["requests"] == 6 + len(known)
+
+
+def test_cached_engine_that_feeds_is_given_more_before_it_is_idle(stage: StageRun) -> None:
+    engine, chain = Fed(), Chain()
+    first = [GenerationRequest(prompt, 7) for prompt in chain.prompts]
+    CachedGenerator(CONFIG, engine.open, stage).generate(
+        first, GREEDY, on_completion=chain.note, follow_up=chain.follow_up
+    )
+    assert engine.asked == ["b1", "b2", "b3", "a1", "a2", "a3"]
+    assert engine.asked_idle[:3] == [False] * 3

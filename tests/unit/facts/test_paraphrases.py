@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.facts.guard import Claim, GuardConfig, check_rules
+from raft_core.facts.guard import Claim, GuardConfig
+from raft_core.facts.rules import check_rules
 
 # (reference, honest paraphrase, changed text, rule that names the change)
 PAIRS = [

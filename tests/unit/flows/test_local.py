@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local import require_answer
+from flows.api import require_answer
 from raft_core.errors import InputError
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Semaphore
 
 from raft_core.artifacts import StageSpec, Store
 from raft_core.settings import load_settings
 from tasks.generations import Generations
 from tasks.processes import StageProcesses
 from tasks.silent import SilentDisplay, SilentTracker
+from tasks.slots import Slots
 from tasks.stage import RunContext, handle
 
 
@@ -50,7 +50,7 @@ def test_generation_event_is_counted_for_the_flow_and_becomes_metrics(tmp_path: 
         tracker=SilentTracker(),
         display=SilentDisplay(),
         processes=StageProcesses(settings.runtime),
-        slots=Semaphore(),
+        slots=Slots(),
     )
     handle(event(220, 20), "rewrite", spec("rewrite"), context, Tracked())  # type: ignore[arg-type]
     assert logged == {

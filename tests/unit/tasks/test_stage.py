@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from raft_core.artifacts import StageSpec
 from raft_core.errors import InputError, StageError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_settings
 from tasks.pipeline import tell_overlap
+from tasks.slots import Slots
 from tasks.stage import StageContext, failure, follow
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,13 +112,16 @@ def test_stage_process_ends_with_the_one_that_started_it() -> None:
 
 
 def test_slot_light_stage_does_not_wait_for_the_others() -> None:
-    taken = threading.Semaphore(0)
+    slots = Slots(1)
     context = StageContext(
-        runtime=RuntimeConfig(), store=None, tracker=None, display=None, processes=None, slots=taken
+        runtime=RuntimeConfig(), store=None, tracker=None, display=None, processes=None, slots=slots
     )
-    with context.slot("lineage"):
+
+    def spec(stage: str) -> StageSpec:
+        return StageSpec(stage=stage, version=1, config={}, identity={})
+
+    with context.slot(spec("fuse")), context.slot(spec("lineage")):
         pass
-    assert context.slot("fuse") is taken
 
 
 @pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])

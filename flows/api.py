@@ -1,0 +1,80 @@
+"""Which Prefect API a flow's runs are told to: a configured server, or one for this run alone."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from urllib.request import urlopen
+
+from raft_core.config import made_folder
+from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
+from tasks.temporary_api import TemporaryApi
+
+HOME = "runtime.home (or RAFT_HOME)"
+_STARTED: list[TemporaryApi] = []
+
+
+def choose_api(runtime: RuntimeConfig) -> None:
+    """Prepare the environment of Prefect, which is not imported yet.
+
+    Where no server is configured, one starts for this process.
+
+    Raises:
+        InputError: `make up` was here, and its server does not answer; or there can be no home.
+    """
+    require_answer(Path("prefect.toml"))
+    home = made_folder(runtime.home_folder, HOME)
+    profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
+    configured = (
+        "PREFECT_API_URL" in os.environ
+        or Path("prefect.toml").is_file()  # `make up` writes it
+        or (profiles.is_file() and "PREFECT_API_URL" in profiles.read_text())
+    )
+    # A failed stage is told once, by exit_on_error, not once more by every task that waits for it.
+    defaults = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    if not configured:
+        made_folder(home / "prefect", HOME)
+        defaults |= {
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # Workers of a Ray cluster could not reach it: they start servers of their own, as Prefect does.
+    if not configured and runtime.task_runner != "ray":
+        _STARTED.append(TemporaryApi(Path(os.environ["PREFECT_HOME"])))
+        os.environ["PREFECT_API_URL"] = _STARTED[-1].url
+
+
+def wait_for_api() -> None:
+    """Return once the API answers that was started for this process, if one was.
+
+    Raises:
+        StageError: it does not start.
+    """
+    for api in _STARTED:
+        api.require_answer()
+
+
+def require_answer(client_file: Path) -> None:
+    """The server that `make up` has noted must answer; Prefect itself would end in a traceback.
+
+    Raises:
+        InputError: it does not.
+    """
+    if "PREFECT_API_URL" in os.environ or not client_file.is_file():
+        return
+    url = tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
+    try:
+        with urlopen(f"{url}/health", timeout=20):
+            return
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{client_file} names a Prefect server at {url} that does not answer ({error}); "
+            "`make up` starts it, `make down` removes the file"
+        ) from None
