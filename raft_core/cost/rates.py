@@ -45,7 +45,7 @@ class Machine:
 
 
 # Peaks without sparsity and bandwidths are those of NVIDIA's data sheets, memory is what a process
-# can have of it. On an H100 a 3B shape with LoRA trained at 21% of that peak (what is computed again
+# can have of it. On an H100 a 3B shape with LoRA trained at 21% of that peak (what is computed anew
 # counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged
 # (docs/benchmarks.md). What vLLM takes is assumed: CUDA graphs leave about a twentieth of it.
 _GPU = {
