@@ -7,6 +7,7 @@ rows of the answers are then in no pass at all.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,10 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases, take_turns, watch_passes
-from raft_core.distill.batches import SFT, Batch, Group
+from raft_core.distill.batches import SFT, Batch, Group, StepSize
 from raft_core.distill.rollout import RolloutSource
 from raft_core.distill.stage import build_trainer
 from raft_core.distill.trainer import RaftTrainer
-from raft_core.distill.views import RowView
 from raft_core.engines.chat import load_tokenizer
 from raft_core.progress import Progress
 from raft_core.records import FusedAnswer
@@ -31,8 +31,10 @@ from raft_core.stage import StageRun
 class KLAlone(RaftTrainer):
     """Distils on rollouts and learns no answers."""
 
-    def _groups(self, rows: list[RowView]) -> list[Group]:
-        return [Group(SFT, [], [], []), *super()._groups(rows)[1:]]
+    def _begin_step(self, batches: Sequence[dict[str, torch.Tensor]]) -> StepSize:
+        size = super()._begin_step(batches)
+        self.parts = iter([[Group(SFT, [], [], []), *groups[1:]] for groups in self.parts])
+        return size
 
     def _losses(self, batch: Batch, targets: Any, *rest: Any) -> list[torch.Tensor]:
         distilled = replace(batch, groups=batch.groups[1:])
