@@ -9,6 +9,7 @@ report of CI. TRL is installed on the first call; without it RAFT's own figures 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.measuring import CaseResult
 from benchmarks.training_models import model_folder, write_rows
-from benchmarks.training_report import Comparison, markdown, ratios
+from benchmarks.training_report import TRL_WAYS, Comparison, markdown, ratios
 from benchmarks.training_sides import Side, started
 from benchmarks.training_spec import StepSpec
 from benchmarks.trl_environment import NotInstalled, bench_folder, trl_python
@@ -29,7 +30,7 @@ EPOCHS = 3
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One row of the table. `answers` of the world make one row's answer: about a completion's
-    length. A turn has `steps`.
+    length. A turn has `steps`; `log_every` 5 is the profile's, less only where there are few steps.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Setting:
     steps: int
     pairs: int
     warm_up: int = 2
+    log_every: int = 5
     trl_ways: tuple[str, ...] = ("default",)
 
     @property
@@ -50,11 +52,11 @@ class Setting:
 
 FULL = (
     Setting("mini", 48, 1, threads=1, steps=5, pairs=5),
-    Setting("5M", 24, 1, threads=1, steps=5, pairs=5),
-    Setting("5M", 64, 2, threads=1, steps=5, pairs=3),
-    Setting("5M", 64, 2, threads=2, steps=5, pairs=3),
-    Setting("50M", 24, 1, threads=1, steps=2, pairs=3, warm_up=1),
-    Setting("50M", 64, 2, threads=1, steps=1, pairs=3, warm_up=1),
+    Setting("5M", 24, 1, threads=1, steps=5, pairs=5, trl_ways=("default", "compiled", "ahead")),
+    Setting("5M", 64, 2, threads=1, steps=3, pairs=3, log_every=3),
+    Setting("5M", 64, 2, threads=2, steps=3, pairs=3, log_every=3),
+    Setting("50M", 24, 1, threads=1, steps=2, pairs=3, warm_up=1, log_every=2),
+    Setting("50M", 64, 2, threads=1, steps=1, pairs=3, warm_up=1, log_every=2),
 )
 SHORT = (
     Setting("mini", 48, 1, threads=1, steps=3, pairs=2),
@@ -70,6 +72,7 @@ def sides_of(setting: Setting, folder: Path, trl: Path | None) -> Comparison:
         "new_tokens": setting.new_tokens,
         "threads": setting.threads,
         "trl_teacher_prompt": trl_teacher_prompt(),
+        "log_every": setting.log_every,
         "steps": steps + 1,  # the training is ended from outside, before it saves its result
     }
 
@@ -81,12 +84,17 @@ def sides_of(setting: Setting, folder: Path, trl: Path | None) -> Comparison:
         setting.name,
         side("RAFT, KL alone", "raft_step", sys.executable, "kl"),
         side("RAFT, SFT + KL", "raft_step", sys.executable, "full"),
-        [side(f"TRL, {way}", "trl_step", trl, way) for way in setting.trl_ways if trl is not None],
+        [side(TRL_WAYS[way], "trl_step", trl, way) for way in possible(setting.trl_ways) if trl],
     )
     # So that a row is visited as often as in a training of the paper's length.
     batch = found.kl.spec.batch_size
     write_rows(rows, batch * -(-steps // EPOCHS), setting.answers)
     return found
+
+
+def possible(ways: tuple[str, ...]) -> list[str]:
+    """Of TRL's ways those that this machine can go: torch compiles with a C++ compiler."""
+    return [way for way in ways if way != "compiled" or shutil.which("g++")]
 
 
 def trl_teacher_prompt() -> str:
@@ -128,7 +136,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="two small models, few steps")
     parser.add_argument("--json", type=Path, help="where the result is kept")
     parser.add_argument("--only", default="", help="settings whose names begin like this")
-    parser.add_argument("--trl-ways", nargs="+", help="variants of trl_step, in every setting")
+    parser.add_argument("--trl-ways", nargs="+", choices=TRL_WAYS, help="in every setting")
     options = parser.parse_args()
     remark = ""
     try:

@@ -7,9 +7,11 @@ JSON on the standard output; everything that a library prints goes to the standa
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -142,11 +144,19 @@ def take_turns(spec: StepSpec, build: Callable[[StepSpec, Phases], Any]) -> None
     """The whole life of one side: build its trainer, and train by orders."""
     import torch
 
+    end_with_parent()
     replies, phases = own_stdout(), Phases()
     torch.set_num_threads(spec.threads)
     trainer = build(spec, phases)
     trainer.add_callback(Turns(sys.stdin, replies, phases))
     trainer.train()
+
+
+def end_with_parent() -> None:
+    """A side that is held would outlive a comparison that was killed, with all of its memory."""
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 def completion_tokens(log_history: list[dict[str, Any]]) -> float | None:

@@ -19,6 +19,7 @@ from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases, take_turns, watch_passes
 
+# `ahead` draws the rollouts of 4 steps at once, from a student that is then up to 3 steps old.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "static": {"cache_implementation": "static"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.training_sides import Side, started
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases
 from raft_core.errors import StageError
+from tests.integration.flow import ROOT
 
 
 def spec(folder: Path, variant: str) -> StepSpec:
@@ -67,3 +70,21 @@ def test_side_that_fails_is_named_with_the_end_of_its_log(tmp_path: Path) -> Non
     side = Side("RAFT", sys.executable, "benchmarks.raft_step", broken)
     with pytest.raises(StageError, match=r"(?s)RAFT ended:.*nothing"):
         started([side])
+
+
+def test_side_ends_with_the_comparison_that_was_killed(tmp_path: Path) -> None:
+    argument = spec(tmp_path, "kl").to_argument()
+    (tmp_path / "kl").mkdir()
+    code = (
+        "import subprocess, sys, os, signal\n"
+        f"side = subprocess.Popen([sys.executable, '-m', 'benchmarks.raft_step', {argument!r}],\n"
+        "    stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "side.stdout.readline(); side.send_signal(signal.SIGSTOP)\n"
+        "print(side.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    gone = Path(f"/proc/{int(done.stdout)}")
+    deadline = time.monotonic() + 10
+    while gone.exists() and "Z (zombie)" not in (gone / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

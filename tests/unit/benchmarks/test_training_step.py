@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from benchmarks.training_models import MINI, write_rows, write_tokenizer
-from benchmarks.training_report import Comparison, markdown, ratios
+from benchmarks.training_report import STALE, Comparison, markdown, ratios
 from benchmarks.training_sides import Side
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_step import trl_teacher_prompt
@@ -47,11 +47,18 @@ def test_side_samples_per_second_are_those_of_its_turns() -> None:
 
 
 def test_ratios_are_to_the_fastest_way_of_trl_pair_by_pair() -> None:
-    slow, fast = side("TRL, default", [30, 30], 900), side("TRL, compiled", [8, 20], 800)
+    slow, fast = side("TRL", [30, 30], 900), side("TRL, torch.compile", [8, 20], 800)
     speed, memory, full_speed, _ = ratios([comparison(slow, fast)])
     assert (speed.spread.lowest, speed.spread.highest, speed.goal) == (2, 4, ">= 2")
     assert (full_speed.spread.lowest, full_speed.spread.highest, full_speed.goal) == (1, 2, ">= 1")
     assert memory.spread.median == (500 - 400) / (800 - 400)
+
+
+def test_ratios_are_not_to_rollouts_of_an_older_student() -> None:
+    current, stale = side("TRL", [8, 10], 900), side(STALE, [1, 1], 900)
+    compared = comparison(current, stale)
+    assert ratios([compared])[0].spread.median == 2
+    assert f"| {compared.name}: {STALE} | 80.00 [80.00, 80.00] | 9.00 " in markdown([compared], "")
 
 
 def test_markdown_without_trl_says_so_and_tells_rafts_own_figures() -> None:
