@@ -60,8 +60,9 @@ def summary(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """A case's text with where and how long it ran."""
-    return f"{result['markdown'].strip()}\n\n*{result['machine']}; {result['seconds']:,.0f} s.*"
+    """A case's text with where and how long it ran; a GPU's says where by itself."""
+    place = "" if result["case"] == "gpu" else f"{result['machine']}; "
+    return f"{result['markdown'].strip()}\n\n*{place}{result['seconds']:,.0f} s.*"
 
 
 def update(file: Path, results: Sequence[Mapping[str, Any]]) -> None:
