@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that test this script on a CPU")
     parser.add_argument("--sections", nargs="+", choices=sections(FULL), help="default: all")
-    parser.add_argument("--seconds", type=float, default=290.0, help="for all of it")
+    parser.add_argument("--seconds", type=float, default=360.0, help="for all of it")
     parser.add_argument("--from", dest="given", type=Path, nargs="+", help="raw results to report")
     parser.add_argument("--short", action="store_true", help="the checks and the objective alone")
     options = parser.parse_args()

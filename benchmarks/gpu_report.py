@@ -157,7 +157,8 @@ class Report:
         return (
             f"The training step of a Llama of {shape.name} shape with random weights, {how}: batch "
             f"{sizes.batch}, prompts and answers of {sizes.prompt} and {sizes.answer} tokens on "
-            f"average, rollouts of {sizes.rollout} by `transformers.generate` (`drawn`) or given. "
+            f"average, rollouts of {sizes.rollout} that RAFT's loop draws (`drawn`), the same loop "
+            "with its step as a CUDA graph (`drawn by a graph`), or that are given. "
             "Seconds are medians over the steps after the first; tokens are those of answers and "
             "rollouts. MFU: operations that are needed, over the measured rate of matrix products, "
             "of the student's forward and backward pass and of the whole step; padding counts "
@@ -209,8 +210,9 @@ class Report:
             whole = Spread.of([(flops.whole - flops.rollout) / rate / one["step"] for one in steps])
         if case.draws:
             what = f"{shape.name} step on a GPU, {'LoRA' if case.rank else 'all weights'}"
-            self._ratios.append(Ratio(f"{what}: MFU of the student's passes", student))
-            self._ratios.append(Ratio(f"{what}: MFU of the step, rollouts included", whole))
+            drawn = "rollouts by a graph" if case.graph else "rollouts by the loop"
+            self._ratios.append(Ratio(f"{what}, {drawn}: MFU of the student's passes", student))
+            self._ratios.append(Ratio(f"{what}, {drawn}: MFU of the whole step", whole))
         return (f"{student.median:.1%}", f"{again:.1%}", f"{whole.median:.1%}")
 
     def _decoding(self) -> str:

@@ -40,7 +40,7 @@ from raft_core.engines.chat import load_tokenizer
 from raft_core.mini.lexicon import NAMES
 from raft_core.progress import Progress
 from raft_core.records import FusedAnswer
-from raft_core.runtime import RuntimeConfig
+from raft_core.runtime import RuntimeConfig, TrainingRuntime
 from raft_core.stage import StageRun
 
 LIMIT = 8_192
@@ -120,7 +120,8 @@ def trainer_of(case: TrainingCase, sizes: Sizes, folder: Path, card: Card) -> An
     config = settings(case, sizes, folder)
     tokenizer = load_tokenizer(config.model)
     count = sizes.batch * (1 if case.seen_before else case.steps)
-    runtime = RuntimeConfig(device="cuda" if card.is_cuda else "cpu")
+    training = TrainingRuntime(graph_rollouts=case.graph)
+    runtime = RuntimeConfig(device="cuda" if card.is_cuda else "cpu", training=training)
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     stage = StageRun(config, {}, scratch, scratch, runtime, Progress(scratch / "events.jsonl"))

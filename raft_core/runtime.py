@@ -128,9 +128,9 @@ class TrainingRuntime(FrozenConfig):
         "for all epochs; rows beyond it are read at every step",
     )
     graph_rollouts: bool = Field(
-        False,
-        description="on CUDA, replay a captured graph for every token of a rollout; no measurement "
-        "of it stands in docs/benchmarks.md yet",
+        True,
+        description="on CUDA, replay a captured graph for every token of a rollout; a model that "
+        "cannot be captured is decoded without",
     )
     health: HealthLimits = HealthLimits()
 

@@ -182,8 +182,9 @@ def _rollout_seconds(at: Situation, training: Training, shape: ModelShape) -> fl
     if config.rollout_engine == "transformers":
         if precision.products < precision.weights:
             width = precision.weights + 2 * precision.products
+        graph = at.settings.runtime.training.graph_rollouts
         return decoding_seconds(
-            machine, shape, reading, dtype=config.dtype, width=width, steps=steps
+            machine, shape, reading, dtype=config.dtype, width=width, steps=steps, graph=graph
         )
     syncing = training.steps * SYNC_COPIES * shape.parameters * width / machine.bandwidth
     return syncing + engine_seconds(

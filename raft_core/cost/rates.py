@@ -21,7 +21,8 @@ class Machine:
     the achieved shares; bandwidth is that of its memory, in bytes a second.
 
     Layers cost seconds by themselves, however few tokens there are: `layer` in a forward pass,
-    `engine_layer` in one step of vLLM, which has `engine_step` beside it.
+    `graph_layer` in one position of a rollout by a CUDA graph, `engine_layer` in one step of vLLM,
+    which has `engine_step` beside it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Machine:
     training: float
     reading: float
     layer: float
+    graph_layer: float
     engine_layer: float
     engine_step: float
     start: float
@@ -46,13 +48,14 @@ class Machine:
 
 # Peaks without sparsity and bandwidths are those of NVIDIA's data sheets, memory is what a process
 # can have of it. On an H100 a 3B shape with LoRA trained at 21% of that peak (what is computed anew
-# counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged
-# (docs/benchmarks.md). What vLLM takes is assumed: CUDA graphs leave about a twentieth of it.
+# counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged and
+# 0.5 ms of one by a CUDA graph with it beside (docs/benchmarks.md). What vLLM takes is assumed: CUDA graphs leave about a twentieth of it.
 _GPU = {
     "kind": "cuda",
     "training": 0.21,
     "reading": 0.27,
     "layer": 1.1e-3,
+    "graph_layer": 0.5e-3,
     "engine_layer": 0.04e-3,
     "engine_step": 4e-3,
     "start": 20.0,
@@ -96,6 +99,7 @@ CPU = Machine(
     training=0.5,
     reading=0.5,
     layer=1.3e-3,
+    graph_layer=1.3e-3,
     engine_layer=0.8e-3,
     engine_step=25e-3,
     start=3.0,
@@ -158,12 +162,20 @@ def training_seconds(
 
 
 def decoding_seconds(
-    machine: Machine, shape: ModelShape, reading: Reading, *, dtype: str, width: int, steps: float
+    machine: Machine,
+    shape: ModelShape,
+    reading: Reading,
+    *,
+    dtype: str,
+    width: int,
+    steps: float,
+    graph: bool = False,
 ) -> float:
-    """`transformers.generate`: so many steps one after the other, each through all layers."""
+    """By the model itself: so many steps one after the other, each through all layers."""
     weights = steps * shape.parameters * width / machine.bandwidth
     arithmetic = forward(shape, reading) / (machine.peak(dtype) * machine.reading)
-    return steps * shape.layers * machine.layer + max(weights, arithmetic)
+    layer = machine.graph_layer if graph else machine.layer
+    return steps * shape.layers * layer + max(weights, arithmetic)
 
 
 def engine_seconds(

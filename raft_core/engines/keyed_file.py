@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +85,12 @@ class KeyedFile:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def __del__(self) -> None:
+        # A connection is in a cycle with its statements: by itself it stays open until the garbage
+        # is collected. It may only be closed by the thread that opened it.
+        with suppress(sqlite3.Error):
+            self.close()
 
     def _safely(self, action: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
         if self._given_up:
