@@ -40,7 +40,7 @@ class VllmRuntime(FrozenConfig):
     beside_training: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="share of the GPU's memory for an engine that draws rollouts in training"
     )
-    cpu_kv_cache_gib: Positive = 1
+    cpu_kv_cache_gib: Annotated[float, Field(gt=0)] = 1
     tensor_parallel_size: Positive = 1
     max_num_seqs: Positive = 256
     max_num_batched_tokens: Positive | None = None

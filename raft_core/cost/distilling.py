@@ -145,7 +145,7 @@ def engine_memory(at: Situation, shape: ModelShape) -> Memory | None:
         BYTES[config.dtype],
         device=at.device.kind,
         share_bytes=share if at.device.kind == "cuda" else None,
-        cache_bytes=runtime.vllm.cpu_kv_cache_gib * GIB,
+        cache_bytes=int(runtime.vllm.cpu_kv_cache_gib * GIB),
     ).memory
 
 

@@ -117,7 +117,7 @@ def engine_room(
         width,
         device=device.kind,
         share_bytes=share if device.kind == "cuda" else None,
-        cache_bytes=runtime.vllm.cpu_kv_cache_gib * GIB,
+        cache_bytes=int(runtime.vllm.cpu_kv_cache_gib * GIB),
         parallel=runtime.vllm.tensor_parallel_size,
     )
 

@@ -23,6 +23,7 @@ from raft_core.engines.chat import encode_prompts, load_tokenizer, loading, stop
 from raft_core.runtime import RuntimeConfig
 
 FEED_REQUESTS = 64
+GIB = 2**30
 
 
 class VllmGenerator:
@@ -194,6 +195,7 @@ def model_stop_ids(model: ModelRef, tokenizer: Any) -> list[int]:
 
 def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, Any]:
     """The keyword arguments of `vllm.LLM`."""
+    on_cpu = runtime.torch_device() == "cpu"
     return {
         "model": config.model.resolve(),
         "revision": config.model.revision,
@@ -205,7 +207,9 @@ def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, An
         "enforce_eager": runtime.vllm.enforce_eager,
         # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
         # that fails, so there prompts are prefilled whole.
-        "enable_chunked_prefill": None if runtime.torch_device() == "cuda" else False,
+        "enable_chunked_prefill": False if on_cpu else None,
+        # The CPU's is filled with zeros when the engine starts.
+        "kv_cache_memory_bytes": int(runtime.vllm.cpu_kv_cache_gib * GIB) if on_cpu else None,
         "max_num_batched_tokens": runtime.vllm.max_num_batched_tokens,
         "generation_config": "vllm",
         "load_format": "safetensors",
@@ -236,7 +240,6 @@ def environment(runtime: RuntimeConfig) -> dict[str, str]:
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_CPU_KVCACHE_SPACE": str(runtime.vllm.cpu_kv_cache_gib),
         # Bound threads of two engines would all sit on the first cores.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
