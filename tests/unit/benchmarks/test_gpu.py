@@ -116,5 +116,5 @@ def test_report_of_two_calls_prefers_a_result_to_a_later_failure() -> None:
     assert "Not measured" not in report(calls).markdown
 
 
-def test_every_section_ends_within_four_minutes() -> None:
-    assert sum(section.seconds for section in sections(TINY).values()) <= 240
+def test_every_section_ends_within_six_minutes() -> None:
+    assert sum(section.seconds for section in sections(TINY).values()) <= 360
