@@ -126,7 +126,7 @@ def compare(options: argparse.Namespace, dtype: str) -> tuple[list[Ratio], list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--variant", choices=VARIANTS, help="measure this one in this process")
-    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--vocabulary", type=int, default=128_256)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--top-k", type=int, default=512)
@@ -142,7 +142,7 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     if options.short:
-        options.pairs, options.tokens, options.repeats = 1, options.tokens // 8, 1
+        options.pairs, options.tokens, options.repeats = 1, options.tokens // 4, 1
     started = time.perf_counter()
     found = [compare(options, d) for d in ([options.dtype] if options.dtype else AGREEMENT)]
     header = ["type", "dense", "chunked", "time, chunked / dense", "extra memory, chunked / dense"]

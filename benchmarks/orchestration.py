@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILE_EPOCHS = 20  # of conf/mini.yaml
 SHORT_EPOCHS = 1
 LONG_SECONDS = 300.0
-MARGIN_SECONDS = 25.0
+MARGIN_SECONDS = 40.0
 MOST_SHARE, MOST_CACHED, MOST_IMPORT, MOST_START = 0.05, 30.0, 0.5, 30.0
 IMPORT = "import raft_core.settings"
 # Of the surroundings: they choose servers, stores and threads.
@@ -66,16 +66,6 @@ def surroundings() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
 
-def epochs_for(seconds: float, run: Timeline) -> int:
-    """How many epochs make a run at least so long, judged by one of the profile's length.
-
-    The longest training is the part of a run that grows; everything else stays.
-    """
-    training = max(s.end - s.start for s in run.stages if s.role.startswith("distill/"))
-    rest = run.wall - training
-    return int(PROFILE_EPOCHS * max(1.0, (seconds - rest) / training)) + 1
-
-
 def import_seconds(times: int) -> Spread:
     """Wall time of new interpreters that import the settings."""
 
@@ -88,14 +78,13 @@ def import_seconds(times: int) -> Spread:
     return Spread.of([one(IMPORT) for _ in range(times)])
 
 
-def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline, Timeline | None]:
-    """All figures, the long run and, in the full form, the profile's own run."""
-    imports = import_seconds(3 if short else 5)
-    whole = None if short else runs.flow("run")
-    epochs = SHORT_EPOCHS if whole is None else epochs_for(LONG_SECONDS + MARGIN_SECONDS, whole)
+def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline]:
+    """All figures, and the long run."""
+    imports = import_seconds(3 if short else 11)
+    epochs = SHORT_EPOCHS if short else LONG_EPOCHS
     long = runs.flow("long", f"distill.epochs={epochs}")
     cached = runs.flow("long", f"distill.epochs={epochs}")
-    fresh = [run.first_stage for run in (whole, long) if run is not None]
+    fresh = [long.first_stage]
     used = []
     for number in range(1 if short else 3):
         # Another number of rows: the first stage has something to do.
@@ -109,8 +98,6 @@ def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline, Timeline | 
         ("start to first stage, new home, s", Spread.of(fresh), MOST_START),
         ("start to first stage, used home, s", Spread.of(used), MOST_START),
     ]
-    if whole is not None:
-        seconds.append(("`make run` as it is, new home, s", Spread.of([whole.wall]), None))
     share = Spread.of([long.overhead / long.wall])
     ratios = [
         Ratio(
@@ -120,10 +107,10 @@ def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline, Timeline | 
         )
     ]
     ratios += [Ratio(n, s, None if goal is None else f"<= {goal:g}") for n, s, goal in seconds]
-    return ratios, long, whole
+    return ratios, long
 
 
-def section(ratios: list[Ratio], long: Timeline, whole: Timeline | None) -> str:
+def section(ratios: list[Ratio], long: Timeline) -> str:
     """The document's section: figures, where the overhead lies, and the profile of a run."""
     marks = {True: "yes", False: "no", None: ""}
     rows = [[r.name, r.spread.text(3), r.goal or "", marks[r.reached]] for r in ratios]
@@ -137,8 +124,7 @@ def section(ratios: list[Ratio], long: Timeline, whole: Timeline | None) -> str:
         f"{sum(each.cpu for each in long.others):.0f} s of processor time in it, the stages "
         f"{sum(each.cpu for each in long.stages):.0f} s.",
     ]
-    shown = whole or long
-    lines += ["", "```", *(line.rstrip() for line in chart(shown, 60).splitlines()), "```"]
+    lines += ["", "```", *(line.rstrip() for line in chart(long, 60).splitlines()), "```"]
     return "\n".join(lines)
 
 
@@ -149,8 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.monotonic()
     with TemporaryDirectory() as folder:
-        ratios, long, whole = measure(Runs(Path(folder)), options.short)
-    text = section(ratios, long, whole)
+        ratios, long = measure(Runs(Path(folder)), options.short)
+    text = section(ratios, long)
     CaseResult("orchestration", tuple(ratios), text, time.monotonic() - begun).write(options.json)
 
 

@@ -76,6 +76,7 @@ def overrides(spec: StepSpec) -> list[str]:
         "distill.batch_size": spec.batch_size,
         "distill.rollout.max_tokens": spec.new_tokens,
         "distill.top_k": spec.top_k,
+        "distill.rollout_ahead": spec.ahead,
         "distill.temperature": 1.0,
         "distill.balance.rule": "fixed" if spec.variant == "kl" else "ema",
         "distill.save_every": 10**6,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +40,13 @@ class Size:
     """How much is measured; the pairs are of the largest number of rows up to `PAIRED_ROWS`."""
 
     growth_rows: tuple[int, ...]
-    pairs: int
-    paired_stages: tuple[str, ...]
+    pairs: Mapping[str, int]
     overlaps: int
 
 
 PAIRED_ROWS, OVERLAP_ROWS = 2_000, 400
-FULL = Size((200, 2_000, 20_000), 3, ("rewrite", "fuse"), 3)
-SHORT = Size((200, 1_000), 1, ("rewrite",), 0)
+FULL = Size((200, 2_000, 20_000), {"rewrite": 3, "fuse": 3}, 2)
+SHORT = Size((200, 1_000), {"rewrite": 1}, 0)
 
 
 def stage_pairs(base: Cost, data: Path, folder: Path, size: Size) -> list[Pairs]:
@@ -59,11 +58,11 @@ def stage_pairs(base: Cost, data: Path, folder: Path, size: Size) -> list[Pairs]
         "fuse": settings.fuse_stage(),
     }
     found = []
-    for stage in size.paired_stages:
+    for stage, pairs in size.pairs.items():
         given = inputs | ({"filter": base.out("filter")} if stage == "fuse" else {})
         found.append(
             measured_pairs(
-                stage, configs[stage], given, settings, folder, data.parent / "home", size.pairs
+                stage, configs[stage], given, settings, folder, data.parent / "home", pairs
             )
         )
     return found

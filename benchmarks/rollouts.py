@@ -40,7 +40,7 @@ class Setting:
         return f"{self.model}, {most}{self.new_tokens} tokens"
 
 
-FULL = (Setting("mini", 48, 15), Setting("5M", 24, 7), Setting("5M", 64, 3), Setting("50M", 24, 3))
+FULL = (Setting("mini", 48, 9), Setting("5M", 24, 5), Setting("5M", 64, 3), Setting("50M", 24, 2))
 SHORT = (Setting("mini", 48, 5, vllm=False), Setting("5M", 24, 3, vllm=False))
 
 

@@ -22,6 +22,7 @@ class StepSpec:
     batch_size: int = 16
     top_k: int = 512
     log_every: int = 5
+    ahead: int = 0
     # The weights stay where they are: both sides then draw answers of the same lengths throughout.
     learning_rate: float = 1e-9
 

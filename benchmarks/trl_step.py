@@ -19,13 +19,13 @@ from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases, take_turns, watch_passes
 
-# `ahead` draws the rollouts of 4 steps at once, from a student that is then up to 3 steps old.
+# `ahead` draws the rollouts of some steps at once, from a student that is then older.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "static": {"cache_implementation": "static"},
     "eager": {"model_init_kwargs": {"attn_implementation": "eager"}},
     "compiled": {"torch_compile": True},
-    "ahead": {"steps_per_generation": 4},
+    "ahead": {},
 }
 
 
@@ -50,7 +50,7 @@ def build(spec: StepSpec, phases: Phases) -> SDFTTrainer:
 
 
 def arguments(spec: StepSpec) -> SDFTConfig:
-    own = VARIANTS[spec.variant]
+    own = VARIANTS[spec.variant] | {"steps_per_generation": spec.ahead + 1}
     loading = {"dtype": "float32", **own.get("model_init_kwargs", {})}
     values = {
         "output_dir": spec.folder,

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.flow_timeline import Interval, Timeline, union, watch
-from benchmarks.orchestration import PROFILE_EPOCHS, epochs_for
 
 
 def timeline(wall: float, *stages: tuple[float, float]) -> Timeline:
@@ -26,12 +25,6 @@ def test_overhead_is_before_between_and_after_the_stages() -> None:
     assert run.overhead == 20 - 7 - 6
     assert run.gaps == (3, 2, 2)
     assert timeline(4).gaps == (4, 0, 0)
-
-
-def test_epochs_for_stretch_the_longest_training_alone() -> None:
-    run = timeline(100, (20, 30), (30, 90))  # 60 s of training, 40 s of all else
-    assert epochs_for(340, run) == PROFILE_EPOCHS * 5 + 1
-    assert epochs_for(50, run) == PROFILE_EPOCHS + 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

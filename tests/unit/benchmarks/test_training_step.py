@@ -10,10 +10,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from benchmarks.training_models import MINI, write_rows, write_tokenizer
-from benchmarks.training_report import STALE, Comparison, markdown, ratios
+from benchmarks.training_report import Comparison, markdown, ratios
 from benchmarks.training_sides import Side
 from benchmarks.training_spec import StepSpec
-from benchmarks.training_step import trl_teacher_prompt
+from benchmarks.training_step import FULL, trl_teacher_prompt
 from benchmarks.training_turns import Phases, completion_tokens
 from benchmarks.trl_environment import NotInstalled, bench_folder, trl_python
 from raft_core.distill.config import DistillConfig
@@ -54,11 +54,10 @@ def test_ratios_are_to_the_fastest_way_of_trl_pair_by_pair() -> None:
     assert memory.spread.median == (500 - 400) / (800 - 400)
 
 
-def test_ratios_are_not_to_rollouts_of_an_older_student() -> None:
-    current, stale = side("TRL", [8, 10], 900), side(STALE, [1, 1], 900)
-    compared = comparison(current, stale)
-    assert ratios([compared])[0].spread.median == 2
-    assert f"| {compared.name}: {STALE} | 80.00 [80.00, 80.00] | 9.00 " in markdown([compared], "")
+def test_settings_with_rollouts_ahead_compare_sides_that_both_draw_them() -> None:
+    (ahead,) = [setting for setting in FULL if setting.ahead]
+    assert ahead.trl_ways == ("ahead",)
+    assert ahead.steps % (ahead.ahead + 1) == ahead.warm_up % (ahead.ahead + 1) == 0
 
 
 def test_markdown_without_trl_says_so_and_tells_rafts_own_figures() -> None:
