@@ -22,10 +22,7 @@ from benchmarks.flow_timeline import Timeline, chart, watch
 from benchmarks.measuring import CaseResult, Ratio, Spread, table
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILE_EPOCHS = 20  # of conf/mini.yaml
-SHORT_EPOCHS = 1
-LONG_SECONDS = 300.0
-MARGIN_SECONDS = 40.0
+LONG_EPOCHS, SHORT_EPOCHS = 95, 1  # of the trainings: five minutes or more, and a report
 MOST_SHARE, MOST_CACHED, MOST_IMPORT, MOST_START = 0.05, 30.0, 0.5, 30.0
 IMPORT = "import raft_core.settings"
 # Of the surroundings: they choose servers, stores and threads.
