@@ -162,9 +162,8 @@ class Report:
             "Seconds are medians over the steps after the first; tokens are those of answers and "
             "rollouts. MFU: operations that are needed, over the measured rate of matrix products, "
             "of the student's forward and backward pass and of the whole step; padding counts "
-            f"nothing, and every prompt as if it were read at each step.\n\n"
-            + table(header, lines)
-            + self._prefixes(section)
+            f"nothing, and every prompt as if it were read at each step, for its answer and its "
+            "rollout.\n\n" + table(header, lines) + self._prefixes(section)
         )
 
     def _prefixes(self, section: str) -> str:

@@ -22,7 +22,8 @@ HOW = """\
 A step has 16 rows and K = 512, in float32 without gradient checkpointing, from the same weights and
 rows, with a frozen teacher that reads the reference; learning rate about 0, so that the answers of
 all sides stay as long as they are. RAFT is the trainer as the stage `distill` builds it, with all
-of the method, and with its KL alone (no row of an answer is in any pass). TRL is `SDFTTrainer` of
+of the method, and with its KL alone (no row of an answer is in any pass, so that no question is
+shared between an answer and a rollout). TRL is `SDFTTrainer` of
 trl 1.16: forward KL on top-K logits, teacher `base`, `transformers.generate`. A ratio is to its
 fastest way. Where a setting says 3 steps ahead, both draw the rollouts of 4 steps in one batch
 (`distill.rollout_ahead`, TRL's `steps_per_generation`), of which the last are of a student that is

@@ -125,7 +125,7 @@ def planned_training(
     drawn = rollouts(fitting, prompts, times * own, general_visits)
     conditioned = method.distillation == "answer_conditioned"
     read = fitting if conditioned else [replace(row, teacher=row.prompt) for row in fitting]
-    student = _read(drawn, teacher=False)
+    student, questions = _read(drawn, teacher=False), sum(row.prompt for row in fitting)
     taught, kept_bytes = _taught(read, rows.factor, times * own, config, method, prefixes)
     taught += _read(rollouts([], prompts, 0, general_visits), teacher=True)
     anew = 1 / config.rollout_uses
@@ -137,7 +137,8 @@ def planned_training(
         too_long=(len(lengths) - len(fitting)) * rows.factor,
         cut=sum(counter.answer(r.answer) > config.max_answer_tokens for r in rows) * rows.factor,
         answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(times),
-        distilled=student,
+        # A question is read once for its answer and its rollout, but for its attention.
+        distilled=replace(student, tokens=student.tokens - times * own * questions),
         teacher=taught,
         drawn=student.times(anew),
         rollout_tokens=student.scored * anew,

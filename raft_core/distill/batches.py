@@ -1,8 +1,9 @@
 """The rows of one forward pass, grouped by the loss that they bear.
 
 A batch holds the answers to be learned and the rollouts to be distilled on, one group after the
-other: packed without padding where the model can read them so, else padded together. Dimensions as
-in `losses`; C is the padded width of the completions.
+other: packed without padding where the model can read them so, else padded together. A packed
+question is read once, for its answer and its rollout. Dimensions as in `losses`; C is the padded
+width of the completions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from raft_core.distill.packed_attention import Packing, packed_inputs
+from raft_core.distill.packed_attention import Packing, Start, packed_inputs
 from raft_core.distill.prefix_cache import PrefixCache
 from raft_core.distill.views import RowView, pad_rows
 
@@ -102,6 +103,15 @@ class Batch:
             yield Scored(group, hidden, labels, counts)
 
 
+def shared_starts(prompts: Sequence[list[int]]) -> list[Start | None]:
+    """For every row whose prompt an earlier one has: that row, and the prompt's length."""
+    first: dict[tuple[int, ...], int] = {}
+    owners = [first.setdefault(tuple(ids), row) for row, ids in enumerate(prompts)]
+    return [
+        None if owner == row else (owner, len(prompts[row])) for row, owner in enumerate(owners)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
     """How rows become tensors; `skip_first` tokens of a rollout bear no loss.
@@ -145,7 +155,8 @@ class Batching:
             for head, ids, skipped in zip(heads, completions, skip, strict=True)
         ]
         labels = [i for ids, skipped in zip(completions, skip, strict=True) for i in ids[skipped:]]
-        packing = Packing([len(row) for row in rows], self.device, before)
+        starts = None if known else shared_starts(prompts)
+        packing = Packing([len(row) for row in rows], self.device, before, starts=starts)
         return Batch(
             groups,
             packed_inputs(rows, spans, packing),

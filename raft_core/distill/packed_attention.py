@@ -2,8 +2,10 @@
 
 What a decoder computes token by token sees the S real tokens of a batch as one row. Attention alone
 has to know where a row ends: it is registered as an attention implementation of `transformers`,
-which spreads the tokens over B rows of T columns, computes, and packs them again. A row may go on
-where another pass has stopped (`Prefix`): those keys and values are read, not computed.
+which spreads the tokens over B rows of T columns, computes, and packs them again. Rows that begin
+alike share those tokens (`Start`): computed once, they give the results and gradients of rows of
+their own. A row may also go on where another pass has stopped (`Prefix`): those keys and values are
+read, not computed.
 
 Dimensions: S packed tokens, B rows, T columns, P columns of the longest prefix, H heads, E size of
 a head.
@@ -27,8 +29,15 @@ ATTENDING = {"full_attention", "sliding_attention"}
 Prefix = tuple[torch.Tensor, ...]
 
 
+# An earlier row and how many of its first tokens are a row's own.
+Start = tuple[int, int]
+
+
 class Packing:
-    """Where S packed tokens lie in B rows; `keep` collects the layers' keys and values."""
+    """Where S packed tokens lie in B rows; `keep` collects the layers' keys and values.
+
+    `cells` says which packed token is at each column of a row.
+    """
 
     def __init__(
         self,
@@ -36,18 +45,33 @@ class Packing:
         device: torch.device,
         prefixes: Sequence[Prefix | None] | None = None,
         *,
+        starts: Sequence[Start | None] | None = None,
         keep: bool = False,
     ) -> None:
         self.lengths, self.width = list(lengths), max(lengths)
-        places = [
-            row * self.width + column
-            for row, length in enumerate(self.lengths)
-            for column in range(length)
-        ]
+        self.starts = list(starts) if starts and any(starts) else [None] * len(self.lengths)
+        self.cells, places = self._lay_out()
         self.places_S = torch.tensor(places, device=device)
+        self.cells_BT = self._padded_cells(device) if any(self.starts) else None
         self.kept: dict[int, torch.Tensor] | None = {} if keep else None
         self._prefixes = list(prefixes) if prefixes and any(prefixes) else None
         self.mask_B1TP = self._mask(device) if self._prefixes else None
+
+    def _lay_out(self) -> tuple[list[list[int]], list[int]]:
+        """The cells of each row, and the first place of every packed token."""
+        cells: list[list[int]] = []
+        places: list[int] = []
+        for row, (length, start) in enumerate(zip(self.lengths, self.starts, strict=True)):
+            owner, shared = start or (0, 0)
+            own = range(len(places), len(places) + length - shared)
+            cells.append([*cells[owner][:shared], *own] if shared else list(own))
+            places += range(row * self.width + shared, row * self.width + length)
+        return cells, places
+
+    def _padded_cells(self, device: torch.device) -> torch.Tensor:
+        """[B, T]; where no token is, any other one: nothing that counts attends to it."""
+        padded = [row + [0] * (self.width - len(row)) for row in self.cells]
+        return torch.tensor(padded, device=device)
 
     @property
     def before(self) -> list[int]:
@@ -56,8 +80,11 @@ class Packing:
         return [prefix[0].shape[2] if prefix else 0 for prefix in found]
 
     def spread(self, packed_1HSE: torch.Tensor) -> torch.Tensor:
-        """[B, H, T, E] with zeros where no token is."""
+        """[B, H, T, E] with zeros, or some token's numbers, where no token is."""
         packed_SHE = packed_1HSE[0].transpose(0, 1)
+        if self.cells_BT is not None:
+            rows = packed_SHE.index_select(0, self.cells_BT.flatten())
+            return rows.view(*self.cells_BT.shape, *packed_SHE.shape[1:]).transpose(1, 2)
         rows = packed_SHE.new_zeros(len(self.lengths) * self.width, *packed_SHE.shape[1:])
         rows = rows.index_copy(0, self.places_S, packed_SHE)
         return rows.view(len(self.lengths), self.width, *packed_SHE.shape[1:]).transpose(1, 2)
@@ -127,17 +154,16 @@ def packed_inputs(
     Its output layer sees, row by row, the positions in `scored`, counted in each row.
     """
     device = packing.places_S.device
-    starts = [0]
-    for row in rows:
-        starts.append(starts[-1] + len(row))
+    shared = [start[1] if start else 0 for start in packing.starts]
+    ids = [i for row, before in zip(rows, shared, strict=True) for i in row[before:]]
     positions = [
         position
-        for row, before in zip(rows, packing.before, strict=True)
-        for position in range(before, before + len(row))
+        for row, before, own in zip(rows, packing.before, shared, strict=True)
+        for position in range(before + own, before + len(row))
     ]
-    kept = [start + i for start, span in zip(starts, scored, strict=False) for i in span]
+    kept = [cells[i] for cells, span in zip(packing.cells, scored, strict=True) for i in span]
     return {
-        "input_ids": torch.tensor([[i for row in rows for i in row]], device=device),
+        "input_ids": torch.tensor([ids], device=device),
         "position_ids": torch.tensor([positions], device=device),
         # Four dimensions tell `transformers` to make no mask; the attention above reads none.
         "attention_mask": torch.zeros(1, 1, 1, 1, device=device),

@@ -77,7 +77,14 @@ def test_teacher_reads_its_template_and_the_rollout() -> None:
     assert training.teacher.tokens > training.distilled.tokens
     unconditioned = MethodConfig(targets="raw", distillation="unconditioned", learning_rate=1e-3)
     alone = planned(unconditioned)
-    assert alone.teacher.tokens == alone.distilled.tokens
+    assert alone.teacher.tokens == alone.drawn.tokens
+
+
+def test_student_reads_a_question_once_for_answer_and_rollout() -> None:
+    training = planned()
+    question = training.answers.tokens / 32 - ANSWER
+    assert training.distilled.tokens == training.drawn.tokens - 32 * question
+    assert training.distilled.pairs == training.drawn.pairs
 
 
 def test_teachers_prompts_are_read_once_where_they_are_kept() -> None:

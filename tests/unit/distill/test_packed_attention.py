@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig, Qwen3Config
 
+from raft_core.distill.batches import shared_starts
 from raft_core.distill.packed_attention import ATTENTION, Packing, packed_inputs, packs
 from raft_core.distill.prefix_cache import PrefixCache
 from raft_core.distill.teacher import FrozenCopy
@@ -58,6 +59,52 @@ def test_packed_rows_logits_and_gradients_equal_single_rows(config: type[Any]) -
     (together * weights).sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [LlamaConfig, Qwen3Config])
+def test_packed_rows_that_begin_alike_read_it_once_and_equal_single_rows(config: type[Any]) -> None:
+    """Two questions, each with an answer and a rollout, one of which is of one token."""
+    model = model_of(config).double()
+    assert packs(model, 64)
+    prompts, ends = rows_of(6, [7, 4]), rows_of(7, [5, 3, 9, 0])
+    rows = [prompts[row % 2] + end for row, end in enumerate(ends)]
+    spans = [range(len(prompts[n % 2]) - 1, len(row)) for n, row in enumerate(rows)]
+    starts = shared_starts([*prompts, *prompts])
+    assert starts == [None, None, (0, 7), (1, 4)]
+    single = [
+        model(input_ids=torch.tensor([row])).logits[0, span.start :]
+        for row, span in zip(rows, spans, strict=True)
+    ]
+    expected = torch.cat(single)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0)).double()
+    (expected * weights).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+
+    packing = Packing([len(row) for row in rows], CPU, starts=starts)
+    inputs = packed_inputs(rows, spans, packing)
+    assert inputs["input_ids"].shape == (1, 7 + 4 + 5 + 3 + 9 + 0)
+    assert inputs["position_ids"][0, -9:].tolist() == list(range(7, 16))
+    together = model(**inputs).logits[0]
+    (together * weights).sum().backward()
+
+    torch.testing.assert_close(together, expected, rtol=1e-9, atol=1e-10)
+    # The norms of transformers are float32 even here.
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_shared_start_of_one_row_changes_nothing_of_another() -> None:
+    """What a rollout says is not seen by the answer to the same question, nor the other way."""
+    model = model_of()
+    assert packs(model, 64)
+    prompt, answer, *rollouts = rows_of(8, [6, 4, 5, 5])
+    found = []
+    for rollout in rollouts:
+        rows = [prompt + answer, prompt + rollout]
+        packing = Packing([10, 11], CPU, starts=[None, (0, 6)])
+        found.append(model(**packed_inputs(rows, [range(5, 10), range(5, 6)], packing)).logits)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_packed_rows_under_gradient_checkpointing_same_gradients() -> None:
