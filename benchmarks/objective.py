@@ -142,7 +142,7 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     if options.short:
-        options.pairs, options.tokens, options.repeats = 1, options.tokens // 4, 1
+        options.pairs, options.tokens, options.repeats = 1, options.tokens // 2, 1
     started = time.perf_counter()
     found = [compare(options, d) for d in ([options.dtype] if options.dtype else AGREEMENT)]
     header = ["type", "dense", "chunked", "time, chunked / dense", "extra memory, chunked / dense"]

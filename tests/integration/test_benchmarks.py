@@ -13,7 +13,18 @@ from tests.integration.flow import ROOT
 
 def test_objective_chunked_equals_dense_in_a_fraction_of_the_memory(tmp_path: Path) -> None:
     """The case itself ends with an error where loss or gradient of the two differ."""
-    sizes = ["--vocabulary", "64000", "--hidden", "32", "--repeats", "1", "--pairs", "1"]
+    sizes = [
+        "--tokens",
+        "2048",
+        "--vocabulary",
+        "64000",
+        "--hidden",
+        "32",
+        "--repeats",
+        "1",
+        "--pairs",
+        "1",
+    ]
     file = tmp_path / "objective.json"
     command = [sys.executable, "-m", "benchmarks.objective", *sizes, "--threads", "1"]
     subprocess.run([*command, "--dtype", "float32", "--json", str(file)], cwd=ROOT, check=True)
