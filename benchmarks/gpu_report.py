@@ -160,10 +160,10 @@ class Report:
             f"average, rollouts of {sizes.rollout} that RAFT's loop draws (`drawn`), the same loop "
             "with its step as a CUDA graph (`drawn by a graph`), or that are given. "
             "Seconds are medians over the steps after the first; tokens are those of answers and "
-            "rollouts. MFU: operations that are needed, over the measured rate of matrix products, "
-            "of the student's forward and backward pass and of the whole step; padding counts "
-            f"nothing, and every prompt as if it were read at each step, for its answer and its "
-            "rollout.\n\n" + table(header, lines) + self._prefixes(section)
+            "rollouts. MFU: operations of answers and rollouts as rows of their own, over the "
+            "measured rate of matrix products, of the student's forward and backward pass and of "
+            "the whole step; padding counts nothing, and what is saved by reading a prompt once "
+            "counts as if it were done.\n\n" + table(header, lines) + self._prefixes(section)
         )
 
     def _prefixes(self, section: str) -> str:

@@ -129,7 +129,8 @@ class TrainingRuntime(FrozenConfig):
     )
     graph_rollouts: bool = Field(
         True,
-        description="on CUDA, replay a captured graph for every token of a rollout; a model that "
+        description="on CUDA, replay a captured graph for every token of a rollout: the tokens of "
+        "decoding without, but for rounding. Its keys and values stay in memory; a model that "
         "cannot be captured is decoded without",
     )
     health: HealthLimits = HealthLimits()

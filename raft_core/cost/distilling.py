@@ -97,6 +97,7 @@ def _with_shape(
         shard=runtime.training.shard,
         engine_bytes=engine.peak if engine else 0.0,
         prefix_bytes=training.prefix_bytes,
+        graph=by_graph(at),
     )
     rate = at.history.visits(at.settings.distill_stage(name), at.machine.start)
     if rate is not None:
@@ -182,14 +183,26 @@ def _rollout_seconds(at: Situation, training: Training, shape: ModelShape) -> fl
     if config.rollout_engine == "transformers":
         if precision.products < precision.weights:
             width = precision.weights + 2 * precision.products
-        graph = at.settings.runtime.training.graph_rollouts
         return decoding_seconds(
-            machine, shape, reading, dtype=config.dtype, width=width, steps=steps, graph=graph
+            machine,
+            shape,
+            reading,
+            dtype=config.dtype,
+            width=width,
+            steps=steps,
+            graph=by_graph(at),
         )
     syncing = training.steps * SYNC_COPIES * shape.parameters * width / machine.bandwidth
     return syncing + engine_seconds(
         machine, shape, reading, dtype=config.dtype, width=width, steps=steps
     )
+
+
+def by_graph(at: Situation) -> bool:
+    """Whether a CUDA graph draws the rollouts, as `distill/rollout.py` decides."""
+    training = at.settings.runtime.training
+    sharded = training.shard and training.processes > 1
+    return at.device.kind == "cuda" and training.graph_rollouts and not sharded
 
 
 def batch_problem(config: DistillConfig, processes: int) -> str:

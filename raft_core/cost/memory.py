@@ -141,9 +141,11 @@ def training_memory(
     shard: bool = True,
     engine_bytes: float = 0.0,
     prefix_bytes: float = 0.0,
+    graph: bool = False,
 ) -> Memory:
     """Of one process. `engine_bytes` is what a vLLM engine for rollouts takes beside it, and
-    `prefix_bytes` what the host keeps of the teacher's prompts.
+    `prefix_bytes` what the host keeps of the teacher's prompts. The keys and values of rollouts by
+    a CUDA `graph` stay for the whole training.
     """
     width = Precision.of(config, device)
     parts = _resident(shape, config, width, device, processes if shard else 1, size.rollouts > 0)
@@ -155,7 +157,10 @@ def training_memory(
     phases: dict[str, dict[str, float]] = {"step": step}
     if size.rollouts and not engine_bytes:
         tokens = size.drawn * (size.prompt + size.rollout)
-        phases["rollouts"] = {"KV cache": float(tokens * kv_bytes(shape, width.residual))}
+        cache = {"KV cache": float(tokens * kv_bytes(shape, width.residual))}
+        if graph:
+            parts |= cache
+        phases["rollouts"] = cache  # by a graph: those of the prompts, before they are copied
     base = {"base for weight distances": float(shape.parameters * MASTER)}
     if device == "cpu":
         # A stage's process keeps what it has freed (KEEP_MEMORY of runtime.py), and maps the base.

@@ -48,9 +48,9 @@ class Machine:
 
 # Peaks without sparsity and bandwidths are those of NVIDIA's data sheets, memory is what a process
 # can have of it. On an H100 a 3B shape with LoRA trained at 21% of that peak (what is computed anew
-# counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged and
-# 0.5 ms of one by a CUDA graph with it beside (docs/benchmarks.md). What vLLM takes is assumed:
-# its graphs leave about a twentieth of it.
+# counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged, 1.9
+# beside it (docs/benchmarks.md). By a CUDA graph it took 0.5 ms in a training step, reading the
+# weights apart. What vLLM takes is assumed: its graphs leave about a twentieth of 1.1 ms.
 _GPU = {
     "kind": "cuda",
     "training": 0.21,

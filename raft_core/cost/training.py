@@ -137,7 +137,7 @@ def planned_training(
         too_long=(len(lengths) - len(fitting)) * rows.factor,
         cut=sum(counter.answer(r.answer) > config.max_answer_tokens for r in rows) * rows.factor,
         answers=Reading.of((r.prompt + r.answer, r.answer) for r in fitting).times(times),
-        # A question is read once for its answer and its rollout, but for its attention.
+        # Packed, a question is read once for its answer and its rollout, but for its attention.
         distilled=replace(student, tokens=student.tokens - times * own * questions),
         teacher=taught,
         drawn=student.times(anew),

@@ -4,8 +4,8 @@ What a decoder computes token by token sees the S real tokens of a batch as one 
 has to know where a row ends: it is registered as an attention implementation of `transformers`,
 which spreads the tokens over B rows of T columns, computes, and packs them again. Rows that begin
 alike share those tokens (`Start`): computed once, they give the results and gradients of rows of
-their own. A row may also go on where another pass has stopped (`Prefix`): those keys and values are
-read, not computed.
+their own (dropout draws one mask for them). A row may also go on where another pass has stopped
+(`Prefix`): those keys and values are read, not computed.
 
 Dimensions: S packed tokens, B rows, T columns, P columns of the longest prefix, H heads, E size of
 a head.
@@ -48,6 +48,8 @@ class Packing:
         starts: Sequence[Start | None] | None = None,
         keep: bool = False,
     ) -> None:
+        if starts and any(starts) and (keep or (prefixes and any(prefixes))):
+            raise ValueError("rows that share their beginning have no prefix, and none is kept")
         self.lengths, self.width = list(lengths), max(lengths)
         self.starts = list(starts) if starts and any(starts) else [None] * len(self.lengths)
         self.cells, places = self._lay_out()

@@ -112,9 +112,11 @@ def down(config: StackConfig) -> int:
     """End everything that `up` started, workers first."""
     processes = Processes(config)
     names = list(reversed(processes.names()))
-    for name in names:
-        outcome = "ended" if processes.end(name) else "was not running"
-        print(f"  {name:<16} {outcome}")
+    of_workers = {worker.name for worker in workers()}
+    for together in (of_workers & set(names), set(names) - of_workers):
+        ended = processes.end_together(together) if together else set()
+        for name in filter(together.__contains__, names):
+            print(f"  {name:<16} {'ended' if name in ended else 'was not running'}", flush=True)
     config.mlflow_note.unlink(missing_ok=True)
     if names:
         config.client_file.unlink(missing_ok=True)

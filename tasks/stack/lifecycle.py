@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,13 +77,17 @@ class Processes:
 
     def end(self, service: str) -> bool:
         """End it and all that it started; False where it was not running."""
-        process = self.find(service)
-        if process is not None:
-            children = process.children(recursive=True)
-            for each, patience in (([process], END_SECONDS), (children, CHILD_SECONDS)):
-                end_processes(each, patience)
-        self._remember({name: p for name, p in self._known().items() if name != service})
-        return process is not None
+        return bool(self.end_together([service]))
+
+    def end_together(self, services: Collection[str]) -> set[str]:
+        """End them at once, with all that they started; those that were running."""
+        found = {name: process for name in services if (process := self.find(name)) is not None}
+        processes = list(found.values())
+        children = [child for process in processes for child in process.children(recursive=True)]
+        end_processes(processes, END_SECONDS)
+        end_processes(children, CHILD_SECONDS)
+        self._remember({name: p for name, p in self._known().items() if name not in services})
+        return set(found)
 
     def wait_until(self, service: Service, works: Callable[[], bool]) -> None:
         """Return once it works.

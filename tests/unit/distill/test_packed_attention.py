@@ -94,6 +94,11 @@ def test_packed_rows_that_begin_alike_read_it_once_and_equal_single_rows(config:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_that_share_a_start_keep_nothing_for_another_pass() -> None:
+    with pytest.raises(ValueError, match="share their beginning"):
+        Packing([5, 6], CPU, starts=[None, (0, 4)], keep=True)
+
+
 def test_shared_start_of_one_row_changes_nothing_of_another() -> None:
     """What a rollout says is not seen by the answer to the same question, nor the other way."""
     model = model_of()

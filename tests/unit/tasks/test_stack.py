@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from raft_core.errors import InputError, StageError
-from tasks.stack.__main__ import deploy
+from tasks.stack.__main__ import deploy, down
 from tasks.stack.config import StackConfig
 from tasks.stack.databases import Databases, open_databases
 from tasks.stack.lifecycle import Processes, require_free
@@ -57,6 +57,28 @@ def test_process_ends_with_all_that_it_started(processes: Processes) -> None:
     assert not process.is_running()
     assert not child.is_running()
     assert processes.names() == []
+
+
+def test_down_ends_workers_at_once_and_then_the_servers(
+    config: StackConfig, processes: Processes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config.model_copy(update={"client_file": config.home / "prefect.toml"})
+    names = ["prefect-server", *(worker.name for worker in workers())]
+    for name in names:
+        processes.start(service(name=name), {})
+    assert down(config) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in told] == ["ended"] * 3
+    assert told[-1].split()[0] == "prefect-server"
+    assert processes.names() == []
+
+
+def test_down_where_nothing_was_started_says_so(
+    config: StackConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config.model_copy(update={"client_file": config.home / "prefect.toml"})
+    assert down(config) == 0
+    assert "nothing was started" in capsys.readouterr().out
 
 
 def test_process_that_has_ended_is_not_found(processes: Processes) -> None:
