@@ -51,42 +51,32 @@ class Machine:
 # counted) and read at 27%, and a layer took 1.1 ms of a decoding step with the adapter merged, 1.9
 # beside it (docs/benchmarks.md). By a CUDA graph it took 0.5 ms in a training step, reading the
 # weights apart. What vLLM takes is assumed: its graphs leave about a twentieth of 1.1 ms.
-_GPU = {
-    "kind": "cuda",
-    "training": 0.21,
-    "reading": 0.27,
-    "layer": 1.1e-3,
-    "graph_layer": 0.5e-3,
-    "engine_layer": 0.04e-3,
-    "engine_step": 4e-3,
-    "start": 20.0,
-    "engine_start": 60.0,
-    "load": 1e9,
-    "rows": 200.0,
-}
 H100 = Machine(
     name="NVIDIA H100 80GB",
+    kind="cuda",
     memory=79 * GIB,
     flops={"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     bandwidth=3.35e12,
+    training=0.21,
+    reading=0.27,
+    layer=1.1e-3,
+    graph_layer=0.5e-3,
+    engine_layer=0.04e-3,
+    engine_step=4e-3,
+    start=20.0,
+    engine_start=60.0,
+    load=1e9,
+    rows=200.0,
     evidence="training measured with a 3B shape and LoRA, vLLM's seconds assumed",
-    **_GPU,  # type: ignore[arg-type]
 )
-H200 = Machine(
-    name="NVIDIA H200",
-    memory=139 * GIB,
-    flops=H100.flops,
-    bandwidth=4.8e12,
-    evidence="the H100's shares of the peak, not measured here",
-    **_GPU,  # type: ignore[arg-type]
-)
-A100 = Machine(
+UNMEASURED = "the H100's shares of the peak, not measured here"
+H200 = replace(H100, name="NVIDIA H200", memory=139 * GIB, bandwidth=4.8e12, evidence=UNMEASURED)
+A100 = replace(
+    H100,
     name="NVIDIA A100 80GB",
-    memory=79 * GIB,
     flops={"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
     bandwidth=2.0e12,
-    evidence="the H100's shares of the peak, not measured here",
-    **_GPU,  # type: ignore[arg-type]
+    evidence=UNMEASURED,
 )
 # Fitted to one run of the embedded default (957,568 parameters, vLLM for its answers) and to three
 # steps of a Llama of 48.8M, one thread a stage: trainings at 37 and 86 GFLOP/s, 1.3 and 3 ms a
