@@ -79,7 +79,7 @@ def overrides(spec: StepSpec) -> list[str]:
         "distill.rollout_ahead": spec.ahead,
         "distill.temperature": 1.0,
         "distill.balance.rule": "fixed" if spec.variant == "kl" else "ema",
-        "distill.save_every": 10**6,
+        "runtime.training.save_every": 10**6,
         "distill.log_every": spec.log_every,
         "runtime.threads_per_stage": spec.threads,
         "runtime.device": "auto",

@@ -23,7 +23,7 @@ from raft_core.config import made_folder
 from raft_core.errors import EXIT_ORPHANED, InputError, RaftError, StageError
 from raft_core.launcher import is_launched, launch, rank
 from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig, limit_threads
+from raft_core.runtime import RuntimeConfig, allow_open_files, limit_threads
 from raft_core.stage import StageRun
 from raft_core.stages import STAGES
 
@@ -122,6 +122,7 @@ def run_stage(
 ) -> None:
     """Of several processes the first one alone tells of progress."""
     limit_threads(runtime.threads_per_stage)
+    allow_open_files()
     stage = STAGES[name]
     scratch = out.with_name(f"{out.name}.scratch")
     for folder in (out, scratch):
@@ -133,6 +134,7 @@ def run_stage(
         scratch=scratch,
         runtime=runtime,
         progress=Progress(events if rank() == 0 else None),
+        key=spec.key,
     )
     stage.load()(run)
     # A fork ends without taking an engine apart, which costs vLLM more than a second. With workers

@@ -6,32 +6,43 @@ written last and names the digest of every file; without a valid record it does 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
 import platform
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from raft_core import __version__
+from raft_core.artifact_record import (
+    RECORD,
+    Record,
+    files_in,
+    is_foreign,
+    is_intact,
+    read_record,
+    stage_key,
+    write_record,
+)
 from raft_core.config import FrozenConfig, digest_file
 from raft_core.errors import InputError, StageError
+from raft_core.locks import Locks
 
-RECORD = "record.json"
+# Its file says that a folder, or what stands below an address, is a store.
+MARKER = "raft-store.txt"
+MARKER_TEXT = "Artifacts of RAFT stand below this address.\n"
 DOWNLOAD = ".download"
 USERS = "users"
-KEY_DIGITS = 24
 PLAIN = re.compile(r"[\w-]+")
+# What stands in work/: a stage at work or on its way here, and what is on its way out or verified.
+AT_WORK = re.compile(r"(\w+)-([0-9a-f]{24})(\.download)?")
+PASSING = re.compile(r"(discarded|verified)-[0-9a-f]{32}")
+KEY = re.compile(r"[0-9a-f]{24}")
 
 
 class ArtifactRef(FrozenConfig):
@@ -66,45 +77,12 @@ class StageSpec(FrozenConfig):
         return stage_key(self.stage, self.version, self.identity, inputs)
 
 
-class Record(FrozenConfig):
-    """What stands in `record.json`: what the artifact is, what made it, and what it holds."""
-
-    stage: str
-    key: str
-    version: int
-    identity: dict[str, Any]
-    config: dict[str, Any]
-    inputs: dict[str, str] = Field(description="name -> key")
-    files: dict[str, str] = Field(description="relative path -> sha256")
-    seconds: float
-    created: str
-    made_by: dict[str, str] = Field(description="versions of RAFT and of Python")
-
-    @property
-    def name(self) -> str:
-        return f"{self.stage}/{self.key}"
-
-    def is_of(self, stage: str, key: str) -> bool:
-        """Whether it is this key's, and what it says of its making gives the key."""
-        try:
-            made = stage_key(self.stage, self.version, self.identity, self.inputs)
-        except ValueError:  # JSON from elsewhere may hold NaN, which no key is made of
-            return False
-        return (self.stage, self.key, made) == (stage, key, key)
-
-
-def stage_key(stage: str, version: int, identity: dict[str, Any], inputs: dict[str, str]) -> str:
-    """The key of what a stage makes; `inputs` maps their names to their keys."""
-    parts = {"stage": stage, "version": version, "identity": identity, "inputs": inputs}
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_DIGITS]
-
-
 class Store:
     """Artifacts, locks and work folders below one root on a local file system."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
+        self._locks = Locks(self.root / "locks")
 
     def is_kept(self, spec: StageSpec) -> bool:
         """Whether this machine has a record of it; what the record says is not looked at."""
@@ -141,22 +119,37 @@ class Store:
         return spec.model_copy(update={"inputs": here})
 
     @contextmanager
-    def lock(self, spec: StageSpec) -> Iterator[None]:
-        """Hold the key against other processes; the kernel frees it when the holder dies."""
-        with self._hold(spec.stage, spec.key):
+    def lock(self, spec: StageSpec, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the key against other processes; the kernel frees it when the holder dies.
+
+        `on_wait` is told once that another process is making it.
+        """
+        with self._hold(spec.stage, spec.key, on_wait=on_wait):
             yield
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """As long as it lasts, nobody of this machine is `alone`: a run keeps what it has found."""
-        with self._locked(USERS, fcntl.LOCK_SH):
+        with self._locks.hold(USERS, shared=True):
+            self._mark()
             yield
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no run of this machine uses the store; none begins before this ends."""
-        with self._locked(USERS, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+        with self._locks.hold(USERS, wait=False) as held:
             yield held
+
+    def require_store(self) -> None:
+        """
+        Raises:
+            InputError: no run has ever used this folder: what lies in it is somebody else's.
+        """
+        if not (self.root / MARKER).is_file():
+            raise InputError(
+                f"{self} is not known as a store: it has no {MARKER}, which the first run puts "
+                "there; check the address (--store, or RAFT_STORE)"
+            )
 
     def last_used(self, record: Record) -> datetime:
         """When a run of this machine last found or made it."""
@@ -170,6 +163,7 @@ class Store:
         """Where this key is computed; it outlives a crash, so that a stage can resume in it."""
         folder = self.root / "work" / f"{spec.stage}-{spec.key}"
         (folder / "out").mkdir(parents=True, exist_ok=True)
+        self._mark()
         return folder
 
     def commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:
@@ -188,7 +182,6 @@ class Store:
 
     def _commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:
         out = work / "out"
-        names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
         record = Record(
             stage=spec.stage,
             key=spec.key,
@@ -196,7 +189,7 @@ class Store:
             identity=spec.identity,
             config=spec.config,
             inputs={name: ref.key for name, ref in spec.inputs.items()},
-            files={name: digest_file(out / name) for name in names if name != RECORD},
+            files={name: digest_file(out / name) for name in sorted(files_in(out))},
             seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             made_by={"raft": __version__, "python": platform.python_version()},
@@ -213,36 +206,63 @@ class Store:
             if record is not None and record.is_of(path.parent.name, path.name):
                 yield record
 
-    def verify(self, record: Record) -> bool:
-        """Whether every file is what was recorded."""
-        return is_intact(self._folder(record.stage, record.key), record)
+    def damage(self, record: Record) -> str:
+        """Where a file of it is not what was recorded, in words; empty where all are."""
+        folder = self._folder(record.stage, record.key)
+        return "" if is_intact(folder, record) else "its files are not what was recorded"
+
+    def repair(self, record: Record) -> str:
+        """Remove what is damaged, so that it counts as absent everywhere; says what was done."""
+        return "removed" if self.remove(record) else "left, a run holds it"
+
+    def size_of(self, record: Record) -> int:
+        """Bytes of its files, as far as they are on this machine."""
+        folder = self._folder(record.stage, record.key)
+        return sum(f.lstat().st_size for f in folder.rglob("*") if f.is_file())
+
+    def file_of(self, record: Record, name: str) -> bytes | None:
+        """A file's content, or None where it cannot be read."""
+        with suppress(OSError):
+            return (self._folder(record.stage, record.key) / name).read_bytes()
+        return None
 
     def remove(self, record: Record) -> bool:
         """Remove an artifact, its record first; False, and nothing done, while a run holds it."""
         with self._hold(record.stage, record.key, wait=False) as held:
             if held:
                 self._discard(self._folder(record.stage, record.key))
+                self._locks.forget(lock_name(record.stage, record.key))
         return held
 
     def without_record(self) -> list[Path]:
-        """Folders among the artifacts that no record makes one: torn, altered or not RAFT's."""
-        folders = (self.root / "artifacts").glob("*/*")
-        records = ((folder, read_record(folder)) for folder in folders)
-        return sorted(f for f, r in records if r is None or not r.is_of(f.parent.name, f.name))
+        """Folders of keys that no record makes an artifact: torn or altered ones."""
+        found = []
+        for folder in (self.root / "artifacts").glob("*/*"):
+            if KEY.fullmatch(folder.name) and folder.is_dir() and not is_foreign(folder):
+                record = read_record(folder)
+                if record is None or not record.is_of(folder.parent.name, folder.name):
+                    found.append(folder)
+        return sorted(found)
+
+    def of_other_releases(self) -> list[Path]:
+        """Folders whose record this release cannot read."""
+        return sorted(f for f in (self.root / "artifacts").glob("*/*") if is_foreign(f))
 
     def abandoned(self, before: datetime) -> list[Path]:
-        """Work folders of stages that have not gone on since then, and artifacts without record."""
-        folders = [*(self.root / "work").glob("*"), *self.without_record()]
-        return sorted(f for f in folders if f.stat().st_mtime < before.timestamp())
+        """What stages have left unfinished and not gone on with since then."""
+        at_work = (self.root / "work").glob("*")
+        ours = [f for f in at_work if AT_WORK.fullmatch(f.name) or PASSING.fullmatch(f.name)]
+        folders = [*ours, *self.without_record()]
+        return sorted(f for f in folders if last_touched(f) < before.timestamp())
 
     def discard(self, folder: Path) -> bool:
         """Remove what was abandoned; False, and nothing done, while a stage is at it."""
-        stage, _, key = folder.name.removesuffix(DOWNLOAD).rpartition("-")
-        if folder.parent.parent.name == "artifacts":
-            stage, key = folder.parent.name, folder.name
+        named = AT_WORK.fullmatch(folder.name)
+        stage, key = (named[1], named[2]) if named else (folder.parent.name, folder.name)
         with self._hold(stage, key, wait=False) as held:
             if held:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                self._locks.forget(lock_name(stage, key))
         return held
 
     def __str__(self) -> str:
@@ -258,34 +278,26 @@ class Store:
         return ArtifactRef(stage=stage, key=key, path=str(folder))
 
     @contextmanager
-    def _hold(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
+    def _hold(
+        self,
+        stage: str,
+        key: str,
+        wait: bool = True,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Iterator[bool]:
         """Hold the key's lock; without `wait` False where another process has it.
 
         Raises:
             InputError: the store cannot be written.
         """
-        how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
-        with self._locked(f"{stage}-{key}", how) as held:
+        with self._locks.hold(lock_name(stage, key), wait=wait, on_wait=on_wait) as held:
             yield held
 
-    @contextmanager
-    def _locked(self, name: str, how: int) -> Iterator[bool]:
-        path = self.root / "locks" / f"{name}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = open(path, "w")  # noqa: SIM115 (closed below, where its errors are others)
-        except OSError as error:
-            raise InputError(
-                f"store {self} cannot be written: {error.strerror} ('{path}'); name another "
-                "folder (runtime.store, or RAFT_STORE)"
-            ) from None
-        with lock as handle:
-            try:
-                fcntl.flock(handle, how)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def _mark(self) -> None:
+        marker = self.root / MARKER
+        with suppress(OSError):  # a store that may only be read
+            if not marker.is_file():
+                marker.write_text(MARKER_TEXT)
 
     def _place(self, folder: Path, record: Record) -> ArtifactRef:
         """Move a complete folder to its key's place, in one step."""
@@ -307,39 +319,17 @@ class Store:
         return self.root / "artifacts" / stage / key
 
 
-def read_record(folder: Path) -> Record | None:
-    """The record of an artifact folder, or None where there is no readable one."""
-    try:
-        return parse_record((folder / RECORD).read_bytes())
-    except OSError:
-        return None
+def lock_name(stage: str, key: str) -> str:
+    return f"{stage}-{key}"
 
 
-def parse_record(text: bytes) -> Record | None:
-    """The record of this JSON, or None where it is none."""
-    try:
-        return Record.model_validate_json(text)
-    except ValueError:
-        return None
-
-
-def is_intact(folder: Path, record: Record) -> bool:
-    """Whether the folder holds every recorded file with its recorded digest."""
-    return all(
-        (folder / name).is_file() and digest_file(folder / name) == digest
-        for name, digest in record.files.items()
-    )
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json` durably and in one step; it makes the folder an artifact."""
-    path = folder / RECORD
-    partial = path.with_suffix(".partial")
-    with open(partial, "w") as handle:
-        handle.write(record.model_dump_json(indent=1))
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.rename(path)
+def last_touched(folder: Path) -> float:
+    """When anything in a folder was last written: a stage at work touches files far below it."""
+    newest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):  # it goes on meanwhile
+            newest = max(newest, path.lstat().st_mtime)
+    return newest
 
 
 class Stopwatch:

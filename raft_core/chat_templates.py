@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NoReturn
+
+from raft_core.engines.chat import TEMPLATE_DAY
 
 
 def render(template: str, message: str, special_tokens: Mapping[str, str]) -> str:
@@ -36,7 +37,7 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
         value, ensure_ascii=ensure_ascii, **how
     )
     environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = TEMPLATE_DAY.strftime
     return environment.from_string(template).render(
         **special_tokens,
         messages=[{"role": "user", "content": message}],

@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from raft_core.artifacts import RECORD, ArtifactRef, Record, parse_record, read_record
+from raft_core.artifact_record import RECORD, Record, parse_record, read_record
+from raft_core.artifacts import KEY, MARKER, MARKER_TEXT, ArtifactRef
 from raft_core.errors import InputError, StageError
 
 # s3fs holds parts of 50 MiB, 100 MiB of a file below that: these bound it to 800 MiB.
@@ -25,7 +28,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "file": {"auto_mkdir": True},
     "s3": {"max_concurrency": PARALLEL_PARTS},
 }
-PROBE = "raft-store.txt"
+RECORDS_AT_ONCE = 256
+# A record is written again when it was found and is older: other machines see that it is used.
+TOUCHED_EVERY = timedelta(days=1)
 PASSWORD = re.compile(r"//[^/]*:.*@")
 
 
@@ -36,13 +41,17 @@ class RemoteArtifacts:
     endpoint among them. Retries are botocore's and s3fs's, bounded (AWS_MAX_ATTEMPTS).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, writes: bool = True) -> None:
         if PASSWORD.search(url):
             raise InputError("store: the URL holds a password; give credentials in the environment")
         self.url = url
         self._fs, root = connect(url)
         self._root = root.rstrip("/")
-        self._check_access()
+        self._modified: dict[str, datetime] = {}
+        if writes:
+            self._check_access()
+        else:
+            self._require_store()
 
     def __str__(self) -> str:
         return f"the store '{self.url}'"
@@ -68,16 +77,83 @@ class RemoteArtifacts:
         Raises:
             StageError: the store cannot be read.
         """
-        pattern = f"{self._root}/artifacts/{stage or '*'}/*/{RECORD}"
+        listed = self._listed(stage)
+        names = [name for name in listed if _place(name, self._root)[2] == RECORD]
+        for start in range(0, len(names), RECORDS_AT_ONCE):
+            some = names[start : start + RECORDS_AT_ONCE]
+            try:
+                texts = self._fs.cat(some, on_error="return")
+            except Exception as error:
+                raise self._failure("reading records", error) from None
+            for name, text in sorted(texts.items()):
+                if isinstance(text, FileNotFoundError):  # removed meanwhile
+                    continue
+                if isinstance(text, Exception):
+                    raise self._failure(f"reading '{name}'", text)
+                record, (kind, key, _) = parse_record(text), _place(name, self._root)
+                if record is not None and record.is_of(kind, key):
+                    self._modified[record.name] = _written(listed[name])
+                    yield record
+
+    def last_used(self, record: Record) -> datetime | None:
+        """When a machine last found or made it, to a day; None where it is not there."""
+        if record.name in self._modified:
+            return self._modified[record.name]
+        with suppress(FileNotFoundError):
+            return _written(self._fs.info(f"{self._folder(record.stage, record.key)}/{RECORD}"))
+        return None
+
+    def touch(self, record: Record) -> None:
+        """Note that it is used, by writing its record again where that is older than a day.
+
+        What is only read from stays as it is.
+        """
+        path = f"{self._folder(record.stage, record.key)}/{RECORD}"
+        with suppress(Exception):
+            if datetime.now(UTC) - _written(self._fs.info(path)) > TOUCHED_EVERY:
+                self._fs.pipe_file(path, self._fs.cat_file(path))
+
+    def forget(self, record: Record) -> None:
+        """Remove the record alone: what it names is damaged, and counts as absent from now on."""
+        with suppress(Exception):  # where it may not be written, somebody else has to
+            self._fs.rm_file(f"{self._folder(record.stage, record.key)}/{RECORD}")
+
+    def unfinished(self, before: datetime) -> list[str]:
+        """STAGE/KEY of uploads that have no record and have not gone on since then.
+
+        Raises:
+            StageError: the store cannot be read.
+        """
+        newest: dict[str, datetime] = {}
+        whole: set[str] = set()
+        for path, about in self._listed(None).items():
+            stage, key, name = _place(path, self._root)
+            if KEY.fullmatch(key):
+                place = f"{stage}/{key}"
+                newest[place] = max(_written(about), newest.get(place, _written(about)))
+                whole |= {place} if name == RECORD else set()
+        return sorted(p for p, when in newest.items() if p not in whole and when < before)
+
+    def discard(self, place: str) -> None:
+        """Remove what `unfinished` named.
+
+        Raises:
+            StageError: the store cannot be written.
+        """
         try:
-            names = sorted(self._fs.glob(pattern))
+            self._fs.rm(f"{self._root}/artifacts/{place}", recursive=True)
+        except FileNotFoundError:
+            return
         except Exception as error:
-            raise self._failure("listing artifacts", error) from None
-        for name in names:
-            _, kind, key, _ = name.rsplit("/", 3)
-            record = self.record(kind, key)
-            if record is not None:
-                yield record
+            raise self._failure(f"removing {place}", error) from None
+
+    def file_of(self, record: Record, name: str) -> bytes | None:
+        """A file's content, or None where it cannot be read."""
+        (source,) = self._pairs(record, Path(), [name])[1]
+        with suppress(Exception):
+            content: bytes = self._fs.cat_file(source)
+            return content
+        return None
 
     def remove(self, record: Record) -> None:
         """Remove an artifact, its record first.
@@ -134,12 +210,25 @@ class RemoteArtifacts:
             raise self._failure(f"download of {record.stage}/{record.key}", error) from None
         return True
 
-    def _pairs(self, record: Record, folder: Path) -> tuple[list[str], list[str]]:
+    def _listed(self, stage: str | None) -> Mapping[str, Mapping[str, Any]]:
+        """Path -> what the file system tells of it, of all files of all artifacts."""
+        where = f"{self._root}/artifacts" + (f"/{stage}" if stage else "")
+        try:
+            found: dict[str, Mapping[str, Any]] = self._fs.find(where, detail=True)
+        except FileNotFoundError:
+            return {}
+        except Exception as error:
+            raise self._failure("listing artifacts", error) from None
+        return {path: found[path] for path in sorted(found)}
+
+    def _pairs(
+        self, record: Record, folder: Path, names: list[str] | None = None
+    ) -> tuple[list[str], list[str]]:
         """Paths of the artifact's files here, and there."""
         listing = json.dumps(record.files, sort_keys=True)
         contents = f"files-{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
         there = f"{self._folder(record.stage, record.key)}/{contents}"
-        names = list(record.files)
+        names = list(record.files) if names is None else names
         return [str(folder / name) for name in names], [f"{there}/{name}" for name in names]
 
     def _folder(self, stage: str, key: str) -> str:
@@ -151,14 +240,33 @@ class RemoteArtifacts:
         Raises:
             InputError: either failed.
         """
-        path, text = f"{self._root}/{PROBE}", b"Artifacts of RAFT stand below this address.\n"
+        path = f"{self._root}/{MARKER}"
         try:
-            self._fs.pipe_file(path, text)
+            self._fs.pipe_file(path, MARKER_TEXT.encode())
             self._fs.cat_file(path)
         except Exception as error:
             raise InputError(
                 f"store '{self.url}' cannot be read and written: {reason(error)}; check the "
                 "address, the credentials and, for S3, AWS_ENDPOINT_URL"
+            ) from None
+
+    def _require_store(self) -> None:
+        """Read what a run wrote: commands that look at a store need no more, and make none.
+
+        Raises:
+            InputError: it is not there, or cannot be read.
+        """
+        try:
+            self._fs.cat_file(f"{self._root}/{MARKER}")
+        except FileNotFoundError:
+            raise InputError(
+                f"store '{self.url}': no run has used this address, there is no {MARKER}; check it "
+                "(--store, or RAFT_STORE)"
+            ) from None
+        except Exception as error:
+            raise InputError(
+                f"store '{self.url}' cannot be read: {reason(error)}; check the address, the "
+                "credentials and, for S3, AWS_ENDPOINT_URL"
             ) from None
 
     def _failure(self, action: str, error: Exception) -> StageError:
@@ -183,6 +291,26 @@ def connect(url: str) -> tuple[Any, str]:
         raise InputError(f"store '{url}' cannot be reached: {reason(error)}") from None
     fs.batch_size = PARALLEL_FILES
     return fs, root
+
+
+def _place(path: str, root: str) -> tuple[str, str, str]:
+    """Stage, key and name of a file below the artifacts."""
+    stage, _, rest = (
+        path[path.index(f"{root}/artifacts/") :].removeprefix(f"{root}/artifacts/").partition("/")
+    )
+    key, _, name = rest.partition("/")
+    return stage, key, name
+
+
+def _written(about: Mapping[str, Any]) -> datetime:
+    """When a file was written, as S3, a folder and other file systems tell it; else now."""
+    times = (about.get(name) for name in ("LastModified", "mtime", "updated", "created"))
+    when = next((time for time in times if time is not None), None)
+    if isinstance(when, int | float):
+        return datetime.fromtimestamp(when, UTC)
+    if isinstance(when, str):
+        when = datetime.fromisoformat(when)
+    return when if isinstance(when, datetime) else datetime.now(UTC)
 
 
 def stays_inside(name: str) -> bool:

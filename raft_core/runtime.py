@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from raft_core.config import FrozenConfig, local_path
 from raft_core.errors import InputError
@@ -82,7 +83,7 @@ class EndpointRuntime(FrozenConfig):
 class Limit(FrozenConfig):
     """At which share a warning is told, and at which training stops; null: never."""
 
-    warn: Annotated[float, Field(ge=0, le=1)] | None
+    warn: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
@@ -90,6 +91,7 @@ class HealthLimits(FrozenConfig):
     """When a training that distills is unwell. All are shares, of 0 (well) to 1.
 
     It stops, with a checkpoint, where a share reached `stop` at `patience` logged steps in a row.
+    Of a limit that is given in part, the other part is the default.
     """
 
     truncated: Limit = Field(
@@ -112,10 +114,27 @@ class HealthLimits(FrozenConfig):
     )
     patience: Positive = 3
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        complete = {}
+        for name, value in given.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(value, dict) and isinstance(default, Limit):
+                value = default.model_dump() | value
+            complete[name] = value
+        return complete
+
 
 class TrainingRuntime(FrozenConfig):
     """How one machine trains: so many processes, one a device."""
 
+    save_every: Positive = Field(
+        100,
+        description="optimizer steps between checkpoints; rounded up to whole `distill.log_every`",
+    )
     processes: Positive = 1
     shard: bool = Field(
         True,
@@ -248,6 +267,15 @@ class RuntimeConfig(FrozenConfig):
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def allow_open_files() -> None:
+    """As many open files as the system lets a process have: a stage reads all shards at once."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where the system knows no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def limit_threads(threads: int) -> None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from raft_core.artifacts import (
-    DOWNLOAD,
-    ArtifactRef,
-    Record,
-    StageSpec,
-    Store,
-    is_intact,
-    read_record,
-    write_record,
-)
+from raft_core.artifact_record import Record, is_intact, read_record, write_record
+from raft_core.artifacts import DOWNLOAD, ArtifactRef, StageSpec, Store
 from raft_core.config import local_path
 from raft_core.errors import InputError
 from raft_core.remote_artifacts import RemoteArtifacts
 from raft_core.runtime import RuntimeConfig
 
+DOWNLOADS = 2  # what arrived altered may be right at the second try
 
-def open_store(runtime: RuntimeConfig, address: str | None = None) -> Store:
+
+def open_store(runtime: RuntimeConfig, address: str | None = None, writes: bool = True) -> Store:
     """The store of this machine: a folder, or one below home that is shared through a URL.
 
-    An `address` wins over what the settings and the environment name.
+    An `address` wins over what the settings and the environment name. Without `writes` nothing is
+    written at the URL, and a run must have used it.
 
     Raises:
         InputError: the URL cannot be used or reached, or the folder is none.
@@ -39,7 +36,7 @@ def open_store(runtime: RuntimeConfig, address: str | None = None) -> Store:
                 f"store '{address}' is no folder; name another one (runtime.store, or RAFT_STORE)"
             )
         return Store(address)
-    return SharedStore(runtime.home_folder / "store", address)
+    return SharedStore(runtime.home_folder / "store", address, writes)
 
 
 class SharedStore(Store):
@@ -55,9 +52,9 @@ class SharedStore(Store):
         InputError: the URL cannot be used, read or written.
     """
 
-    def __init__(self, root: str | Path, url: str) -> None:
+    def __init__(self, root: str | Path, url: str, writes: bool = True) -> None:
         super().__init__(root)
-        self._remote = RemoteArtifacts(url)
+        self._remote = RemoteArtifacts(url, writes)
 
     def commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:
         """Commit here, then upload: the files first, the record last.
@@ -75,15 +72,48 @@ class SharedStore(Store):
         found |= {record.name: record for record in self._remote.records(stage)}
         yield from (found[name] for name in sorted(found))
 
-    def verify(self, record: Record) -> bool:
-        """Whether what is here and what is at the URL is what was recorded, where it is at all."""
-        here = read_record(self._folder(record.stage, record.key)) is None or super().verify(record)
-        if self._remote.record(record.stage, record.key) is None:
-            return here
-        self.root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.root) as folder:
-            copied = self._remote.download(record, Path(folder))
-            return here and copied and is_intact(Path(folder), record)
+    def last_used(self, record: Record) -> datetime:
+        """When any machine last found or made it, to a day."""
+        there = self._remote.last_used(record)
+        here = super().last_used(record)
+        return max(here, there) if there else here
+
+    def damage(self, record: Record) -> str:
+        """Where a file is not what was recorded: here, at the URL, or both; each by its record."""
+        here = read_record(self._folder(record.stage, record.key))
+        there = self._remote.record(record.stage, record.key)
+        found = []
+        if here is not None and super().damage(here):
+            found.append("its files here are not what was recorded")
+        if there is not None and not self._is_whole_there(there):
+            found.append(f"its files at {self._remote} are not what was recorded")
+        return " and ".join(found)
+
+    def repair(self, record: Record) -> str:
+        """Make it whole from the side that is; where neither is, it counts as absent."""
+        there = self._remote.record(record.stage, record.key)
+        if there is not None and not self._is_whole_there(there):
+            self._remote.forget(there)
+        with self._hold(record.stage, record.key, wait=False) as held:
+            if not held:
+                return "left, a run holds it"
+            found = self._find(record.stage, record.key)
+        return "removed" if found is None else "whole on both sides again"
+
+    def file_of(self, record: Record, name: str) -> bytes | None:
+        """A file's content from either side, or None where it cannot be read."""
+        return super().file_of(record, name) or self._remote.file_of(record, name)
+
+    def require_store(self) -> None:
+        """Nothing to ask: a URL that no run has used was not opened."""
+
+    def unfinished_uploads(self, before: datetime) -> list[str]:
+        """STAGE/KEY of what was begun at the URL before then and has no record."""
+        return self._remote.unfinished(before)
+
+    def discard_upload(self, place: str) -> bool:
+        self._remote.discard(place)
+        return True
 
     def remove(self, record: Record) -> bool:
         """Remove it here and at the URL, where other machines may be using it."""
@@ -103,14 +133,32 @@ class SharedStore(Store):
             return None if record is None else self._download(record)
         if record is None:
             self._remote.upload(found)
+        else:
+            self._remote.touch(record)
         return found
 
     def _download(self, record: Record) -> ArtifactRef | None:
+        """Bring it here. What is damaged there loses its record: whoever has it uploads it."""
         folder = self.root / "work" / f"{record.stage}-{record.key}{DOWNLOAD}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        if self._remote.download(record, folder) and is_intact(folder, record):
-            write_record(folder, record)
-            return self._place(folder, record)
+        for _ in range(DOWNLOADS):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            if self._remote.download(record, folder) and is_intact(folder, record):
+                write_record(folder, record)
+                return self._place(folder, record)
         shutil.rmtree(folder)
+        self._remote.forget(record)
         return None
+
+    def _is_whole_there(self, record: Record) -> bool:
+        with self._passing_folder("verified") as folder:
+            return self._remote.download(record, folder) and is_intact(folder, record)
+
+    @contextmanager
+    def _passing_folder(self, name: str) -> Iterator[Path]:
+        folder = self.root / "work" / f"{name}-{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raft_core.errors import StageError
 from raft_core.progress import Progress
 from raft_core.records import Rejection, write_jsonl
 from raft_core.runtime import RuntimeConfig
@@ -21,7 +24,7 @@ class StageRun:
 
     `inputs` maps names to artifact folders, `out` is where the artifact is written, `scratch` is a
     folder beside it that survives a crash and is no part of the artifact. `engines` are those that
-    it loaded: they live as long as this does.
+    it loaded: they live as long as this does. `key` is the artifact's.
     """
 
     config: Any
@@ -32,6 +35,7 @@ class StageRun:
     progress: Progress
     spending: Spending = field(default_factory=Spending)
     engines: list[Any] = field(default_factory=list)
+    key: str = ""
 
     def account(self, rows_in: int, kept: int, rejections: Sequence[Rejection]) -> None:
         """Write rejected.jsonl and counts.json; no row may be lost.
@@ -45,3 +49,30 @@ class StageRun:
         reasons = dict(Counter(rejection.reason for rejection in rejections).most_common())
         counts = {"in": rows_in, "kept": kept, "rejected": reasons}
         (self.out / "counts.json").write_text(json.dumps(counts, indent=1))
+
+
+@contextmanager
+def writing_model(folder: Path, kept: str) -> Iterator[None]:
+    """Turns a disk that a model does not fit on into one error; `kept` says what is not lost.
+
+    Raises:
+        StageError: with the reason and the free space.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StageError(
+            f"the model could not be written ({short(error)}; {free_space(folder)}): {kept}. Free "
+            "some space, and run again"
+        ) from None
+
+
+def short(error: Exception) -> str:
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def free_space(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB are free in '{folder}'"

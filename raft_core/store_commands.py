@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from raft_core.artifacts import Record, Store
+from raft_core.artifact_record import Record
+from raft_core.artifacts import Store
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 from raft_core.shared_store import SharedStore, open_store
 from raft_core.stages import STAGES
+from raft_core.store_differences import explained
+from raft_core.store_garbage import waste
 
-# A promoted model is compared with the next one: what a decision stands on is no waste.
-KEPT_STAGE = "promote"
-ABSENT = "(absent)"
 CENTURY = 36_500
+CANDIDATES = 5
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,10 +28,15 @@ def main(arguments: Sequence[str]) -> int:
         InputError: the store cannot be used, or an artifact is not in it.
     """
     options = _parser().parse_args(arguments)
-    store = open_store(RuntimeConfig(), options.store)
+    store = open_store(RuntimeConfig(), options.store, writes=False)
     if not isinstance(store, SharedStore) and not store.root.is_dir():
         raise InputError(f"store {store}: no such folder; name one (--store, or RAFT_STORE)")
-    code: int = options.action(store, options)
+    try:
+        code: int = options.action(store, options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads it, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
@@ -44,10 +51,9 @@ def explain(store: Store, options: argparse.Namespace) -> int:
     """Print which fields made two artifacts' keys differ, in whichever stage before them."""
     records = {record.name: record for record in store.records()}
     one, other = (find(records, name) for name in (options.one, options.other))
-    found = without_repetitions(dict(differences(records, one, other)))
-    for name, (before, after) in found.items():
-        print(f"{name}: {before} -> {after}")
-    if not found:
+    lines = explained(records, one, other)
+    print("\n".join(lines), end="\n" if lines else "")
+    if not lines:
         print("the keys are equal" if one.key == other.key else "no recorded field differs")
     return 0
 
@@ -57,12 +63,15 @@ def verify(store: Store, options: argparse.Namespace) -> int:
     checked, damaged = 0, 0
     for record in store.records(options.stage):
         checked += 1
-        if not store.verify(record):
+        if damage := store.damage(record):
             damaged += 1
-            print(f"damaged: {record.name}; the next run that needs it makes it again")
+            done = store.repair(record) if options.repair else "call again with --repair"
+            print(f"damaged: {record.name}: {damage}; {done}")
     torn = [f for f in store.without_record() if options.stage in (None, f.parent.name)]
     for folder in torn:
         print(f"no valid record: {folder.parent.name}/{folder.name}; counts as absent")
+    for folder in store.of_other_releases():
+        print(f"of another release: {folder.parent.name}/{folder.name}; not checked")
     print(f"{checked + len(torn)} artifacts checked, {damaged + len(torn)} damaged")
     return 1 if damaged or torn else 0
 
@@ -71,8 +80,10 @@ def collect_garbage(store: Store, options: argparse.Namespace) -> int:
     """List, or with --delete remove, what is old and what nothing that is kept stands on.
 
     Raises:
-        InputError: a run of this machine uses the store, and something is to be removed.
+        InputError: a run of this machine uses the store, and something is to be removed; or no run
+            ever has.
     """
+    store.require_store()
     with store.alone() as alone:
         if options.delete and not alone:
             raise InputError(
@@ -86,15 +97,30 @@ def collect(store: Store, options: argparse.Namespace) -> int:
     records = {record.name: record for record in store.records()}
     before = datetime.now(UTC) - timedelta(days=options.days)
     keep = {find(records, name).name for name in options.keep}
-    keep |= {name for name, record in records.items() if store.last_used(record) >= before}
-    garbage = unused(records, keep)
-    for name in garbage:
-        gone = store.remove(records[name]) if options.delete else True
-        print(f"{'removed' if options.delete and gone else 'unused' if gone else 'in use'}: {name}")
-    left = [store.discard(f) if options.delete else f for f in store.abandoned(before)]
-    print(f"{len(garbage)} of {len(records)} artifacts, {len(left)} unfinished stages", end="")
+    artifacts, unfinished = waste(store, before, keep, options.refused)
+    gone, freed = {"artifact": 0, "unfinished": 0}, 0
+    for kind, found in (("artifact", artifacts), ("unfinished", unfinished)):
+        for each in found:
+            removed = each.remove() if options.delete else True
+            gone[kind] += removed
+            freed += each.size if removed else 0
+            said = "in use" if not removed else "removed" if options.delete else "unused"
+            print(f"{said}: {each.name}" + (f" ({readable(each.size)})" if each.size else ""))
+    print(
+        f"{gone['artifact']} of {len(records)} artifacts, {gone['unfinished']} unfinished stages, "
+        f"{readable(freed)}",
+        end="",
+    )
     print(" removed" if options.delete else "; call again with --delete to remove them")
     return 0
+
+
+def readable(size: float) -> str:
+    """Bytes in the largest unit that leaves at least one."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def find(records: Mapping[str, Record], name: str) -> Record:
@@ -107,80 +133,14 @@ def find(records: Mapping[str, Record], name: str) -> Record:
     if "/" in name:
         found = [r for r in records.values() if r.name.startswith(name)]
     if len(found) != 1:
+        names = ", ".join(record.name for record in found[:CANDIDATES])
+        more = ", ..." if len(found) > CANDIDATES else ""
         raise InputError(
-            f"artifact '{name}': {len(found) or 'none'} in the store; "
+            f"artifact '{name}': {len(found) or 'none'} in the store"
+            f"{f' ({names}{more})' if found and name else ''}; "
             "`python -m raft_core artifacts ls` lists them"
         )
     return found[0]
-
-
-def differences(
-    records: Mapping[str, Record], one: Record, other: Record
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """(field, (value, value)) of all that differs in two artifacts and in what they are made of.
-
-    A field is named as in the settings where the stage keeps it by that name, such as `filter.tau`.
-    """
-    seen: set[tuple[str, str]] = set()
-    pairs = [(one, other)]
-    while pairs:
-        a, b = pairs.pop()
-        if a.key == b.key or (a.key, b.key) in seen:
-            continue
-        seen.add((a.key, b.key))
-        if a.stage != b.stage:
-            yield "stage", (a.stage, b.stage)
-            continue
-        if a.version != b.version:
-            yield f"version of {a.stage}", (a.version, b.version)
-        fields, others = flat(a.identity), flat(b.identity)
-        for name in sorted(fields.keys() | others.keys()):
-            values = fields.get(name, ABSENT), others.get(name, ABSENT)
-            if values[0] != values[1]:
-                yield name, values
-        for name in sorted(a.inputs.keys() | b.inputs.keys()):
-            keys = a.inputs.get(name), b.inputs.get(name)
-            found = [next((r for r in records.values() if r.key == key), None) for key in keys]
-            if found[0] is not None and found[1] is not None:
-                pairs.append((found[0], found[1]))
-            elif keys[0] != keys[1]:
-                yield f"input {name} of {a.stage}", (keys[0] or ABSENT, keys[1] or ABSENT)
-
-
-def without_repetitions(found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """A later stage may be told an earlier one's setting: `tau` of a report is `filter.tau`."""
-    return {
-        name: values
-        for name, values in found.items()
-        if not any(o.endswith(f".{name}") and found[o] == values for o in found)
-    }
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested JSON as dotted names and plain values."""
-    if isinstance(value, dict) and value:
-        parts = value.items()
-    elif isinstance(value, list) and value:
-        parts = {str(index): item for index, item in enumerate(value)}.items()
-    else:
-        return {name: value}
-    found: dict[str, Any] = {}
-    for key, item in parts:
-        found |= flat(item, f"{name}.{key}" if name else str(key))
-    return found
-
-
-def unused(records: Mapping[str, Record], keep: set[str]) -> list[str]:
-    """Names of artifacts that nothing to be kept, and no decision, is made of."""
-    by_key = {record.key: record for record in records.values()}
-    waiting = [r for r in records.values() if r.stage == KEPT_STAGE or r.name in keep]
-    used: set[str] = set()
-    while waiting:
-        record = waiting.pop()
-        if record.name not in used:
-            used.add(record.name)
-            waiting += [by_key[key] for key in record.inputs.values() if key in by_key]
-    return sorted(records.keys() - used)
 
 
 def days(text: str) -> float:
@@ -210,11 +170,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     for each in (ls, check):
         each.add_argument("--stage", choices=sorted(STAGES), help="of this stage alone")
+    check.add_argument(
+        "--repair", action="store_true", help="remove what is damaged, or bring it from the URL"
+    )
     gc = actions.add_parser(
         "gc", help="what is old and unused; removes it with --delete", parents=[where]
     )
     gc.add_argument("--days", type=days, default=30, help="what was used since then is kept")
     gc.add_argument("--keep", action="append", default=[], metavar="STAGE/KEY")
+    gc.add_argument(
+        "--refused", action="store_true", help="what models that were refused stand on is unused"
+    )
     gc.add_argument("--delete", action="store_true")
     for each, action in ((ls, list_artifacts), (why, explain), (check, verify)):
         each.set_defaults(action=action)

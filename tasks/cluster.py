@@ -33,11 +33,11 @@ def on_ray(
     """The artifacts of all specifications, made by the cluster's workers through the store."""
     from prefect_ray import RayTaskRunner
 
-    missing = {
-        label: spec
-        for label, spec in zip(labels, specs, strict=True)
-        if context.store.find(spec) is None
-    }
+    missing = {}
+    for label, spec in zip(labels, specs, strict=True):
+        with context.store.lock(spec):
+            if context.store.find(spec) is None:
+                missing[label] = spec
     for label in set(labels) - set(missing):
         context.display.cached(label)
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -135,13 +135,18 @@ def artifact_for(context: StageContext, spec: StageSpec, label: str) -> tuple[Ar
     The store decides, not Prefect: an artifact that is gone or altered is computed again.
     """
     with ExitStack() as stack:
-        stack.enter_context(context.store.lock(spec))
+        stack.enter_context(context.store.lock(spec, waiting(context, label)))
         found = context.store.find(spec)
         pool = pool_for(spec.stage, context.runtime) if found is None else None
         if pool is None:
             return here(context, spec, label, found), found is not None
     # Without the lock, which is the pool's to take.
     return elsewhere(context, spec, label, pool), False
+
+
+def waiting(context: StageContext, label: str) -> Callable[[], None]:
+    """What to do where another process holds the key."""
+    return lambda: context.display.note(f"{label}: another run is making it, which is waited for")
 
 
 def here(
@@ -241,6 +246,7 @@ def handle(
         tracked.live_metrics(0, {f"generation.{k}": n for k, n in event.items() if k != "kind"})
     elif event["kind"] == "note":
         context.display.note(event["text"])
+        tracked.note(event["text"])
 
 
 def failure(label: str, code: int, log: Path, begun: int = 0) -> StageError | InputError:

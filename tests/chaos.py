@@ -33,7 +33,7 @@ from tests.integration.stack import free_port
 
 VICTIMS = ("flow", "stage", "training")
 SETTINGS = (
-    "domain.limit=150", "rewrite.rows_per_shard=40", "distill.save_every=2",
+    "domain.limit=150", "rewrite.rows_per_shard=40", "runtime.training.save_every=2",
     "distill.epochs=1.5", "runtime.parallel_stages=2",
 )  # fmt: skip
 POLL_SECONDS = 0.02

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from raft_core.artifacts import ArtifactRef, Record, StageSpec, read_record
+from raft_core.artifact_record import Record, read_record
+from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.config import FrozenConfig
 from raft_core.gather import SHARD, GatherStage
 from raft_core.runtime import RuntimeConfig

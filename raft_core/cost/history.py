@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from raft_core.artifacts import Record
+from raft_core.artifact_record import Record
 from raft_core.config import fingerprint
 from raft_core.cost.cached import records_of
 from raft_core.distill.config import DistillStage

@@ -15,23 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from raft_core.config import digest_file
+from raft_core.stage import free_space, short
 
 STATE_FILE = "raft_state.json"
 TRAINER_STATE_FILE = "trainer_state.json"
 KEPT = 2
 
 
-def last_good_checkpoint(
-    folder: Path, before: int | None = None, note: Callable[[str], None] = lambda _: None
-) -> Path | None:
+def last_good_checkpoint(folder: Path, note: Callable[[str], None] = lambda _: None) -> Path | None:
     """The newest checkpoint that holds what was written; `note` is told of those that do not.
 
-    These are removed: `prune` would keep them in place of good ones with smaller numbers. `before`
-    leaves out the one of the last step, after which the trainer would not stop at once.
+    These are removed: `prune` would keep them in place of good ones with smaller numbers.
     """
     for checkpoint in reversed(checkpoints_in(folder)):
-        if before is not None and step_of(checkpoint) >= before:
-            continue
         if is_whole(checkpoint):
             return checkpoint
         note(f"distill: {checkpoint.name} is torn or altered and is left out")
@@ -67,6 +63,8 @@ def seal(checkpoint: Path, state: dict[str, Any]) -> None:
     partial.write_text(json.dumps({"files": listed, "state": state}))
     flush(partial)
     partial.rename(checkpoint / STATE_FILE)
+    for place in (checkpoint, checkpoint.parent):  # a rename lies in its folder
+        flush(place)
 
 
 def prune(folder: Path) -> None:
@@ -85,12 +83,10 @@ def unwritten(folder: Path, step: int, error: Exception) -> str:
     """What to tell where a checkpoint could not be written; removes what there is of it."""
     shutil.rmtree(folder / f"checkpoint-{step}", ignore_errors=True)
     last = last_good_checkpoint(folder)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    free = shutil.disk_usage(folder).free / 2**30
     kept = f"{last.name} is kept and the next run goes on from it" if last else "there is none yet"
     return (
-        f"the checkpoint of step {step} could not be written ({reason}; {free:.1f} GiB are free in "
-        f"'{folder}'): {kept}. Free some space, and run again"
+        f"the checkpoint of step {step} could not be written ({short(error)}; "
+        f"{free_space(folder)}): {kept}. Free some space, and run again"
     )
 
 
@@ -99,8 +95,12 @@ def step_of(checkpoint: Path) -> int:
 
 
 def flush(path: Path) -> None:
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
+    """Wait until a file, or what a folder lists, lies on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:

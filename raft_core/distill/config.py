@@ -117,7 +117,6 @@ class DistillConfig(FrozenConfig):
     tail_bucket: bool = False
     skip_first: Annotated[int, Field(ge=0)] = 0
     balance: BalanceConfig = BalanceConfig()
-    save_every: Positive = Field(100, description="optimizer steps between checkpoints")
     log_every: Positive = 5
 
     @model_validator(mode="after")

@@ -47,9 +47,9 @@ def require_finite(values: Sequence[float], step: int, what: str = "loss") -> No
     if not all(map(isfinite, values)):
         shown = ", ".join(f"{value:g}" for value in values)
         raise StageError(
-            f"the {what} at step {step} is not finite ({shown}); the last checkpoint is kept. "
-            "Lower the method's learning_rate or distill.max_grad_norm, or look at the rows of "
-            "this step"
+            f"the {what} at step {step} is not finite ({shown}) and was not used: what was saved "
+            "before is kept. Start anew with a lower learning_rate of the method or a lower "
+            "distill.max_grad_norm, or look at the rows of this step"
         )
 
 
@@ -92,8 +92,8 @@ class Health:
             self.reason = (
                 f"training was stopped at step {step}: {meaning} ({signal} was at least "
                 f"{limit.stop:g} at {self.limits.patience} logged steps in a row). The "
-                f"checkpoint of this step is kept: {remedy}, or raise "
-                f"runtime.training.health.{name}.stop to go on from it"
+                f"checkpoint of this step is kept: to go on from it, set "
+                f"runtime.training.health.{name}.stop higher, or to null; to start anew, {remedy}"
             )
         if limit.warn is None or value < limit.warn:
             self._warned.discard(signal)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from raft_core.distill.config import PruneStage
 from raft_core.distill.weight_distance import relative_distances
 from raft_core.engines.chat import load_tokenizer
-from raft_core.stage import StageRun
+from raft_core.stage import StageRun, writing_model
 
 SMALLEST = 1e-12
 COPIED = ("summary.json", "counts.json", "rejected.jsonl", "curves.jsonl", "rollouts.jsonl")
@@ -41,10 +41,11 @@ def run(stage: StageRun) -> None:
             stage.progress.advance()
     distances = relative_distances(trained, base)
     (stage.out / "weight_distance.json").write_text(json.dumps(distances, indent=1))
-    trained.to(dtype).save_pretrained(stage.out / "checkpoint")
-    load_tokenizer(config.model).save_pretrained(stage.out / "checkpoint")
-    for name in COPIED:
-        shutil.copyfile(trained_folder / name, stage.out / name)
+    with writing_model(stage.out, "the training's artifact is kept"):
+        trained.to(dtype).save_pretrained(stage.out / "checkpoint")
+        load_tokenizer(config.model).save_pretrained(stage.out / "checkpoint")
+        for name in COPIED:
+            shutil.copyfile(trained_folder / name, stage.out / name)
 
 
 def _load(path: str, revision: str | None) -> Any:

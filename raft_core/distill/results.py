@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.weight_distance import relative_distances
 from raft_core.records import FusedAnswer, Rejection, write_jsonl
 from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
-
-SAMPLES = 32
+from raft_core.stage import StageRun, writing_model
 
 
 def whole_student(trainer: RaftTrainer, config: DistillStage, runtime: RuntimeConfig) -> Any:
@@ -51,20 +48,30 @@ def write_results(
     # Points from before a resume come back from the checkpoint with their names in order.
     curves = [curve_point(e) for e in trainer.state.log_history if "loss" in e]
     write_jsonl(stage.out / "curves.jsonl", curves)
-    drawn = trainer.rollouts.last[:SAMPLES] if trainer.rollouts else []
+    drawn = trainer.rollouts.last if trainer.rollouts else []
     write_jsonl(
         stage.out / "rollouts.jsonl",
         (
-            {"id": view.id, "question": view.question, "rollout": tokenizer.decode(ids)}
-            for view, ids in drawn
+            {"id": id, "question": question, "rollout": tokenizer.decode(ids)}
+            for id, question, ids in drawn
         ),
     )
-    if config.distill.adapter is not None:
-        trained.save_pretrained(stage.out / "adapter")
-        trained = trained.merge_and_unload()
-    save_model(trained, tokenizer, stage.out, config, stage.runtime)
+    with writing_model(stage.out, "the last checkpoint is kept and the next run goes on from it"):
+        if config.distill.adapter is not None:
+            save_adapter(trained, stage.out / "adapter")
+            trained = trained.merge_and_unload()
+        save_model(trained, tokenizer, stage.out, config, stage.runtime)
     write_summary(stage, trainer, rows)
-    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def save_adapter(trained: Any, folder: Path) -> None:
+    """The adapter alone; PEFT writes a set of names in another order in every process."""
+    trained.save_pretrained(folder)
+    file = folder / "adapter_config.json"
+    stated = json.loads(file.read_text())
+    if isinstance(stated.get("target_modules"), list):
+        stated["target_modules"].sort()
+    file.write_text(json.dumps(stated, indent=2, sort_keys=True))
 
 
 def save_model(

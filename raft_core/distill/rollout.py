@@ -21,6 +21,8 @@ from raft_core.engines.graph_decoding import GraphDecoder, can_capture
 from raft_core.engines.transformers import generate_batch
 from raft_core.runtime import RuntimeConfig
 
+SAMPLES = 32  # of the last step, to be read by people
+
 
 class RolloutSampler(Protocol):
     def sample(
@@ -42,15 +44,15 @@ class RolloutSource:
     """Rollouts of training rows. A row's is drawn anew after it was used `uses` times.
 
     What later steps ask for can be drawn together with a step's own: one larger batch takes less
-    than several, and those rollouts are then as many steps stale. `last` holds the rows and
-    rollouts of the last call.
+    than several, and those rollouts are then as many steps stale. `last` holds the id, question and
+    rollout of the first rows of the last call.
     """
 
     def __init__(self, sampler: RolloutSampler, stop_ids: Sequence[int], uses: int = 1) -> None:
         self._sampler, self._stop_ids, self._uses = sampler, frozenset(stop_ids), uses
         self._kept: dict[str, tuple[list[int], int]] = {}
         self._ahead: dict[tuple[int, str], list[int]] = {}
-        self.last: list[tuple[RowView, list[int]]] = []
+        self.last: list[tuple[str, str, list[int]]] = []
 
     def draw(
         self,
@@ -75,7 +77,8 @@ class RolloutSource:
             ids, left = self._kept[row.id]
             self._kept[row.id] = (ids, left - 1)
         self._kept = {id: (ids, left) for id, (ids, left) in self._kept.items() if left > 0}
-        self.last = list(zip(rows, rollouts, strict=True))
+        shown = zip(rows[:SAMPLES], rollouts[:SAMPLES], strict=True)
+        self.last = [(row.id, row.question, ids) for row, ids in shown]
         return rollouts
 
     def _draw(self, student: Any, asked: Sequence[Asked], seed: int) -> None:
@@ -99,11 +102,13 @@ class RolloutSource:
         return {
             "kept": [[id, ids, left] for id, (ids, left) in self._kept.items()],
             "ahead": [[step, id, ids] for (step, id), ids in self._ahead.items()],
+            "last": [list(sample) for sample in self.last],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._kept = {id: (ids, left) for id, ids, left in state["kept"]}
         self._ahead = {(step, id): ids for step, id, ids in state["ahead"]}
+        self.last = [(id, question, ids) for id, question, ids in state["last"]]
 
 
 class TransformersRollouts:

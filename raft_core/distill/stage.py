@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from raft_core.distill.checkpoints import (
     last_good_checkpoint,
     load_state,
     logged_before,
-    step_of,
 )
 from raft_core.distill.config import DistillConfig, DistillStage
 from raft_core.distill.models import generation_config, load_student, load_teacher
@@ -69,7 +68,9 @@ def run(stage: StageRun) -> None:
     checkpoint = resumable(stage, trainer, health)
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
-        trainer.load_state_beside_checkpoint(load_state(checkpoint))
+        state = load_state(checkpoint)
+        require_same_makers(state["made_by"], trainer.made_by, checkpoint)
+        trainer.load_state_beside_checkpoint(state)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     health.require_well()
     trainer.require_finite_weights()
@@ -84,27 +85,39 @@ def resumable(stage: StageRun, trainer: RaftTrainer, health: HealthCallback) -> 
     Raises:
         StageError: a training that was stopped is still unwell under the limits of today.
     """
-    steps = trainer.args.max_steps
-    newest = agreed_checkpoint(stage, trainer, before=None)
-    if newest is None:
-        return None
-    health.resume(logged_before(newest))
-    if step_of(newest) < steps:
-        return newest
-    checkpoint = agreed_checkpoint(stage, trainer, before=steps)
-    health.resume(logged_before(checkpoint) if checkpoint else [])
-    return checkpoint
-
-
-def agreed_checkpoint(stage: StageRun, trainer: RaftTrainer, before: int | None) -> Path | None:
-    """What the main process finds, and tells all others."""
     from accelerate.utils import broadcast_object_list
 
     found: list[Path | None] = [None]
     if trainer.is_world_process_zero():
         folder = Path(trainer.args.output_dir)
-        found = [last_good_checkpoint(folder, before, stage.progress.note)]
-    return broadcast_object_list(found)[0]
+        found = [last_good_checkpoint(folder, stage.progress.note)]
+    newest = broadcast_object_list(found)[0]
+    if newest is not None:
+        health.resume(logged_before(newest))
+    return newest
+
+
+def require_same_makers(then: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+    """
+    Raises:
+        InputError: the checkpoint is another training's, or lies in the parts of other processes.
+    """
+    if then["key"] != now["key"]:
+        raise InputError(
+            f"'{checkpoint}' is of a training with other settings or rows; give another --out, or "
+            f"remove '{checkpoint.parent}'"
+        )
+    if then["sharded_over"] != now["sharded_over"]:
+        raise InputError(
+            f"'{checkpoint}' was written by a training that {split_of(then)}, this one "
+            f"{split_of(now)}; set runtime.training.processes and runtime.training.shard back, or "
+            f"remove '{checkpoint.parent}' to start anew"
+        )
+
+
+def split_of(made_by: Mapping[str, Any]) -> str:
+    processes = made_by["sharded_over"]
+    return f"is split over {processes} processes" if processes else "is not split"
 
 
 def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) -> RaftTrainer:
@@ -130,6 +143,7 @@ def build_trainer(stage: StageRun, rows: Sequence[FusedAnswer], tokenizer: Any) 
         rollouts=RolloutSource(sampler, stop_ids, distill.rollout_uses) if sampler else None,
         rehearsal=PromptCycle(prompts, config.seed) if prompts else None,
         batching=build_batching(stage, model, teacher, [*views, *prompts], tokenizer.pad_token_id),
+        made_by={"key": stage.key, "sharded_over": world_size() * shards(stage.runtime)},
         processing_class=tokenizer,
     )
 
@@ -240,7 +254,8 @@ def training_arguments(config: DistillStage, stage: StageRun, rows: int) -> Trai
         dataloader_pin_memory=runtime.torch_device() == "cuda",
         remove_unused_columns=False,
         logging_steps=distill.log_every,
-        save_steps=distill.save_every,
+        # Curves are means between two logged steps: a resume begins where such a part begins.
+        save_steps=ceil(runtime.training.save_every / distill.log_every) * distill.log_every,
         report_to=[],
         disable_tqdm=True,
         **fsdp_arguments(config, runtime),

@@ -10,7 +10,7 @@ What differs from the paper, and why:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -58,7 +58,8 @@ from raft_core.matching import LEAK_PHRASES
 
 class RaftTrainer(Trainer):
     """Every method. `window` gathers what is logged between two log lines; `parts` are the groups
-    of the step's forward passes that are still to come.
+    of the step's forward passes that are still to come. `made_by` is what a process has to share
+    with the one whose checkpoint it goes on from.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class RaftTrainer(Trainer):
         rollouts: RolloutSource | None,
         rehearsal: PromptCycle | None,
         batching: Batching,
+        made_by: Mapping[str, Any],
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
@@ -78,7 +80,7 @@ class RaftTrainer(Trainer):
         self.views, self.method, self.config = views, method, config
         self.teacher, self.rollouts = teacher, rollouts
         self.groups = StepGroups(method, self.args, rollouts, rehearsal)
-        self.batching = batching
+        self.batching, self.made_by = batching, dict(made_by)
         self.balances: dict[str, AdaptiveBalance] = {}
         if method.distillation != "none":
             self.balances[KL] = AdaptiveBalance(config.balance, self.args.max_steps)
@@ -90,6 +92,13 @@ class RaftTrainer(Trainer):
         self.pending: list[list[float]] = []
         self.parts: Iterator[list[Group]] = iter(())
         self.window: dict[str, list[float]] = defaultdict(list)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """After a resume from the last step's checkpoint only the results are left to write."""
+        if self.state.global_step >= self.args.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -269,14 +278,18 @@ class RaftTrainer(Trainer):
             self.accelerator.wait_for_everyone()  # every process writes a file of its own
             if self.is_world_process_zero():
                 seal(folder / f"checkpoint-{step}", self.state_beside_checkpoint())
-                prune(folder)
+        except torch.OutOfMemoryError:  # a RuntimeError that no disk is to blame for
+            raise
         except (OSError, RuntimeError, SafetensorError) as error:
             raise StageError(unwritten(folder, step, error)) from None
+        if self.is_world_process_zero():
+            prune(folder)
 
     def state_beside_checkpoint(self) -> dict[str, Any]:
         """What `transformers` does not save: the balances, and rollouts that are used later."""
         balances = {name: balance.state_dict() for name, balance in self.balances.items()}
         return {
+            "made_by": self.made_by,
             "balances": balances,
             "rollouts": self.rollouts.state_dict() if self.rollouts else {},
         }

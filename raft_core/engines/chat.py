@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from raft_core.config import ModelRef
 from raft_core.errors import InputError, first_line
+
+# What a template that prints the day is told. With the real one a row's prompt would be another
+# one tomorrow: a training that resumes would go on with other prompts, and two models that are
+# compared would have been asked on different days.
+TEMPLATE_DAY = datetime(2026, 1, 1)
 
 
 def load_tokenizer(model: ModelRef) -> Any:
@@ -78,11 +84,18 @@ def encode_prompts(
     tokenizer: Any, prompts: Sequence[str], enable_thinking: bool = False
 ) -> list[list[int]]:
     """The same of many messages, each alone, by one call of the tokenizer."""
+    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return encode_chats(
+        tokenizer, conversations, add_generation_prompt=True, enable_thinking=enable_thinking
+    )
+
+
+def encode_chats(
+    tokenizer: Any, conversations: Sequence[Sequence[dict[str, str]]], **options: Any
+) -> list[list[int]]:
+    """Token ids of whole conversations, the same on every day."""
     encoded = tokenizer.apply_chat_template(
-        [[{"role": "user", "content": prompt}] for prompt in prompts],
-        add_generation_prompt=True,
-        enable_thinking=enable_thinking,
-        return_dict=True,
+        conversations, strftime_now=TEMPLATE_DAY.strftime, return_dict=True, **options
     )
     return [list(ids) for ids in encoded["input_ids"]]
 

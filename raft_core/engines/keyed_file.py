@@ -10,9 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,9 +44,9 @@ def installed_versions(packages: Sequence[str]) -> dict[str, str]:
 class KeyedFile:
     """Finds and adds values; opened when first used, and never a reason to fail.
 
-    `table` is the table's name and what the values are called, `column` declares them. A damaged
-    file is moved aside; any other fault (a full disk, a lock that is never freed) ends caching for
-    this stage. Both are told to `warn`, once.
+    `table` is the table's name and what the values are called, `column` declares them. A value that
+    cannot be read costs itself, a damaged file is moved aside; any other fault (a full disk, a lock
+    that is never freed) ends caching for this stage. Each is told to `warn`, once.
     """
 
     def __init__(self, path: Path, table: str, column: str, warn: Callable[[str], None]) -> None:
@@ -55,9 +54,13 @@ class KeyedFile:
         self._database: sqlite3.Connection | None = None
         self._inode = 0
         self._given_up = False
+        self._told_unreadable = False
 
     def find(self, keys: Sequence[bytes], parse: Callable[[Any], Value]) -> dict[bytes, Value]:
-        """The parsed values of those keys that are known; a `sqlite3.DataError` is damage."""
+        """The parsed values of those keys that are known.
+
+        Where `parse` raises `sqlite3.DataError` that value is removed, and made again like others.
+        """
         found: dict[bytes, Value] = {}
         for start in range(0, len(keys), KEYS_A_QUERY):
             some = list(keys[start : start + KEYS_A_QUERY])
@@ -66,7 +69,7 @@ class KeyedFile:
             def select(
                 database: sqlite3.Connection, query: str = query, some: list[bytes] = some
             ) -> dict[bytes, Value]:
-                return {key: parse(value) for key, value in database.execute(query, some)}
+                return self._parsed(database, database.execute(query, some), parse)
 
             found |= self._safely(select, dict[bytes, Value]())
         return found
@@ -91,6 +94,28 @@ class KeyedFile:
         # is collected. It may only be closed by the thread that opened it.
         with suppress(sqlite3.Error):
             self.close()
+
+    def _parsed(
+        self,
+        database: sqlite3.Connection,
+        rows: Iterable[tuple[bytes, Any]],
+        parse: Callable[[Any], Value],
+    ) -> dict[bytes, Value]:
+        found, unreadable = {}, []
+        for key, value in rows:
+            try:
+                found[key] = parse(value)
+            except sqlite3.DataError:
+                unreadable.append((key,))
+        if unreadable:
+            with database:
+                database.executemany(f"DELETE FROM {self._table} WHERE key = ?", unreadable)
+            if not self._told_unreadable:
+                self._told_unreadable = True
+                self._warn(
+                    f"some {self._table} in '{self._path}' cannot be read: they are made again"
+                )
+        return found
 
     def _safely(self, action: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
         if self._given_up:
@@ -144,14 +169,11 @@ class KeyedFile:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process opens the file or moves it; the kernel frees the lock of a dead one."""
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with open(f"{self._path}.lock", "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(folder)
 
 
 def _is_damage(error: Exception) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where it was found
-    return isinstance(error, sqlite3.DataError) or code in DAMAGE
+    return code in DAMAGE

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raft_core.config import fingerprint
 from raft_core.engines.base import GeneratorConfig, OpenAIConfig
+from raft_core.engines.chat import TEMPLATE_DAY
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING, HarnessBenchmark
-from raft_core.records import read_jsonl, write_jsonl
+from raft_core.evaluation.harness_answers import answer_in_parts, made_by, read_whole, write_whole
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 
@@ -97,10 +97,13 @@ def ask_harness(
     model = None
     for name, benchmark in benchmarks.items():
         kept = kept_file(benchmark, tasks[name], generator, stage)
-        if not kept.is_file():
-            model = open_model(generator, stage.runtime) if model is None else model
-            write_whole(kept, answered(benchmark, tasks[name], model))
-        rows = list(read_jsonl(kept))
+        rows = read_whole(kept)
+        if rows is None:
+            if model is None:
+                model = open_model(generator, stage.runtime)
+                answer_in_parts(model, parts_file(stage), generator, stage.progress.note)
+            rows = list(answered(benchmark, tasks[name], model))
+            write_whole(kept, rows)
         stage.progress.advance(len(rows))
         yield from (HarnessRow(benchmark=name, **row) for row in rows)
 
@@ -110,11 +113,17 @@ def kept_file(
 ) -> Path:
     """Where a model's answers to a task lie: for other stages too, or for this one alone."""
     asked = {name: v for name, v in fingerprint(benchmark).items() if name not in HARNESS_SCORING}
-    parts = [fingerprint(generator), asked, digest_of(tasks, benchmark.limit)]
+    parts = [made_by(generator), asked, digest_of(tasks, benchmark.limit)]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
     shared = stage.runtime.cache_generations
     folder = stage.runtime.home_folder / "harness" if shared else stage.scratch
     return folder / f"{key}.jsonl"
+
+
+def parts_file(stage: StageRun) -> Path:
+    """Where what a killed evaluation was answered lies."""
+    shared = stage.runtime.cache_generations
+    return (stage.runtime.home_folder if shared else stage.scratch) / "harness.sqlite"
 
 
 def digest_of(tasks: Sequence[Any], limit: int | None) -> str:
@@ -131,14 +140,6 @@ def digest_of_rows(rows: Sequence[HarnessRow]) -> str:
     """sha256 over what was asked, to be compared with another model's."""
     asked = json.dumps([[row.id, row.reference, row.prompt] for row in rows])
     return hashlib.sha256(asked.encode()).hexdigest()
-
-
-def write_whole(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """In one step: a killed stage leaves no half of a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    write_jsonl(partial, rows)
-    partial.replace(file)
 
 
 def answered(
@@ -200,6 +201,7 @@ def open_model(generator: GeneratorConfig, runtime: RuntimeConfig) -> Any:
         "dtype": generator.dtype,
         "enable_thinking": generator.enable_thinking,
         "think_end_token": "</think>" if generator.enable_thinking else None,
+        "chat_template_args": {"strftime_now": TEMPLATE_DAY.strftime},
     }
     if generator.kind == "vllm" and runtime.torch_device() == "cuda":
         from lm_eval.models.vllm_causallms import VLLM

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from raft_core.artifacts import Record, read_record
+from raft_core.artifact_record import Record, read_record
 from raft_core.errors import StageError
 
 MadeWith = list[dict[str, str | None]]

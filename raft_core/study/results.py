@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raft_core.artifacts import read_record
+from raft_core.artifact_record import read_record
 from raft_core.errors import InputError
 from raft_core.evaluation.statistics import Floats, cluster
 from raft_core.records import read_jsonl

@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.errors import RaftError
 from raft_core.records import read_jsonl
 from tasks.tracking.client import log_curves, log_metrics, log_params, never_fatal
 from tasks.tracking.journal import Journal
 
 TABLE_ROWS = 500
+TAG_CHARACTERS = 4000  # MLflow refuses longer ones than 5000
 LOGGED_MODEL_LIMIT_BYTES = 2 * 2**30
 LOGGED_FILE_LIMIT_BYTES = 2**28
 
@@ -27,6 +29,7 @@ class StageTracker:
         self._parent, self._journal, self._label = parent, journal, label
         self._spec, self._cached = spec, cached
         self._steps: set[int] = set()
+        self._notes: list[str] = []
         self._run = ""
 
     def __enter__(self) -> StageTracker:
@@ -39,7 +42,7 @@ class StageTracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end(status_after(error))
+        self._end(status_after(error), error)
 
     @never_fatal
     def _start(self) -> None:
@@ -54,9 +57,21 @@ class StageTracker:
         log_params(self._journal, self._run, self._spec.config)
 
     @never_fatal
-    def _end(self, status: str) -> None:
+    def _end(self, status: str, error: BaseException | None) -> None:
         if self._journal is not None:
+            if isinstance(error, RaftError):
+                self._tell("raft.error", str(error))
             self._journal.end_run(self._run, status)
+
+    @never_fatal
+    def note(self, text: str) -> None:
+        """What the stage warned of: a model that was made in spite of it shows it."""
+        if self._journal is not None:
+            self._notes.append(text)
+            self._tell("raft.notes", "\n".join(self._notes))
+
+    def _tell(self, name: str, text: str) -> None:
+        self._journal.add("set_tag", self._run, name=name, value=text[:TAG_CHARACTERS])
 
     @never_fatal
     def live_metrics(self, step: int, values: Mapping[str, float]) -> None:

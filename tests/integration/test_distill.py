@@ -107,7 +107,7 @@ def test_distill_balance_moves_once_per_optimizer_step(
         return plain(self, sft, kl)
 
     monkeypatch.setattr(AdaptiveBalance, "update", counted)
-    config = settings(gradient_accumulation=2, epochs=2, save_every=50)
+    config = settings(gradient_accumulation=2, epochs=2)
     stage = stage_run(tmp_path, config, rows)
     distill_stage.run(stage)
     steps = json.loads((stage.out / "summary.json").read_text())["steps"]
@@ -140,7 +140,9 @@ def test_compute_loss_equals_row_by_row_reference_without_padding(tmp_path: Path
     cross_entropies, divergences, config = [], [], trainer.config
     assert trainer.rollouts is not None
     teacher = load_model(settings(), RuntimeConfig(device="cpu"), "float32")
-    for view, rollout in trainer.rollouts.last:
+    views = {view.id: view for view in trainer.views}
+    for id, _, rollout in trainer.rollouts.last:
+        view = views[id]
         answer_TV = log_probabilities(trainer.model, view.prompt_ids, view.answer_ids)
         picked = answer_TV.log_softmax(-1)[range(len(view.answer_ids)), view.answer_ids]
         cross_entropies.extend((-picked).tolist())

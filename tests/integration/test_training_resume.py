@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,13 +15,14 @@ import pytest
 from raft_core.config import digest_file
 from raft_core.distill import stage as distill_stage
 from raft_core.distill.config import DistillStage
+from raft_core.distill.health import MEANINGS
 from raft_core.distill.trainer import RaftTrainer
-from raft_core.errors import StageError
+from raft_core.errors import InputError, StageError
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
 from tests.integration.flow import ROOT
-from tests.integration.training import STEPS, settings, stage_run
+from tests.integration.training import STEPS, runtime, settings, stage_run
 
 LORA = {"adapter": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 KINDS: dict[str, dict[str, Any]] = {"full": {}, "lora": LORA}
@@ -65,19 +67,113 @@ def notes(stage: StageRun) -> list[str]:
     return [event["text"] for event in events if event["kind"] == "note"]
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize("saved", [1, 3, 5])
 def test_training_cut_off_resumes_to_the_same_bytes(
     whole: tuple[DistillStage, dict[str, str]],
-    step: int,
+    saved: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = stage_run(tmp_path, whole[0])
-    cut_off(stage, step, monkeypatch)
+    stage = stage_run(tmp_path, whole[0], save_every=1)
+    cut_off(stage, saved + 1, monkeypatch)
     distill_stage.run(stage)
-    saved = step // 2 * 2
-    assert notes(stage) == [f"distill: resuming from checkpoint-{saved}"] * bool(saved)
+    assert notes(stage) == [f"distill: resuming from checkpoint-{saved}"]
     assert made(stage) == whole[1]
+
+
+def test_training_cut_off_before_its_first_checkpoint_starts_again(
+    whole: tuple[DistillStage, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_run(tmp_path, whole[0])
+    cut_off(stage, 1, monkeypatch)
+    distill_stage.run(stage)
+    assert notes(stage) == []
+    assert made(stage) == whole[1]
+
+
+OF_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from raft_core.distill import stage
+from tests.integration.training import settings, stage_run
+
+adapter = {"rank": 4, "alpha": 8, "dropout": 0.1}
+stage.run(stage_run(Path(sys.argv[1]), settings(adapter=adapter)))
+"""
+
+
+def test_training_of_an_adapter_is_the_same_bytes_in_another_process(
+    whole: tuple[DistillStage, dict[str, str]], tmp_path: Path
+) -> None:
+    """Whose sets have another order."""
+    if whole[0].distill.adapter is None:
+        pytest.skip("of an adapter alone")
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", OF_ANOTHER_PROCESS, str(tmp_path / seed)],
+            cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}, check=True, timeout=200,
+        )  # fmt: skip
+        assert made(stage_run(tmp_path / seed, whole[0])) == whole[1]
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_training_that_ended_while_it_was_written_trains_nothing_again(
+    log_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint of the last step holds all that the artifact is made of."""
+    undisturbed = stage_run(tmp_path / "whole", settings(log_every=log_every))
+    distill_stage.run(undisturbed)
+    stage = stage_run(tmp_path / "cut", settings(log_every=log_every))
+
+    def cut(*_: Any) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distill_stage, "write_results", cut)
+        with pytest.raises(Cut):
+            distill_stage.run(stage)
+    distill_stage.run(stage)
+    assert notes(stage) == [f"distill: resuming from checkpoint-{STEPS}"]
+    trained = [e for e in read_jsonl(tmp_path / "cut" / "events.jsonl") if e["kind"] == "metrics"]
+    assert [event["step"] for event in trained] == list(range(log_every, STEPS + 1, log_every))
+    assert made(stage) == made(undisturbed)
+
+
+def test_training_curves_between_checkpoints_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of means over three steps, of which two were before the checkpoint that was asked."""
+    undisturbed = stage_run(tmp_path / "whole", settings(log_every=3))
+    distill_stage.run(undisturbed)
+    stage = stage_run(tmp_path / "cut", settings(log_every=3))
+    cut_off(stage, 5, monkeypatch)
+    distill_stage.run(stage)
+    assert notes(stage) == ["distill: resuming from checkpoint-3"]
+    assert made(stage) == made(undisturbed)
+
+
+def test_training_in_the_folder_of_another_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python -m raft_core distill --out` may be called twice."""
+    stage = replace(stage_run(tmp_path, settings()), key="one")
+    cut_off(stage, 3, monkeypatch)
+    with pytest.raises(InputError, match=r"other settings or rows.*remove '.*checkpoints'"):
+        distill_stage.run(replace(stage, key="other"))
+    distill_stage.run(stage)
+    assert notes(stage)[-1] == "distill: resuming from checkpoint-2"
+
+
+@pytest.mark.parametrize(
+    ("sharded_over", "said"), [(2, "is split over 2 processes, this one is not"), (0, "is not")]
+)
+def test_checkpoint_in_parts_of_other_processes_is_refused(sharded_over: int, said: str) -> None:
+    then, now = ({"key": "a", "sharded_over": count} for count in (sharded_over, 0))
+    if sharded_over:
+        with pytest.raises(InputError, match=said):
+            distill_stage.require_same_makers(then, now, Path("checkpoints/checkpoint-2"))
+    else:
+        distill_stage.require_same_makers(then, now, Path("checkpoints/checkpoint-2"))
 
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "missing", "unsealed"])
@@ -106,7 +202,7 @@ def test_training_damaged_checkpoint_is_left_out_for_the_one_before(
 
 
 def test_training_keeps_two_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = stage_run(tmp_path, settings(save_every=1))
+    stage = stage_run(tmp_path, settings(), save_every=1)
     cut_off(stage, 5, monkeypatch)
     found = {path.name for path in (stage.scratch / "checkpoints").glob("checkpoint-*")}
     assert found == {"checkpoint-3", "checkpoint-4"}
@@ -156,6 +252,43 @@ def test_training_full_disk_is_one_error_and_the_last_good_checkpoint_stays(
     assert [p.name for p in (stage.scratch / "checkpoints").iterdir()] == ["checkpoint-2"]
     distill_stage.run(stage)
     assert notes(stage)[-1] == "distill: resuming from checkpoint-2"
+
+
+EXPORT_LIMITED = """
+import json, resource, signal, sys
+from pathlib import Path
+from raft_core.distill import stage
+from raft_core.errors import StageError
+from tests.integration.training import settings, stage_run
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+plain = stage.write_results
+
+def write(*arguments):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    plain(*arguments)
+
+stage.write_results = write
+try:
+    stage.run(stage_run(Path(sys.argv[1]), settings()))
+except StageError as error:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(json.dumps(str(error)))
+"""
+
+
+def test_training_full_disk_at_its_end_is_one_error_and_costs_no_step(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXPORT_LIMITED, str(tmp_path), "1000000"],
+        cwd=ROOT, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    error = json.loads(done.stdout.splitlines()[-1])
+    assert "the model could not be written" in error
+    assert "the last checkpoint is kept" in error
+    stage = stage_run(tmp_path, settings())
+    distill_stage.run(stage)
+    assert notes(stage) == [f"distill: resuming from checkpoint-{STEPS}"]
 
 
 def test_training_loss_that_is_no_number_stops_before_it_reaches_the_weights(
@@ -233,7 +366,26 @@ def test_training_that_is_unwell_is_refused_again_under_the_same_limits(
 def strict(patience: int) -> RuntimeConfig:
     """Limits that every training is beyond."""
     health = {"outside_k": {"warn": 0, "stop": 0}, "patience": patience}
-    return RuntimeConfig.model_validate({"device": "cpu", "training": {"health": health}})
+    return runtime(health=health)
+
+
+@pytest.mark.parametrize("signal", list(MEANINGS))
+def test_training_every_alarm_stops_it_with_a_checkpoint_and_a_reason(
+    signal: str, tmp_path: Path
+) -> None:
+    """Each by a limit that is always reached, so that each is measured and heard."""
+    never = {"warn": None, "stop": None}
+    health: dict[str, Any] = dict.fromkeys(MEANINGS, never) | {"patience": 2}
+    health[signal] = {"warn": 0, "stop": 0}
+    stage = stage_run(tmp_path, settings(), health=health)
+    with pytest.raises(StageError, match=r"stopped at step \d: ") as stopped:
+        distill_stage.run(stage)
+    assert f"({signal} was at least 0" in str(stopped.value)
+    assert f"runtime.training.health.{signal}.stop" in str(stopped.value)
+    step = str(stopped.value).split("at step ")[1][0]
+    assert (stage.scratch / "checkpoints" / f"checkpoint-{step}" / "raft_state.json").is_file()
+    assert all(MEANINGS[signal][0] in note for note in notes(stage))
+    assert notes(stage)
 
 
 def test_training_that_is_unwell_warns_stops_and_goes_on_under_other_limits(

@@ -34,7 +34,6 @@ def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
         "max_answer_tokens": 96,
         "rollout": {"temperature": 1.0, "max_tokens": 24},
         "log_every": 1,
-        "save_every": 2,
     }
     return DistillStage(
         model=ModelRef(path="mini:base"),
@@ -44,7 +43,7 @@ def settings(method: MethodConfig = RAFT, **changes: Any) -> DistillStage:
     )
 
 
-def stage_run(folder: Path, config: DistillStage, count: int = 16) -> StageRun:
+def stage_run(folder: Path, config: DistillStage, count: int = 16, **training: Any) -> StageRun:
     for name in ("out", "scratch", "prepare", "fuse"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = [row for row in domain_rows("law") if row["split"] == "train"][:count]
@@ -57,9 +56,14 @@ def stage_run(folder: Path, config: DistillStage, count: int = 16) -> StageRun:
         {"prepare": folder / "prepare", "fuse": folder / "fuse"},
         folder / "out",
         folder / "scratch",
-        RuntimeConfig(device="cpu"),
+        runtime(**training),
         Progress(folder / "events.jsonl"),
     )
+
+
+def runtime(**training: Any) -> RuntimeConfig:
+    """On the CPU, with a checkpoint at every second step."""
+    return RuntimeConfig.model_validate({"device": "cpu", "training": {"save_every": 2} | training})
 
 
 def weights(stage: StageRun) -> str:

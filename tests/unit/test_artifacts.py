@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef, Store, read_record
+from raft_core.artifact_record import read_record
+from raft_core.artifacts import ArtifactRef, Store
 from raft_core.errors import StageError
 from tests.artifacts import committed, rows, spec
 

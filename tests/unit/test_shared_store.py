@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,68 @@ def test_open_store_of_a_folder_loads_no_remote_file_system(tmp_path: Path) -> N
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_find_what_is_damaged_at_the_url_is_uploaded_by_who_has_it(
+    machine: Machine, url: str
+) -> None:
+    committed(machine("one"), spec())
+    altered(url, "rows.jsonl", b"rox")
+    with pytest.raises(StageError, match="missing or damaged"):
+        machine("two").fetch("prepare", spec().key)
+    assert machine("one").find(spec()) is not None
+    assert rows(machine("two").fetch("prepare", spec().key)) == "row"
+
+
+def test_damage_each_side_is_held_against_its_own_record(machine: Machine, url: str) -> None:
+    """Two machines may make one key of different bytes: either's is whole."""
+    one, two = machine("one"), machine("two")
+    first = committed(one, spec(), "of one")
+    committed(two, spec(), "of two")
+    assert rows(first) == "of one"
+    (record,) = one.records()
+    assert one.damage(record) == ""
+    fs, root = fsspec.url_to_fs(url)
+    for file in fs.glob(f"{root}/artifacts/**/rows.jsonl"):
+        fs.pipe_file(file, b"rox")
+    assert "its files at the store" in one.damage(record)
+    assert "here" not in one.damage(record)
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_find_tells_other_machines_that_it_is_used(machine: Machine, url: str) -> None:
+    made = committed(machine("one"), spec())
+    (there,) = Path(url.removeprefix("file://")).rglob(f"{made.key}/record.json")
+    for path in (there, made.folder / "record.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"created": "2020-01-01T00:00:00+00:00"}))
+        os.utime(path, (0, 0))
+    (record,) = machine("three").records()
+    assert machine("three").last_used(record).year == 2020
+    assert machine("two").find(spec()) is not None  # downloaded
+    os.utime(there, (0, 0))
+    assert machine("two").find(spec()) is not None  # found
+    assert machine("three").last_used(next(machine("three").records())) > datetime.now(
+        UTC
+    ) - timedelta(hours=1)
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+def test_unfinished_uploads_are_found_and_removed(machine: Machine, url: str) -> None:
+    one = machine("one")
+    made = committed(one, spec())
+    folder = Path(url.removeprefix("file://")) / "artifacts" / "prepare" / made.key
+    (folder / "record.json").unlink()
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert one.unfinished_uploads(datetime.now(UTC) - timedelta(hours=1)) == []
+    assert one.unfinished_uploads(soon) == [f"prepare/{made.key}"]
+    one.discard_upload(f"prepare/{made.key}")
+    assert one.unfinished_uploads(soon) == []
+    assert not folder.exists()
+
+
+def test_open_store_that_is_only_looked_at_is_not_written(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/nothing"
+    with pytest.raises(InputError, match="no run has used this address"):
+        open_store(RuntimeConfig(), url, writes=False)
+    assert not (tmp_path / "nothing").exists()

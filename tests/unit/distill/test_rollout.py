@@ -92,7 +92,7 @@ def test_rollouts_drawn_ahead_are_part_of_the_state() -> None:
     resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
     assert resumed.draw(None, [view("a")], 0, 1) == [[1, STOP]]
     assert not sampler.calls
-    assert resumed.state_dict() == {"kept": [], "ahead": []}
+    assert resumed.state_dict() == {"kept": [], "ahead": [], "last": [["a", "a", [1, STOP]]]}
 
 
 def test_rollouts_of_a_step_that_is_over_are_dropped() -> None:

@@ -88,10 +88,11 @@ class TwoEndings:
     eos_token_id = 9
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], add_generation_prompt: bool = False, **_: Any
-    ) -> dict[str, list[int]]:
-        ids = [i for m in messages for i in ([1, 2, 7] if m["role"] == "user" else [3, 4, 7])]
-        return {"input_ids": ids + ([3] if add_generation_prompt else [9])}
+        self, chats: list[list[dict[str, str]]], add_generation_prompt: bool = False, **_: Any
+    ) -> dict[str, list[list[int]]]:
+        turns = {"user": [1, 2, 7], "assistant": [3, 4, 7]}
+        end = [3] if add_generation_prompt else [9]
+        return {"input_ids": [[i for m in c for i in turns[m["role"]]] + end for c in chats]}
 
 
 def test_turn_end_first_stop_token_after_the_assistants_start() -> None:

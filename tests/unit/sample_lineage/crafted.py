@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raft_core.artifacts import Record, stage_key, write_record
+from raft_core.artifact_record import Record, stage_key, write_record
 from raft_core.config import FrozenConfig, fingerprint
 from raft_core.records import Example, FusedAnswer, Rejection, Rewrite, write_jsonl
 from raft_core.settings import load_settings

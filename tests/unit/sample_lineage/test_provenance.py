@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.artifacts import Record
+from raft_core.artifact_record import Record
 from raft_core.config import FrozenConfig, ModelRef, fingerprint
 from raft_core.data import DataSource
 from raft_core.engines.base import OpenAIConfig, TransformersConfig

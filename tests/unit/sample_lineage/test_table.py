@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from raft_core.artifacts import read_record
+from raft_core.artifact_record import read_record
 from raft_core.errors import StageError
 from raft_core.records import read_jsonl, write_jsonl
 from raft_core.sample_lineage import stage

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raft_core.artifacts import Record
+from raft_core.artifact_record import Record
 from raft_core.progress import Progress
 from raft_core.records import write_jsonl
 from raft_core.runtime import RuntimeConfig
