@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import tomllib
+from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from raft_core.config import made_folder
 from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
+from raft_core.secret_values import masked
 from tasks.temporary_api import TemporaryApi
 
 HOME = "runtime.home (or RAFT_HOME)"
@@ -67,14 +71,22 @@ def require_answer(client_file: Path) -> None:
     Raises:
         InputError: it does not.
     """
-    if "PREFECT_API_URL" in os.environ or not client_file.is_file():
-        return
-    url = tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
+    given = os.environ.get("PREFECT_API_URL")
+    named, remedy = "PREFECT_API_URL", "mend it, or unset it to run with a server of the flow's own"
+    if not given:
+        if not client_file.is_file():
+            return
+        named, remedy = str(client_file), "`make up` starts it, `make down` removes the file"
+    url = given or tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
     try:
         with urlopen(f"{url}/health", timeout=20):
             return
-    except (OSError, ValueError) as error:
+    except HTTPError:  # somebody answers, who may want to know who asks
+        return
+    except (OSError, ValueError, HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), SSLError):  # Prefect may trust it
+            return
         raise InputError(
-            f"{client_file} names a Prefect server at {url} that does not answer ({error}); "
-            "`make up` starts it, `make down` removes the file"
+            f"{named} names a Prefect server at {masked(url)} that does not answer "
+            f"({masked(str(error))}); {remedy}"
         ) from None

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from flows.api import choose_api, wait_for_api
+from raft_core.config import local_path
 from raft_core.document_settings import (
     DocumentSettings,
     checked_documents,
@@ -172,13 +173,13 @@ def require_place(out: str, documents: str) -> Path:
     Raises:
         InputError: it is no JSONL file that can be made, or one that would be read as a document.
     """
-    path = Path(out).expanduser().absolute()
+    path = local_path(out, "--out").absolute()
     if path.suffix != ".jsonl":
         raise InputError(f"out '{out}': name a .jsonl file, which `--data` takes as it is")
     parent = next(folder for folder in path.parents if folder.exists())
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"out '{out}': no file can be written there")
-    given = Path(documents).expanduser().absolute()
+    given = local_path(documents, "documents").absolute()
     if given == path or (given.is_dir() and given in path.parents):
         raise InputError(f"out '{out}' lies among the documents; the next run would read it")
     return path

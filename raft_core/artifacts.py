@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from raft_core import __version__
 from raft_core.artifact_record import (
@@ -42,14 +44,16 @@ PLAIN = re.compile(r"[\w-]+")
 # What stands in work/: a stage at work or on its way here, and what is on its way out or verified.
 AT_WORK = re.compile(r"(\w+)-([0-9a-f]{24})(\.download)?")
 PASSING = re.compile(r"(discarded|verified)-[0-9a-f]{32}")
+# It becomes a part of paths.
+PlainName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 KEY = re.compile(r"[0-9a-f]{24}")
 
 
 class ArtifactRef(FrozenConfig):
     """A committed artifact: enough to be an input of the next stage."""
 
-    stage: str
-    key: str
+    stage: PlainName
+    key: PlainName
     path: str
 
     @property
@@ -63,7 +67,7 @@ class StageSpec(FrozenConfig):
     `identity` is the fingerprint of `config`; `runtime` holds what cannot change the result.
     """
 
-    stage: str
+    stage: PlainName
     version: int
     config: dict[str, Any]
     identity: dict[str, Any]

@@ -172,11 +172,22 @@ def hub_commit(name: str, revision: str, kind: Literal["model", "dataset"] = "mo
 
 @lru_cache(maxsize=64)
 def digest_folder(folder: str) -> str:
-    """sha256 over the names and contents of a model folder's configuration and weights."""
+    """sha256 over the names and contents of a model folder's configuration and weights.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     root, total = Path(folder), hashlib.sha256()
-    files = {path for pattern in MODEL_PATTERNS for path in root.rglob(pattern)}
-    for path in sorted(files):
-        total.update(f"{path.relative_to(root)}\0{digest_file(path)}\n".encode())
+    found = {path for pattern in MODEL_PATTERNS for path in root.rglob(pattern)}
+    for path in sorted(path for path in found if not path.is_dir()):
+        try:
+            digest = digest_file(path)
+        except OSError as error:
+            raise InputError(
+                f"model '{folder}': '{path.relative_to(root)}' cannot be read ({error.strerror}); "
+                "fetch it again, or remove it"
+            ) from None
+        total.update(f"{path.relative_to(root)}\0{digest}\n".encode())
     return total.hexdigest()
 
 

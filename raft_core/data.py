@@ -180,7 +180,11 @@ def read_objects(
     Raises:
         InputError: the file is not UTF-8, or a line is no JSON object.
     """
-    with open(path, encoding="utf-8-sig") as handle:  # some programs begin with a byte order mark
+    try:
+        handle = open(path, encoding="utf-8-sig")  # noqa: SIM115 (some begin with a byte order mark)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a file that can be read") from None
+    with handle:
         try:
             for number, line in enumerate(handle, 1):
                 if line.strip():
@@ -191,7 +195,7 @@ def read_objects(
 
 def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.strip())
+        row = json.loads(line.strip(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = str(error)
         if isinstance(error, json.JSONDecodeError):
@@ -207,6 +211,16 @@ def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, 
             f"{fields}"
         )
     return row
+
+
+def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose fields are all there once: of two the last would win unseen."""
+    fields = dict(items)
+    if len(fields) != len(items):
+        names = [name for name, _ in items]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field '{twice[:60]}' is there twice")
+    return fields
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -287,7 +301,7 @@ def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         InputError: `expected` is no list of strings that can be looked for.
     """
-    expected = row.get("expected") or ()
+    expected = () if row.get("expected") is None else row["expected"]
     if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
         raise InputError(f"{where}: field 'expected' must be a list of strings")
     if not all(e.strip() for e in expected):
@@ -303,9 +317,14 @@ def checked_text(where: str, row: dict[str, Any], field: str) -> str:
             "your own column under domain.data.columns (--set domain.data.columns.answer=NAME)"
         )
     value = sound_text(where, field, row[field]).strip()
-    if not value:
+    if not any(is_visible(character) for character in value):
         raise InputError(f"{where}: field '{field}' is empty; fill it or remove the row")
     return value
+
+
+def is_visible(character: str) -> bool:
+    """Whether it shows: a blank, a sign of no width or an empty pattern of Braille does not."""
+    return character.isprintable() and not character.isspace() and character != "\u2800"
 
 
 def sound_text(where: str, field: str, value: Any, longest: int = MAX_TEXT) -> str:

@@ -27,7 +27,7 @@ from raft_core.documents.config import (
 from raft_core.documents.reading import read_documents
 from raft_core.documents.sources import DocumentSource
 from raft_core.errors import InputError
-from raft_core.layers import Layer, deep_merge, parse_override, read_yaml, readable
+from raft_core.layers import Layer, deep_merge, name_of, parse_override, read_yaml, readable
 from raft_core.model_checks import check_models
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import CONF, conf_file, domain_name, require_named_endpoints
@@ -94,7 +94,9 @@ def load_document_settings(
         layers.append(Layer(f"documents {documents}", {"documents": {"path": documents}}))
     if limit is not None:
         layers.append(Layer(f"limit {limit}", {"limit": limit}))
-    layers += [Layer(f"setting {override}", parse_override(override)) for override in overrides]
+    layers += [
+        Layer(f"setting {name_of(override)}", parse_override(override)) for override in overrides
+    ]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = deep_merge(merged, layer.values)

@@ -128,7 +128,7 @@ def made(store: Store, spec: StageSpec) -> ArtifactRef:
     files = ["--spec", str(work / "spec.json"), "--out", str(work / "out")]
     watch = Stopwatch()
     with open(work / "log.txt", "w") as log:
-        code = subprocess.run([*command, *files], stdout=log).returncode
+        code = subprocess.run([*command, *files], stdin=subprocess.DEVNULL, stdout=log).returncode
     if code != 0:
         kind = InputError if code == InputError.exit_code else StageError
         raise kind(

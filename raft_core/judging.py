@@ -142,8 +142,8 @@ def llm_votes(
 
 
 def _parse_verdict(completion: Completion, name: str) -> Vote:
-    said = answer_text(completion.text).strip(".").lower()
-    if said not in VERDICTS:
+    said = answer_text(completion.text).removesuffix(".").lower()
+    if said not in VERDICTS or completion.finish_reason != "stop":
         return Vote(name, "cannot_tell", (completion.error or completion.text)[:200])
     return Vote(name, VERDICTS[said])
 

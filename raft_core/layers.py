@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,28 @@ import yaml
 from pydantic import ValidationError
 
 from raft_core.errors import InputError
+from raft_core.secret_values import MASK, is_secret_name, masked, secret_in
+
+KEY_REMEDY = "settings are logged: name the environment variable that holds the key in api_key_env"
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Plain values as `safe_load` reads them; a field that stands there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"field '{name}' stands there twice", key.start_mark
+                )
+            if isinstance(name, str):
+                seen.add(name)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +61,19 @@ def parse_override(override: str) -> dict[str, Any]:
     """
     name, separator, text = override.partition("=")
     if not separator or not name.strip():
-        raise InputError(f"override '{cut(override)}': write it as section.field=value")
+        raise InputError(f"override '{cut(name)}': write it as section.field=value")
     try:
-        value: Any = yaml.safe_load(text)
+        value: Any = yaml.load(text, Loader=OnceLoader)
     except Exception:  # of PyYAML itself, and of what reads a date, a number or a nested value
-        raise InputError(f"override '{cut(override)}': the value is not YAML") from None
+        raise InputError(f"override '{cut(name)}': the value is not YAML") from None
     for part in reversed(name.strip().split(".")):
         value = {part: value}
     return value
+
+
+def name_of(override: str) -> str:
+    """The field that it sets: the value may be a key that went into the wrong field."""
+    return override.partition("=")[0].strip()
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,29 +97,28 @@ def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
     lines = []
     for complaint in error.errors():
         field = ".".join(str(part) for part in complaint["loc"]) or "settings"
+        last = field.rpartition(".")[2]
         deepest = max(reversed(layers), key=lambda layer: layer.depth(complaint["loc"]))
         source = (deepest if deepest.depth(complaint["loc"]) else layers[0]).source
         if complaint["type"] == "extra_forbidden":
-            lines.append(f"{source}: field '{field}': no such field; remove it or mend its name")
+            remedy = KEY_REMEDY if is_secret_name(last) else "remove it or mend its name"
+            lines.append(f"{source}: field '{field}': no such field; {remedy}")
             continue
         message = complaint["msg"].removeprefix("Value error, ")
         has_value = complaint["type"] != "missing" and complaint["loc"]
         given = f" (given: {_short(complaint['input'])})" if has_value else ""
+        if is_secret_name(last.removesuffix("_env")) or secret_in(complaint["input"]) is not None:
+            given = ""
         lines.append(f"{source}: field '{field}': {message}{given}")
     return masked("\n".join(lines))
-
-
-def masked(text: str) -> str:
-    """Without what stands in addresses and must not be logged."""
-    text = re.sub(r"//[^/@\s]*@", "//***@", text)
-    return re.sub(r"(?i)([?&][\w-]*(?:key|token|password|secret)s?=)[^&\s']+", r"\1***", text)
 
 
 def _short(value: Any) -> str:
     """The value's beginning: one that YAML's names expand without end is not written out."""
     shown = reprlib.Repr()
     shown.maxstring = shown.maxother = shown.maxlong = 1000
-    return cut(shown.repr(value))
+    text = shown.repr(value)
+    return MASK if "@" in text else cut(text)  # an address without a scheme may begin with a user
 
 
 def cut(text: str, longest: int = 60) -> str:
@@ -104,7 +129,7 @@ def cut(text: str, longest: int = 60) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
     except Exception as error:  # as in parse_override, and what the file system says
         raise InputError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):

@@ -44,13 +44,16 @@ class Locks:
         """
         path = self._folder / f"{name}.lock"
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        todo = "written"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            todo = "locked"
             handle = _locked(path, how, wait, on_wait)
         except OSError as error:
             raise InputError(
-                f"'{path}' cannot be locked: {error.strerror}; name a store that can be written "
-                "(runtime.store, or RAFT_STORE)"
+                f"store '{self._folder.parent}' cannot be {todo}: {error.strerror} ('{path}'); "
+                "name another folder (runtime.store, or RAFT_STORE)"
             ) from None
         if handle is None:
             yield False

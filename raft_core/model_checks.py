@@ -16,13 +16,15 @@ from pydantic import BaseModel
 
 from raft_core.chat_templates import render
 from raft_core.config import ModelRef
-from raft_core.engines.base import TransformersConfig, VllmConfig
+from raft_core.engines.base import EmbedderConfig, TransformersConfig, VllmConfig
 from raft_core.errors import InputError, first_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COUNTS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 # How families name the embeddings, and the list of layers beside them.
 EMBEDDINGS = {"embed_tokens": "layers", "wte": "h", "embed_in": "layers", "word_embeddings": "h"}
+WRITERS = (VllmConfig, TransformersConfig)
+EMBEDDED = ("mini:", "package:")
 PROBE = "Why is the sky blue?"
 Shapes = dict[str, list[int]]
 
@@ -33,23 +35,72 @@ def check_models(settings: Any) -> None:
     Raises:
         InputError: the first thing that is wrong, with the model and the remedy.
     """
-    for model in {ref.path: ref for ref in generators_of(settings)}.values():
+    writers = models_of(settings, WRITERS)
+    for model in {ref.path: ref for ref in writers}.values():
         check_chat_model(model)
+    encoders = models_of(settings, (EmbedderConfig,))
+    for model in {ref.path: ref for ref in encoders}.values():
+        check_encoder(model)
 
 
-def generators_of(value: Any) -> Iterator[ModelRef]:
-    """The models of all generators in settings, wherever they stand."""
-    if isinstance(value, VllmConfig | TransformersConfig):
-        yield value.model
+def models_of(value: Any, kinds: tuple[type[BaseModel], ...]) -> Iterator[ModelRef]:
+    """The models of all engines of these kinds in settings, wherever they stand."""
+    if isinstance(value, kinds):
+        model: ModelRef = getattr(value, "model")  # noqa: B009 (each of these has one)
+        yield model
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from generators_of(getattr(value, name))
+            yield from models_of(getattr(value, name), kinds)
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from generators_of(item)
+            yield from models_of(item, kinds)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from generators_of(item)
+            yield from models_of(item, kinds)
+
+
+def check_encoder(model: ModelRef) -> None:
+    """Configuration and weights of a local encoder, and of the modules below it.
+
+    Raises:
+        InputError: one is missing, torn, or of a kind that is not read.
+    """
+    if model.local_folder() is None:
+        return
+    folder, named = Path(model.resolve()), f"model '{model.path}'"
+    config = read_object(folder / "config.json", named)
+    require_no_code(config, "config.json", named)
+    for file in sorted(folder.rglob("*.safetensors")):
+        shapes_in(file, named)
+    for pickled in sorted(folder.rglob("pytorch_model*.bin")):
+        if not any(pickled.parent.glob("*.safetensors")):
+            raise InputError(
+                f"{named}: '{pickled.relative_to(folder)}' is no safetensors file, and a pickle is "
+                "not read; save the model anew"
+            )
+    check_configuration(model, folder, named)
+
+
+def require_no_code(config: Mapping[str, Any], file: str, named: str) -> None:
+    if "auto_map" in config:
+        raise InputError(
+            f"{named} brings code of its own (auto_map in {file}), which is not run; give a "
+            "model whose architecture transformers knows"
+        )
+
+
+def check_configuration(model: ModelRef, folder: Path, named: str) -> None:
+    """What transformers makes of config.json. Its import takes seconds: not for what is embedded.
+
+    Raises:
+        InputError: it knows no such architecture, or sizes and types do not fit together.
+    """
+    if model.path.startswith(EMBEDDED):
+        return
+    from transformers import AutoConfig
+
+    with understood(folder / "config.json", named):
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def check_chat_model(model: ModelRef) -> None:
@@ -66,21 +117,18 @@ def check_chat_model(model: ModelRef) -> None:
         raise InputError(
             f"{named}: config.json does not name its 'model_type'; fetch the file again"
         )
-    if "auto_map" in config:
-        raise InputError(
-            f"{named} brings code of its own (auto_map in config.json), which is not run; give a "
-            "model whose architecture transformers knows"
-        )
+    require_no_code(config, "config.json", named)
     text = config.get("text_config", config)
     with understood(folder / "config.json", named):
         check_counts(text, named)
-    check_stops(folder / "generation_config.json", named)
+    check_stops(folder / "generation_config.json", text.get("vocab_size"), named)
     shapes = shapes_of_weights(folder, named)
     check_vocabulary(folder, text, named)
     if not any(name.startswith("quantization") for name in (*config, *text)):
         with understood(folder / "config.json", named):
             check_shapes(shapes, text, named)
     check_chat_template(folder, named)
+    check_configuration(model, folder, named)
 
 
 @contextmanager
@@ -101,10 +149,11 @@ def understood(file: Path, named: str) -> Iterator[None]:
         ) from None
 
 
-def check_stops(file: Path, named: str) -> None:
-    """Where a generation configuration is given, its stop tokens must be ids."""
+def check_stops(file: Path, vocabulary: int | None, named: str) -> None:
+    """Where a generation configuration is given, its stop tokens must be ids that there are."""
     stops = read_object(file, named).get("eos_token_id") if file.is_file() else None
-    if any(type(stop) is not int for stop in (stops if isinstance(stops, list) else [stops or 0])):
+    each = stops if isinstance(stops, list) else [stops or 0]
+    if any(type(stop) is not int or not 0 <= stop < (vocabulary or stop + 1) for stop in each):
         raise InputError(
             f"{named}: field 'eos_token_id' of {file.name} is {str(stops)[:60]!r}, no token id; "
             "fetch the file again"
@@ -202,7 +251,10 @@ def check_shapes(shapes: Shapes, config: Mapping[str, Any], named: str) -> None:
 
 def check_chat_template(folder: Path, named: str) -> None:
     """A chat template must be there, compile, and show a model what the user says."""
-    with understood(folder / "tokenizer_config.json", named):
+    own = folder / "tokenizer_config.json"
+    if own.is_file():
+        require_no_code(read_object(own, named), own.name, named)
+    with understood(own, named):
         tokens, template = tokens_and_template(folder, named)
     if not template:
         raise InputError(

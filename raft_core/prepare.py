@@ -37,13 +37,14 @@ VERSION = 1
 SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
 CACHED_QUESTIONS = 100_000  # as words; a near row is met again soon
+DOMAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DomainConfig(FrozenConfig):
     """One domain: its name and its data."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{DOMAIN_NAME}$")]
     data: DataSource
     description: str = ""
     limit: Annotated[int, Field(gt=0)] | None = Field(
@@ -148,7 +149,8 @@ def _example(where: str, row: dict[str, Any], source: DataSource, config: Prepar
     question, answer = question_and_answer(where, row, source.columns)
     own = checked_id(where, row.get(source.columns.id))
     identity = f"{_hash(question, answer):064x}"[:16] if own is None else own
-    split = row.get("split") or split_by_hash(identity, config)
+    named = row.get("split")
+    split = split_by_hash(identity, config) if named is None or named == "" else named
     if split not in SPLITS:
         shown = repr(split)[:60]
         raise InputError(f"{where}: field 'split' is {shown}, not one of {', '.join(SPLITS)}")

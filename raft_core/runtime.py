@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig, local_path
 from raft_core.errors import InputError
+from raft_core.secret_values import EndpointUrl, PlainUrl
 
 Positive = Annotated[int, Field(gt=0)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 SERVER_NOTE = "mlflow-url"
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
-
-
-SECRET = r"(api[_-]?key|token|password|passwd|secret|authorization|credential)s?"
-
-
-def without_password(url: str) -> str:
-    """Settings are logged: a URL in them must hold no password."""
-    if re.search(rf"//[^/]*@|[?&]{SECRET}=", url, re.IGNORECASE):
-        raise ValueError("holds a user, password or key; give those in the environment")
-    return url
-
-
-PlainUrl = Annotated[str, AfterValidator(without_password)]
 
 
 class VllmRuntime(FrozenConfig):
@@ -67,8 +54,10 @@ class EndpointBudget(FrozenConfig):
 class EndpointRuntime(FrozenConfig):
     """Where an OpenAI-compatible endpoint listens and how hard it may be driven."""
 
-    base_url: PlainUrl
-    api_key_env: str | None = None
+    base_url: EndpointUrl
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+        None, description="the environment variable that holds the key, never the key itself"
+    )
     concurrency: Positive = 16
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 4
@@ -207,7 +196,7 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def home_folder(self) -> Path:
-        return local_path(os.environ.get("RAFT_HOME", self.home), "runtime.home").resolve()
+        return local_path(os.environ.get("RAFT_HOME") or self.home, "runtime.home").resolve()
 
     @property
     def store_address(self) -> str:

@@ -37,7 +37,7 @@ from raft_core.evaluation.independence import (
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.facts.guard import GuardConfig
 from raft_core.fusion import FuseConfig, FuseStage
-from raft_core.layers import Layer, cut, deep_merge, parse_override, read_yaml, readable
+from raft_core.layers import Layer, cut, deep_merge, name_of, parse_override, read_yaml, readable
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
@@ -271,7 +271,8 @@ def load_settings(
     if limit is not None:
         layers.append(Layer(f"limit {limit}", {"domain": {"limit": limit}}))
     layers += [
-        Layer(f"setting {cut(override, 200)}", parse_override(override)) for override in overrides
+        Layer(f"setting {cut(name_of(override), 200)}", parse_override(override))
+        for override in overrides
     ]
     merged: dict[str, Any] = {}
     for layer in layers:

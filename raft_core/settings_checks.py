@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from raft_core.config import fingerprint, pinned
+from raft_core.engines.openai_client import open_client
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.facts.nli import check_nli
@@ -49,14 +49,10 @@ def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
 
 
 def require_endpoint_keys(value: Any, runtime: RuntimeConfig) -> None:
-    """The key of every endpoint that settings ask for must be in the environment.
+    """Every endpoint that settings ask for must have its key and an HTTP client.
 
     Raises:
-        InputError: one is not.
+        InputError: one has not.
     """
     for endpoint in sorted(endpoints_of(value)):
-        variable = runtime.endpoints[endpoint].api_key_env
-        if variable and not os.environ.get(variable):
-            raise InputError(
-                f"runtime.endpoints.{endpoint}: the environment variable {variable} is not set"
-            )
+        open_client(endpoint, runtime.endpoints[endpoint]).close()

@@ -148,7 +148,7 @@ class StudyPlan(FrozenConfig):
         row = self.rows.get(cell.row)
         overrides = [
             f"domain.name={cell.domain}",
-            f"domain.data.path={self.domains[cell.domain].format(seed=cell.seed)}",
+            f"domain.data.path={self.domains[cell.domain].replace('{seed}', str(cell.seed))}",
             f"seed={cell.seed}",
             *self.set,
             *self.students[cell.student].set,

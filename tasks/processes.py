@@ -89,7 +89,11 @@ class StageProcesses:
                 command, env = [sys.executable, "-m", "raft_core"], environment(self._runtime)
                 with open(log, "a") as output:
                     return subprocess.Popen(
-                        [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env=env
+                        [*command, *arguments],
+                        stdin=subprocess.DEVNULL,  # no library asks a person
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env=env,
                     )
             if self._server is None or self._server.ended:
                 self._server = StageServer(self._command, server_environment(self._runtime))

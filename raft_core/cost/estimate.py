@@ -19,7 +19,7 @@ from raft_core.cost.rows import DomainRows, assumed_rows, expected_rows, prepare
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost, wall_seconds
 from raft_core.errors import InputError
-from raft_core.model_checks import check_models, generators_of
+from raft_core.model_checks import WRITERS, check_models, models_of
 from raft_core.settings import Settings
 from raft_core.settings_checks import require_endpoint_keys
 
@@ -68,7 +68,7 @@ def estimate(settings: Settings, *, assume_rows: bool = False) -> Estimate:
         settings=settings,
         device=device,
         rows=at.rows,
-        models=list({ref.path: known_model(ref) for ref in generators_of(settings)}.values()),
+        models=list({ref.path: known_model(ref) for ref in models_of(settings, WRITERS)}.values()),
         tokenizer=at.counter(settings.base).source,
         stages=stages,
         seconds=wall_seconds(stages, settings.runtime.parallel_stages),
@@ -85,7 +85,7 @@ def _note_stops(at: Situation) -> None:
         require_endpoint_keys(at.settings, at.settings.runtime)
     with at.noting(""):
         at.settings.runtime.require_modules()
-    for ref in generators_of(at.settings):
+    for ref in models_of(at.settings, WRITERS):
         with at.noting(""):
             ref.pinned()
     if at.rows.assumed:

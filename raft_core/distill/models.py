@@ -74,6 +74,7 @@ def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
             revision=config.model.revision,
             dtype=dtype,
             use_safetensors=True,
+            trust_remote_code=False,
         )
     return model.to(runtime.torch_device())
 

@@ -49,7 +49,9 @@ def run(stage: StageRun) -> None:
 
 
 def _load(path: str, revision: str | None) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, revision=revision, use_safetensors=True)
+    return AutoModelForCausalLM.from_pretrained(
+        path, revision=revision, use_safetensors=True, trust_remote_code=False
+    )
 
 
 def pruned(weight: torch.Tensor, base: torch.Tensor, sparsity: float) -> torch.Tensor:

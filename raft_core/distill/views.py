@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from raft_core.distill.config import DistillConfig
-from raft_core.engines.chat import encode_chats, encode_prompt
+from raft_core.engines.chat import encode_chats, encode_prompt, encode_text
 from raft_core.records import FusedAnswer
 
 
@@ -67,7 +67,7 @@ def build_view(
     prompt_ids = encode_prompt(tokenizer, row.question, config.enable_thinking)
     if len(prompt_ids) > config.max_prompt_tokens:
         return None
-    answer_ids = tokenizer(row.answer, add_special_tokens=False)["input_ids"] + [turn_end]
+    answer_ids = [*encode_text(tokenizer, row.answer), turn_end]
     teacher_ids, reference_cut = _teacher_prefix(row, tokenizer, config)
     return RowView(
         id=row.id,
@@ -98,7 +98,7 @@ def _teacher_prefix(
         ids = encode_prompt(tokenizer, text, config.enable_thinking)
         if len(ids) <= budget or not reference:
             return ids, cut
-        kept = tokenizer(reference, add_special_tokens=False)["input_ids"]
+        kept = encode_text(tokenizer, reference)
         # Half a character decodes to a replacement mark, which would grow when encoded again.
         shorter = tokenizer.decode(kept[: -(len(ids) - budget)]).rstrip("\ufffd")
         reference = shorter if len(shorter) < len(reference) else reference[:-1]

@@ -28,6 +28,7 @@ from raft_core.records import Rejection
 
 STAGE = "passages"
 BYTES_A_CHARACTER = 4
+MAX_TITLE = 1_000  # characters, of the source too
 Read = Document | Rejection
 
 
@@ -74,7 +75,7 @@ def _sources(source: DocumentSource, max_characters: int) -> Iterator[tuple[str,
             yield _from_row(f"{source.path} row {number}", source.path, row, max_characters)
         return
     for file in files_of(source.path):
-        if file.kind in ROWS and not file.outside:
+        if file.kind in ROWS and file.is_regular and not file.outside:
             for where, row in read_objects(file.path, "'text'"):
                 yield _from_row(where, file.name, row, max_characters)
         else:
@@ -98,6 +99,10 @@ def from_file(file: SourceFile, max_characters: int) -> Read:
             "outside_folder",
             "a link out of the folder; copy the file into it",
         )
+    if not file.name.isprintable() or not _is_text(file.name):
+        return _rejected(_shown(file.name), "unreadable_name", "a name that is no plain text")
+    if not file.is_regular:
+        return _rejected(file.name, "not_a_file", "a pipe, a device or a socket")
     if file.kind not in KINDS:
         return _rejected(file.name, "unknown_kind", f"'{file.kind}' is not .txt, .md or .jsonl")
     try:
@@ -153,6 +158,8 @@ def checked(document: Document, max_characters: int) -> Read:
         return _rejected(document.id, "half_character", "a surrogate without its other half")
     if len(text) > max_characters:
         return _rejected(document.id, "document_too_long", f"{len(text):,} characters")
+    if max(len(document.title), len(document.source)) > MAX_TITLE:
+        return _rejected(document.id, "title_too_long", f"over {MAX_TITLE:,} characters")
     return replace(document, text=text)
 
 
@@ -171,6 +178,14 @@ def drop_repeated(documents: Sequence[Document]) -> tuple[list[Document], list[R
         else:
             kept[text] = document
     return list(kept.values()), rejected
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _shown(name: str) -> str:
+    return name.encode("ascii", "backslashreplace").decode()
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig, digest_file
+from raft_core.config import FrozenConfig, digest_file, local_path
 from raft_core.errors import InputError
 
 MINI = "mini:"
@@ -46,7 +47,7 @@ class DocumentSource(FrozenConfig):
             return {"mini": self.path, "documents": VERSION}
         total = hashlib.sha256()
         for file in files_of(self.path):
-            total.update(f"{file.name}\0{file.digest()}\n".encode())
+            total.update(f"{file.name}\0{file.digest()}\n".encode("utf-8", "surrogateescape"))
         return {"digest": total.hexdigest()}
 
 
@@ -59,6 +60,14 @@ class SourceFile:
     outside: bool = False
 
     @property
+    def is_regular(self) -> bool:
+        """A pipe or a device may be read for ever."""
+        try:
+            return stat.S_ISREG(self.path.stat().st_mode)
+        except OSError:  # what reads it says why
+            return True
+
+    @property
     def kind(self) -> str:
         return self.path.suffix.lower()
 
@@ -68,6 +77,8 @@ class SourceFile:
             return "outside"
         if self.kind not in KINDS:
             return "unknown kind"
+        if not self.is_regular:
+            return "no file"
         try:
             return digest_file(self.path)
         except OSError:
@@ -93,7 +104,7 @@ def files_of(path: str) -> list[SourceFile]:
 
 
 def _below(path: str) -> Iterator[SourceFile]:
-    given = Path(path).expanduser()
+    given = local_path(path, "documents")
     if given.is_dir():
         paths, root = [p for p in given.rglob("*") if not p.is_dir()], given
     elif given.exists() or not glob.has_magic(path):

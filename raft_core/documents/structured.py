@@ -15,7 +15,7 @@ from raft_core.engines.base import answer_text
 
 OPINIONS: dict[str, Opinion] = {"yes": "yes", "no": "no", "cannot tell": "cannot_tell"}
 TEXTS = ("question", "answer")
-MARKERS = re.compile(r"<(?=\s*/?\s*(?:title|passage|question|answer)\s*>)", re.IGNORECASE)
+MARKERS = re.compile(r"<(?=\s*(?:/\s*)?(?:title|passage|question|answer)\s*>)", re.IGNORECASE)
 FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 MAX_QUESTION, MAX_ANSWER = 2_000, 10_000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_che
 from pydantic import Field, field_validator
 
 from raft_core.config import FrozenConfig, ModelRef
-from raft_core.runtime import SECRET
+from raft_core.secret_values import secret_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,9 +182,9 @@ class OpenAIConfig(FrozenConfig):
     @field_validator("extra_body")
     @classmethod
     def _holds_no_key(cls, body: dict[str, Any]) -> dict[str, Any]:
-        named = [name for name in body if re.fullmatch(SECRET, name, re.IGNORECASE)]
-        if named:
-            raise ValueError(f"holds '{named[0]}', and settings are logged; use api_key_env")
+        named = secret_in(body)
+        if named is not None:
+            raise ValueError(f"holds '{named}', and settings are logged; use api_key_env")
         return body
 
     def identity(self) -> dict[str, Any]:

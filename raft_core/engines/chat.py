@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,7 +30,10 @@ def load_tokenizer(model: ModelRef) -> Any:
 
     with loading(model):
         tokenizer = AutoTokenizer.from_pretrained(
-            model.resolve(), revision=model.revision, padding_side="left"
+            model.resolve(),
+            revision=model.revision,
+            padding_side="left",
+            trust_remote_code=False,
         )
     if not tokenizer.chat_template:
         raise InputError(
@@ -47,11 +52,12 @@ def loading(model: ModelRef) -> Iterator[None]:
     Raises:
         InputError: with the model and the library's first line.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
         said: object = error
         if isinstance(error, ValidationError):  # its first line only counts what is wrong
             said = error.errors()[0]["msg"].removeprefix("Value error, ")
@@ -93,11 +99,63 @@ def encode_prompts(
 def encode_chats(
     tokenizer: Any, conversations: Sequence[Sequence[dict[str, str]]], **options: Any
 ) -> list[list[int]]:
-    """Token ids of whole conversations, the same on every day."""
-    encoded = tokenizer.apply_chat_template(
-        conversations, strftime_now=TEMPLATE_DAY.strftime, return_dict=True, **options
-    )
-    return [list(ids) for ids in encoded["input_ids"]]
+    """Token ids of whole conversations, the same on every day.
+
+    What looks like a control token in what somebody says is text, and never a turn's end or start.
+    """
+    options |= {"strftime_now": TEMPLATE_DAY.strftime}
+    control = control_pattern(tokenizer)
+    said = ("".join(turn["content"] for turn in chat) for chat in conversations)
+    odd = [bool(control and control.search(text)) for text in said]
+    plain = [chat for chat, is_odd in zip(conversations, odd, strict=True) if not is_odd]
+    encoded: list[list[int]] = []
+    if plain:
+        found = tokenizer.apply_chat_template(plain, return_dict=True, **options)["input_ids"]
+        encoded = [list(ids) for ids in found]
+    in_order = iter(encoded)
+    return [
+        _encode_odd(tokenizer, chat, control, options) if is_odd else next(in_order)
+        for chat, is_odd in zip(conversations, odd, strict=True)
+    ]
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text in which nothing is a control token, whatever it looks like."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
+    return ids
+
+
+@lru_cache(maxsize=16)
+def control_pattern(tokenizer: Any) -> re.Pattern[str] | None:
+    """Finds what the tokenizer would read as a control token; None where it knows none."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = sorted((t.content for t in added if t.special and t.content), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+def _encode_odd(
+    tokenizer: Any, chat: Sequence[dict[str, str]], control: Any, options: dict[str, Any]
+) -> list[int]:
+    """The template is rendered around marks, in place of which the texts are then encoded."""
+    texts: list[str] = []
+    everything = "".join(turn["content"] for turn in chat)
+    mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in everything)
+
+    def marked(found: re.Match[str]) -> str:
+        texts.append(found[0])
+        return f"{mark}{len(texts) - 1}{mark}"
+
+    turns = [turn | {"content": control.sub(marked, turn["content"])} for turn in chat]
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+    ids: list[int] = []
+    for place, part in enumerate(re.split(f"{mark}(\\d+){mark}", rendered)):
+        if place % 2:
+            ids += encode_text(tokenizer, texts[int(part)])
+        elif part:
+            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> list[int]:

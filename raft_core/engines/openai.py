@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -25,12 +24,11 @@ from raft_core.engines.openai_answers import (
     schema_format,
     tokens_used,
 )
+from raft_core.engines.openai_client import NO_KEY, endpoint_key, open_client
 from raft_core.engines.openai_errors import explanation, is_too_long, patience
 from raft_core.errors import EngineError, InputError
-from raft_core.runtime import EndpointRuntime, RuntimeConfig
-from raft_core.spending import Account, BudgetSpent, Spending
-
-NO_KEY = "none"
+from raft_core.runtime import RuntimeConfig
+from raft_core.spending import BudgetSpent, Spending
 
 
 class OpenAIGenerator:
@@ -50,9 +48,9 @@ class OpenAIGenerator:
             )
         endpoint = runtime.endpoints[config.endpoint]
         self._config, self._endpoint = config, endpoint
-        self._api_key = _key(config.endpoint, endpoint)
+        self._api_key = endpoint_key(config.endpoint, endpoint)
         self._account = (spending or Spending()).account(config.endpoint, endpoint.budget)
-        self._client = _client(endpoint, self._api_key, self._account)
+        self._client = open_client(config.endpoint, endpoint, self._account)
         self._keeps = runtime.cache_generations
         self._lock = threading.Lock()
         self._in_a_row = 0
@@ -183,29 +181,3 @@ def request_body(
         schema = choice_schema(choices) if choices else dict(json_schema or {})
         body["response_format"] = schema_format(schema)
     return body
-
-
-def _key(name: str, endpoint: EndpointRuntime) -> str:
-    api_key = NO_KEY if endpoint.api_key_env is None else os.environ.get(endpoint.api_key_env)
-    if not api_key:
-        raise InputError(
-            f"endpoint '{name}': the environment variable {endpoint.api_key_env} is not set"
-        )
-    return api_key
-
-
-def _client(endpoint: EndpointRuntime, api_key: str, account: Account) -> Any:
-    """The HTTP client asks the account before every request for a completion, a retry included."""
-    from openai import DefaultHttpxClient, OpenAI
-
-    def admit(request: Any) -> None:
-        if request.method == "POST":
-            account.admit()
-
-    return OpenAI(
-        base_url=endpoint.base_url,
-        api_key=api_key,
-        timeout=endpoint.timeout_s,
-        max_retries=endpoint.max_retries,
-        http_client=DefaultHttpxClient(event_hooks={"request": [admit]}),
-    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from raft_core.engines.base import EmbedderConfig
+from raft_core.engines.chat import loading
 from raft_core.runtime import RuntimeConfig
 
 SORTED_TEXTS = 32_768  # texts of one length are gathered among so many
@@ -28,11 +29,13 @@ class SentenceTransformerEncoder:
         from sentence_transformers import SentenceTransformer
 
         self._batch_size = runtime.embed_batch_size
-        self._model = SentenceTransformer(
-            config.model.resolve(),
-            revision=config.model.revision,
-            device=runtime.torch_device(),
-        )
+        with loading(config.model):
+            self._model = SentenceTransformer(
+                config.model.resolve(),
+                revision=config.model.revision,
+                device=runtime.torch_device(),
+                trust_remote_code=False,
+            )
         self._model.max_seq_length = config.max_tokens
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:

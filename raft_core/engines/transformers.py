@@ -42,6 +42,7 @@ class TransformersGenerator:
                 revision=config.model.revision,
                 dtype=config.dtype,
                 use_safetensors=True,
+                trust_remote_code=False,
             )
         require_vocabulary(self._tokenizer, self._model, config.model)
         self._model = self._model.to(torch.device(runtime.torch_device())).eval()

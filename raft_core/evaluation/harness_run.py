@@ -201,6 +201,7 @@ def open_model(generator: GeneratorConfig, runtime: RuntimeConfig) -> Any:
         "dtype": generator.dtype,
         "enable_thinking": generator.enable_thinking,
         "think_end_token": "</think>" if generator.enable_thinking else None,
+        "trust_remote_code": False,
         "chat_template_args": {"strftime_now": TEMPLATE_DAY.strftime},
     }
     if generator.kind == "vllm" and runtime.torch_device() == "cuda":

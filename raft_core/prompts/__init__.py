@@ -69,6 +69,10 @@ def load_prompt(name: str) -> Prompt:
         return Prompt(name, path.read_text(encoding="utf-8").removesuffix("\n"))
     except UnicodeDecodeError as error:
         raise InputError(f"prompt '{name}': not UTF-8 ({error.reason}); convert the file") from None
+    except OSError as error:
+        raise InputError(
+            f"prompt '{name}': {error.strerror}; give a file that can be read"
+        ) from None
 
 
 class PromptRef(FrozenConfig):

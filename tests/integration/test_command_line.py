@@ -20,7 +20,7 @@ CASES = [
     (["--data", "{}/empty_answer.jsonl"], "empty_answer.jsonl row 2: field 'answer' is empty"),
     (["--data", "{}/unknown.jsonl"], "unknown.jsonl row 1: field 'answer' is missing"),
     (["--data", "{}/torn.jsonl"], "torn.jsonl row 1: not JSON"),
-    (["--set", "filter.tau=1.7"], "setting filter.tau=1.7: field 'filter.tau'"),
+    (["--set", "filter.tau=1.7"], "setting filter.tau: field 'filter.tau'"),
     (["--set", "filter.tao=0.7"], "field 'filter.tao': no such field"),
     (["--set", "engine.model.path={}"], "has no config.json"),
     (["--set", "engine.model.path=no-such-model"], "no-such-model"),

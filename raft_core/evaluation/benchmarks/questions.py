@@ -15,6 +15,7 @@ from raft_core.data import (
     read_rows,
 )
 from raft_core.engines.base import answer_text
+from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.judging import JudgedAnswer, Panel, judge_answers
 from raft_core.records import Example, Split, Vote, read_records
@@ -62,11 +63,18 @@ class QuestionsBenchmark(FrozenConfig):
         return self.model_copy(update={"data": self.validation}) if self.validation else None
 
     def items(self, prepared: Path) -> list[Item]:
-        items = []
+        items: list[Item] = []
+        seen: dict[str, str] = {}
         for number, (where, row) in enumerate(read_rows(self.data), 1):
             question, answer = question_and_answer(where, row, self.data.columns)
             row_id = checked_id(where, row.get(self.data.columns.id)) or str(number)
             expected = checked_expected(where, row)
+            if row_id in seen:
+                raise InputError(
+                    f"{where}: field 'id' repeats '{row_id}' of {seen[row_id]}; make ids unique, "
+                    "or leave all of them out"
+                )
+            seen[row_id] = where
             items.append(Item(row_id, question, question, answer, expected))
         return items
 

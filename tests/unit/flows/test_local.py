@@ -21,5 +21,10 @@ def test_noted_server_that_does_not_answer_is_one_error_with_the_remedy(
         InputError, match=r"127\.0\.0\.1:1/api.*does not answer.*make up.*make down"
     ):
         require_answer(file)
-    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
-    require_answer(file)
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:hidden@127.0.0.1:1/api")
+    with pytest.raises(InputError, match="PREFECT_API_URL names a Prefect server") as told:
+        require_answer(file)
+    assert "hidden" not in str(told.value)
+    monkeypatch.setenv("PREFECT_API_URL", "nonsense")
+    with pytest.raises(InputError, match="does not answer"):
+        require_answer(file)
