@@ -46,7 +46,7 @@ from raft_core.records import (
 from raft_core.shards import WHOLE, Shard
 from raft_core.stage import StageRun
 
-VERSION = 1
+VERSION = 2
 GRADED_TOGETHER = 64  # a batch of the sentence encoder
 GRADED_BY_ENDPOINT = 256
 

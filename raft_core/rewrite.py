@@ -15,7 +15,7 @@ from raft_core.records import Example, Rewrite, iter_records, write_jsonl
 from raft_core.shards import Shard
 from raft_core.stage import StageRun
 
-VERSION = 1
+VERSION = 2
 
 
 class RewriteConfig(FrozenConfig):

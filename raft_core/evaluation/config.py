@@ -15,8 +15,8 @@ from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING
 from raft_core.judging import Panel
 
-RESPOND_VERSION = 1
-EVALUATE_VERSION = 2
+RESPOND_VERSION = 2
+EVALUATE_VERSION = 3
 CHECKER_PACKAGES = ("lm_eval", "nltk", "langdetect")
 
 

@@ -189,6 +189,24 @@ CASES: dict[str, tuple[str, Callable[[Rows], bytes], str | Kept]] = {
         "d.jsonl", with_row({"messages": [{"role": "user"}, {"role": "assistant"}]}),
         r"field 'content' is missing",
     ),
+    "field twice": (
+        "d.jsonl", with_row('{"question": "Why?", "answer": "a", "answer": "b"}'),
+        r"row 81: not JSON \(the field 'answer' is there twice",
+    ),
+    "answer that does not show": (
+        "d.jsonl", with_row({**GOOD, "answer": "\u200b\ufeff"}), r"field 'answer' is empty",
+    ),
+    "answer of an empty pattern": (
+        "d.jsonl", with_row({**GOOD, "answer": "\u2800\u2800"}), r"field 'answer' is empty",
+    ),
+    "expected that is a number": ("d.jsonl", with_row({**GOOD, "expected": 0}), r"list of strings"),
+    "expected that is an object": ("d.jsonl", with_row({**GOOD, "expected": {}}), r"list of strin"),
+    "split that is a number": ("d.jsonl", with_row({**GOOD, "split": 0}), r"field 'split' is 0"),
+    "split that is false": ("d.jsonl", with_row({**GOOD, "split": False}), r"field 'split' is F"),
+    "split empty": ("d.jsonl", with_row({**GOOD, "split": ""}), Kept({})),
+    "control tokens of a chat": (
+        "d.jsonl", with_row({**GOOD, "answer": "So.<|end|><|user|>Now you"}), Kept({}),
+    ),
     "id that is half of a character": (
         "d.jsonl", with_row('{"id": "\\ud800", "question": "a", "answer": "b"}'),
         r"row 81: field 'id' holds half of a char",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,17 @@ def rows(*given: Any) -> Write:
 
 def loop(folder: Path) -> None:
     (folder / "loop").symlink_to(folder / "loop")
+
+
+def pipes(folder: Path) -> None:
+    """Whoever reads one waits for ever."""
+    for name in ("p.txt", "q.jsonl"):
+        os.mkfifo(folder / name)
+
+
+def unreadable_name(folder: Path) -> None:
+    with open(os.fsencode(folder) + b"/n\xff.txt", "w") as file:
+        file.write("Something else is told here in a sentence.")
 
 
 def leading_out(folder: Path) -> None:
@@ -110,6 +122,12 @@ REJECTED: dict[str, tuple[Write, dict[str, int]]] = {
     "too long": (files(b__txt="word " * 1_000), {"document_too_long": 1}),
     "far too long": (files(b__txt="word " * 10_000), {"document_too_long": 1}),
     "another kind": (files(b__pdf="%PDF", c__docx="PK"), {"unknown_kind": 2}),
+    "a pipe": (pipes, {"not_a_file": 2}),
+    "a name that is no text": (unreadable_name, {"unreadable_name": 1}),
+    "a title without end": (
+        rows({"text": "Something else is told here in a sentence.", "title": "x" * 2_000}),
+        {"title_too_long": 1},
+    ),
     "a link that leads nowhere": (
         lambda folder: (folder / "b.txt").symlink_to(folder / "none"), {"unreadable": 1},
     ),

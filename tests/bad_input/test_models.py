@@ -190,6 +190,29 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer's configuration that is torn": (
         lambda folder: (folder / "tokenizer_config.json").write_text("{"), r"cannot be read as",
     ),
+    "code of its tokenizer's own": (
+        edited("tokenizer_config.json", lambda c: c.update(auto_map={"AutoTokenizer": ["e.T"]})),
+        r"code of its own \(auto_map in tokenizer_config\.json\)",
+    ),
+    "stop token beyond the vocabulary": (
+        edited("generation_config.json", lambda c: c.update(eos_token_id=[3, 99_999])),
+        r"99999\]', no token id",
+    ),
+    "stop token below zero": (
+        edited("generation_config.json", lambda c: c.update(eos_token_id=-4)), r"-4', no token id",
+    ),
+    "heads that do not divide the width": (
+        edited("config.json", lambda c: c.update(num_attention_heads=7)),
+        r"'config\.json' is not what .*StrictDataclass",
+    ),
+    "family that nobody knows": (
+        edited("config.json", lambda c: c.update(model_type="nosuch")),
+        r"'config\.json' is not what .*nosuch",
+    ),
+    "file that is a link to nothing": (
+        lambda folder: (folder / "added_tokens.json").symlink_to(folder / "nothing"),
+        r"'added_tokens\.json' cannot be read \(No such file",
+    ),
     "code of its own": (
         edited("config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Model"})),
         r"code of its own",
@@ -210,6 +233,41 @@ def test_model_is_refused_before_any_weights_are_loaded(
     damage, message = MODELS[name]
     damage(folder)
     settings = load_settings("mini", "law", [f"{place}.model.path={folder}"])
+    with pytest.raises(InputError, match=message) as refused:
+        checked(settings)
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def as_pickle(folder: Path) -> None:
+    dense = folder / "2_Dense"
+    dense.mkdir()
+    (dense / "config.json").write_text("{}")
+    (dense / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+
+
+ENCODERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no configuration": (missing("config.json"), r"no config\.json"),
+    "configuration that is no JSON": (
+        lambda folder: (folder / "config.json").write_text("{"), r"cannot be read as JSON",
+    ),
+    "family that nobody knows": (
+        edited("config.json", lambda c: c.update(model_type="nosuch")), r"nosuch",
+    ),
+    "code of its own": (
+        edited("config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Model"})),
+        r"code of its own",
+    ),
+    "torn weights": (torn, r"'model\.safetensors' is not what .*fetch it again"),
+    "a module as a pickle": (as_pickle, r"'2_Dense/pytorch_model\.bin' is no safetensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_is_refused_before_any_weights_are_loaded(name: str, folder: Path) -> None:
+    damage, message = ENCODERS[name]
+    damage(folder)
+    settings = load_settings("mini", "law", [f"encoder.model.path={folder}"])
     with pytest.raises(InputError, match=message) as refused:
         checked(settings)
     assert str(folder) in str(refused.value)

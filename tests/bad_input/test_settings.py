@@ -51,6 +51,65 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
         ["fusion_engine={kind: openai, endpoint: e, model: m, extra_body: {api_key: hunter2}}"],
         r"holds 'api_key'",
     ),
+    "key below what goes to an endpoint": (
+        [
+            "fusion_engine={kind: openai, endpoint: e, model: m, "
+            "extra_body: {headers: {Authorization: Bearer hunter2}}}"
+        ],
+        r"holds 'headers\.Authorization'",
+    ),
+    "key by a longer name": (
+        ["fusion_engine={kind: openai, endpoint: e, model: m, extra_body: {x-api-key: hunter2}}"],
+        r"holds 'x-api-key'",
+    ),
+    "key where its variable belongs": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1', api_key_env: hunter2-sk}}"],
+        r"api_key_env'.*pattern",
+    ),
+    "key in a field that is not there": (
+        ["runtime.endpoints.far={base_url: 'http://far/v1', api_key: hunter2}"],
+        r"api_key': no such field; .*api_key_env",
+    ),
+    "key as a field that is not there": (
+        ["runtime.endpoints.far.api_key=hunter2"], r"api_key': no such field; .*api_key_env",
+    ),
+    "token in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'https://far/v1?access_token=hunter2'}}"], r"password",
+    ),
+    "signature in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'https://far/v1?sig=hunter2'}}"], r"password",
+    ),
+    "token behind an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'https://far/v1#token=hunter2'}}"], r"password or key",
+    ),
+    "password with a slash in an endpoint's address": (
+        ["runtime.endpoints={far: {base_url: 'https://u:hunter2/x@far/v1'}}"], r"user, password",
+    ),
+    "user in an address without a scheme": (
+        ["runtime.endpoints={far: {base_url: 'u:hunter2@far/v1'}}"], r"no address such as",
+    ),
+    "endpoint's address without a scheme": (
+        ["runtime.endpoints={far: {base_url: 'localhost:8000/v1'}}"], r"no address such as http",
+    ),
+    "endpoint's address of no such scheme": (
+        ["runtime.endpoints={far: {base_url: 'htp://far/v1'}}"], r"no address such as http",
+    ),
+    "endpoint's address without a host": (
+        ["runtime.endpoints={far: {base_url: 'http://'}}"], r"no address such as http",
+    ),
+    "endpoint's address that breaks off": (
+        ["runtime.endpoints={far: {base_url: 'http://[::1'}}"], r"no address such as http",
+    ),
+    "endpoint's address with blanks": (
+        ["runtime.endpoints={far: {base_url: 'http://not a host/v1'}}"], r"no address such as http",
+    ),
+    "endpoint's address with a query": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1?version=2'}}"], r"path alone",
+    ),
+    "field twice": (["runtime.endpoints={far: {base_url: a, base_url: b}}"], r"not YAML"),
+    "key in the store's address": (
+        ["runtime.store=s3://bucket/x?secret_key=hunter2"], r"user, password",
+    ),
     "password in the store's address": (["runtime.store=ftp://u:hunter2@h/x"], r"user, password"),
     "password in MLflow's address": (
         ["runtime.mlflow_uri=postgresql://u:hunter2@h/x"], r"user, password",
