@@ -15,7 +15,8 @@ from raft_core.engines.base import GeneratorConfig, Sampling
 from raft_core.prompts import AskPrompt, PromptRef, TeacherPrompt, VerdictPrompt
 from raft_core.shards import WHOLE, Shard
 
-PASSAGES_VERSION = ASK_VERSION = PAIRS_VERSION = 1
+PASSAGES_VERSION = ASK_VERSION = 2
+PAIRS_VERSION = 1
 VOTE_VERSION = 3
 Positive = Annotated[int, Field(gt=0)]
 UnitInterval = Annotated[float, Field(gt=0, le=1)]
