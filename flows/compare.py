@@ -27,14 +27,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.local import checked_cell as settings_of
 from flows.local import run_flow
 from raft_core.artifacts import ArtifactRef
-from raft_core.errors import InputError
+from raft_core.errors import InputError, StageError
 from raft_core.evaluation.stage import accuracies
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell, StudyStage
 from raft_core.study.rates import best_rate, mean_scores
 from raft_core.study.stage import KINDS
 from raft_core.study_plan import StudyPlan, load_plan, written_beside
-from tasks.cell import Measured, measure
+from tasks.cell import Measured, measure, measure_rate
 from tasks.stage import RunContext, artifact_of, open_context
 from tasks.tracking import Tracker
 
@@ -100,16 +100,22 @@ def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]
                 cell = Cell(student=student, domain=domain, seed=plan.seeds[0], row=row)
                 own = context.for_settings(settings_of(plan, cell, rate).on_validation())
                 label = f"rate {rate:.1e} {cell.name}"
-                submitted[student, row, rate, domain] = measure.submit(own, cell, label)
+                submitted[student, row, rate, domain] = measure_rate.submit(own, cell, label)
     finished(context, list(submitted.values()))
     grid: Grid = {}
     for student, row in needed:
         for rate in plan.rates:
-            scores = [
-                accuracies(submitted[student, row, rate, d].result().evaluated.folder)
-                for d in plan.rate_domains_of(student)
-            ]
+            domains = plan.rate_domains_of(student)
+            found = [submitted[student, row, rate, domain].result() for domain in domains]
+            if None in found:
+                continue
+            scores = [accuracies(measured.evaluated.folder) for measured in found]
             grid.setdefault(student, {}).setdefault(row, {})[rate] = mean_scores(scores)
+        if row not in grid.get(student, {}):
+            raise StageError(
+                f"{student} {row}: at every rate of the plan a training ended itself; give lower "
+                f"rates, or a rate of the row's own (rows.{row}.learning_rate)"
+            )
     return {
         s: {r: grid[s][r] for r in plan.rows if r in grid[s]} for s in plan.students if s in grid
     }

@@ -181,7 +181,7 @@ class Store:
         except OSError as error:
             raise StageError(
                 f"what stage '{spec.stage}' made could not be kept in {self}: {error.strerror}; "
-                f"free some space and run again (it still lies in '{work}')"
+                f"free some space or mend the folder, and run again (it still lies in '{work}')"
             ) from None
 
     def _commit(self, spec: StageSpec, work: Path, seconds: float) -> ArtifactRef:

@@ -3,6 +3,7 @@
 EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 EXIT_ORPHANED = 4
+EXIT_UNWELL = 5
 
 
 class RaftError(Exception):
@@ -35,3 +36,9 @@ class EngineError(RaftError):
 
 class StageError(RaftError):
     """A stage process failed; the message ends with the last lines that it wrote."""
+
+
+class UnwellError(StageError):
+    """A training ended itself, because what it learns is worth nothing."""
+
+    exit_code = EXIT_UNWELL

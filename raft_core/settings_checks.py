@@ -11,7 +11,7 @@ from raft_core.engines.openai_client import open_client
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.facts.nli import check_nli
-from raft_core.model_checks import check_models
+from raft_core.model_checks import check_models, shapes_of_weights
 from raft_core.prepare import load_examples, require_splits
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings, endpoints_of
@@ -29,11 +29,31 @@ def checked(settings: Settings) -> Settings:
     require_endpoint_keys(settings, settings.runtime)
     settings.runtime.require_modules()
     check_models(settings)
+    require_layers(settings)
     if settings.guard is not None and settings.guard.nli is not None:
         check_nli(settings.guard.nli)
     at_commits: Settings = pinned(settings)
     fingerprint(at_commits)
     return at_commits
+
+
+def require_layers(settings: Settings) -> None:
+    """An adapter that names layers must name some of the model's.
+
+    Raises:
+        InputError: the model, which is a local folder, has no such layer.
+    """
+    adapter, folder = settings.distill.adapter, settings.base.local_folder()
+    if adapter is None or isinstance(adapter.modules, str) or folder is None:
+        return
+    tensors = shapes_of_weights(folder, f"model '{settings.base.path}'")
+    layers = {name.split(".")[-2] for name in tensors if name.count(".") > 1}
+    missing = [name for name in adapter.modules if name.split(".")[-1] not in layers]
+    if missing:
+        raise InputError(
+            f"distill.adapter.modules: model '{settings.base.path}' has no layer '{missing[0]}'; "
+            f"it has {', '.join(sorted(layers))}"
+        )
 
 
 def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:

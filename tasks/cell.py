@@ -14,6 +14,7 @@ from prefect import task
 
 from raft_core.artifacts import ArtifactRef, Stopwatch
 from raft_core.config import FrozenConfig
+from raft_core.errors import UnwellError
 from raft_core.records import read_jsonl
 from raft_core.settings import Settings
 from raft_core.shards import shards_for
@@ -94,17 +95,32 @@ class Stages:
 @task(name="cell", task_run_name="{label}", **STAGE_TASK)
 def measure(context: RunContext, cell: Cell, label: str) -> Measured:
     """Train and score one cell under `context.settings`, whose only method is the cell's row."""
+    with context.noting_failure():
+        return measured(context, cell, label)
+
+
+@task(name="rate", task_run_name="{label}", **STAGE_TASK)
+def measure_rate(context: RunContext, cell: Cell, label: str) -> Measured | None:
+    """The same; None where the training ended itself, which says enough of a learning rate."""
+    with context.noting_failure():
+        try:
+            return measured(context, cell, label)
+        except UnwellError as unwell:
+            context.display.note(f"{label} is not chosen: {unwell}")
+            return None
+
+
+def measured(context: RunContext, cell: Cell, label: str) -> Measured:
     watch = Stopwatch()
     silent = replace(context, display=SilentDisplay(), tracker=SilentTracker())
-    with context.noting_failure():
-        stages = Stages(silent, label)
-        prepared = stages.run("prepare", context.settings.prepare_stage(), {})
-        training, trained = (None, None)
-        if cell.row != BASE:
-            training, trained = stages.train(cell.row, prepared)
-        evaluated = stages.score(prepared, trained)
-        if cell.row == BASE:
-            require_gate(context.settings, evaluated)
+    stages = Stages(silent, label)
+    prepared = stages.run("prepare", context.settings.prepare_stage(), {})
+    training, trained = (None, None)
+    if cell.row != BASE:
+        training, trained = stages.train(cell.row, prepared)
+    evaluated = stages.score(prepared, trained)
+    if cell.row == BASE:
+        require_gate(context.settings, evaluated)
     context.display.finished(label, watch.seconds)
     context.tracker.log_cell(label, tags_of(cell), parameters(context), evaluated, trained)
     return Measured(cell, evaluated, training, trained)

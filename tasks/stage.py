@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
 from raft_core.config import FrozenConfig
 from raft_core.document_settings import DocumentSettings
-from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError
+from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError, UnwellError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
 from raft_core.shared_store import open_store
@@ -257,8 +257,9 @@ def failure(label: str, code: int, log: Path, begun: int = 0) -> StageError | In
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if told and code == EXIT_BAD_INPUT:
         return InputError(told[-1])
-    if told and code == StageError.exit_code and not crashed(lines):
-        return StageError(f"stage '{label}': {told[-1]} (its log is {log})")
+    kinds = {kind.exit_code: kind for kind in (StageError, UnwellError)}
+    if told and code in kinds and not crashed(lines):
+        return kinds[code](f"stage '{label}': {told[-1]} (its log is {log})")
     tail = "\n".join(lines[-LOG_TAIL:])
     return StageError(f"stage '{label}' ended with code {code}; its log is {log}:\n{tail}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from raft_core.distill.health import Health
-from raft_core.errors import StageError
+from raft_core.errors import UnwellError
 from raft_core.stage import StageRun
 
 
@@ -42,7 +42,7 @@ class HealthCallback(TrainerCallback):
         """Go on from what was logged before.
 
         Raises:
-            StageError: by that the training is to be stopped, under the limits of today.
+            UnwellError: by that the training is to be stopped, under the limits of today.
         """
         self._health = Health(self._limits)
         self._health.recall(lines)
@@ -57,7 +57,7 @@ class HealthCallback(TrainerCallback):
     def require_well(self) -> None:
         """
         Raises:
-            StageError: the training was stopped; says why and what to do.
+            UnwellError: the training was stopped; says why and what to do.
         """
         if self._health.reason:
-            raise StageError(self._health.reason)
+            raise UnwellError(self._health.reason)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from raft_core.errors import StageError
+from raft_core.errors import UnwellError
 from raft_core.matching import mentions
 from raft_core.runtime import HealthLimits
 
@@ -42,11 +42,11 @@ def require_finite(values: Sequence[float], step: int, what: str = "loss") -> No
     """Losses and gradients before they reach the weights; weights before they are kept.
 
     Raises:
-        StageError: one of them is not a number.
+        UnwellError: one of them is not a number.
     """
     if not all(map(isfinite, values)):
         shown = ", ".join(f"{value:g}" for value in values)
-        raise StageError(
+        raise UnwellError(
             f"the {what} at step {step} is not finite ({shown}) and was not used: what was saved "
             "before is kept. Start anew with a lower learning_rate of the method or a lower "
             "distill.max_grad_norm, or look at the rows of this step"

@@ -23,7 +23,7 @@ DAY_OF_YEAR = Unit("day of the year", 1)
 VERSION = Unit("version or address", 1)  # 1.2.3 by its checksum: equal or not
 
 _CODE = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*")
-_VERSION = re.compile(r"(?<![A-Za-z0-9.,])v?\d+(?:\.\d+){2,}(?![\w%]|,\d)", re.I)
+_VERSION = re.compile(r"(?<![A-Za-z0-9.,])(?<!\d)v?\d+(?:\.\d+){2,}(?![\w%]|,\d)", re.I)
 _THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+")
 _CLOCK = re.compile(r"(?<![\d.,])([01]?\d|2[0-3])\.([0-5]\d)(?=\s?(?:[ap]\.?\s?m\b|uhr\b))", re.I)
 _HALF_DAY = re.compile(r"\s?([ap])\.?m\b\.?", re.I)
@@ -38,7 +38,7 @@ _TIMES_TEN = (
     r"|(?<=10)(?<![\d.,]10)(?:\^\(?|\*\*\(?|\((?=[+-]))(?P<alone>[+-]?\d+)\)?)"
 )
 _NUMBER = re.compile(
-    rf"(?P<currency>[$€£¥₹]\s?)?(?<![A-Za-z0-9_])(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
+    rf"(?P<currency>[$€£¥₹]\s?)?(?<![A-Za-z0-9_])(?<!\d)(?<!\d[.,])(?P<digits>{_DIGITS})(?:{_TIMES_TEN})?"
     rf"(?:\s*/\s*(?P<below>\d+)(?![\d.,/]{{0,40}}\d))?"
     rf"(?:[\s-]?(?P<magnitude>{'|'.join(sorted(MAGNITUDES, key=len, reverse=True))})"
     rf"(?![A-Za-z]))?",

@@ -106,6 +106,9 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "endpoint's address with a query": (
         ["runtime.endpoints={far: {base_url: 'http://far/v1?version=2'}}"], r"path alone",
     ),
+    "layer that the model lacks": (
+        ["distill.adapter={modules: [q_proj, no_proj]}"], r"no layer 'no_proj'; it has .*q_proj",
+    ),
     "field twice": (["runtime.endpoints={far: {base_url: a, base_url: b}}"], r"not YAML"),
     "key in the store's address": (
         ["runtime.store=s3://bucket/x?secret_key=hunter2"], r"user, password",

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import InputError, StageError
+from raft_core.errors import InputError, StageError, UnwellError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_settings
 from tasks.pipeline import tell_overlap
@@ -55,6 +55,13 @@ def test_failure_that_the_stage_told_is_told_without_its_log(tmp_path: Path) -> 
     assert str(error) == (
         f"stage 'fuse': endpoint 'judges': 9 of 9 requests failed (its log is {log})"
     )
+
+
+def test_failure_of_a_training_that_ended_itself_is_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("error: training was stopped at step 3\n")
+    assert type(failure("distill raft", 5, log)) is UnwellError
+    assert type(failure("distill raft", 1, log)) is StageError
 
 
 def test_failure_of_this_attempt_is_not_that_of_the_one_before(tmp_path: Path) -> None:
