@@ -25,7 +25,6 @@ from raft_core.artifact_record import (
     RECORD,
     Record,
     files_in,
-    is_foreign,
     is_intact,
     read_record,
     stage_key,
@@ -41,9 +40,6 @@ MARKER_TEXT = "Artifacts of RAFT stand below this address.\n"
 DOWNLOAD = ".download"
 USERS = "users"
 PLAIN = re.compile(r"[\w-]+")
-# What stands in work/: a stage at work or on its way here, and what is on its way out or verified.
-AT_WORK = re.compile(r"(\w+)-([0-9a-f]{24})(\.download)?")
-PASSING = re.compile(r"(discarded|verified)-[0-9a-f]{32}")
 # It becomes a part of paths.
 PlainName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 KEY = re.compile(r"[0-9a-f]{24}")
@@ -232,42 +228,18 @@ class Store:
 
     def remove(self, record: Record) -> bool:
         """Remove an artifact, its record first; False, and nothing done, while a run holds it."""
-        with self._hold(record.stage, record.key, wait=False) as held:
+        with self.removing(record.stage, record.key) as held:
             if held:
                 self._discard(self._folder(record.stage, record.key))
-                self._locks.forget(lock_name(record.stage, record.key))
         return held
 
-    def without_record(self) -> list[Path]:
-        """Folders of keys that no record makes an artifact: torn or altered ones."""
-        found = []
-        for folder in (self.root / "artifacts").glob("*/*"):
-            if KEY.fullmatch(folder.name) and folder.is_dir() and not is_foreign(folder):
-                record = read_record(folder)
-                if record is None or not record.is_of(folder.parent.name, folder.name):
-                    found.append(folder)
-        return sorted(found)
-
-    def of_other_releases(self) -> list[Path]:
-        """Folders whose record this release cannot read."""
-        return sorted(f for f in (self.root / "artifacts").glob("*/*") if is_foreign(f))
-
-    def abandoned(self, before: datetime) -> list[Path]:
-        """What stages have left unfinished and not gone on with since then."""
-        at_work = (self.root / "work").glob("*")
-        ours = [f for f in at_work if AT_WORK.fullmatch(f.name) or PASSING.fullmatch(f.name)]
-        folders = [*ours, *self.without_record()]
-        return sorted(f for f in folders if last_touched(f) < before.timestamp())
-
-    def discard(self, folder: Path) -> bool:
-        """Remove what was abandoned; False, and nothing done, while a stage is at it."""
-        named = AT_WORK.fullmatch(folder.name)
-        stage, key = (named[1], named[2]) if named else (folder.parent.name, folder.name)
+    @contextmanager
+    def removing(self, stage: str, key: str) -> Iterator[bool]:
+        """Hold a key that is to go, with its lock; False while another process holds it."""
         with self._hold(stage, key, wait=False) as held:
+            yield held
             if held:
-                shutil.rmtree(folder, ignore_errors=True)
                 self._locks.forget(lock_name(stage, key))
-        return held
 
     def __str__(self) -> str:
         return f"'{self.root}'"
@@ -325,15 +297,6 @@ class Store:
 
 def lock_name(stage: str, key: str) -> str:
     return f"{stage}-{key}"
-
-
-def last_touched(folder: Path) -> float:
-    """When anything in a folder was last written: a stage at work touches files far below it."""
-    newest = 0.0
-    for path in (folder, *folder.rglob("*")):
-        with suppress(FileNotFoundError):  # it goes on meanwhile
-            newest = max(newest, path.lstat().st_mtime)
-    return newest
 
 
 class Stopwatch:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,14 +19,8 @@ from typing import Any
 from raft_core.artifact_record import RECORD, Record, parse_record, read_record
 from raft_core.artifacts import KEY, MARKER, MARKER_TEXT, ArtifactRef
 from raft_core.errors import InputError, StageError
+from raft_core.remote_files import connect, reason, written
 
-# s3fs holds parts of 50 MiB, 100 MiB of a file below that: these bound it to 800 MiB.
-PARALLEL_FILES = 4
-PARALLEL_PARTS = 4
-OPTIONS: dict[str, dict[str, Any]] = {
-    "file": {"auto_mkdir": True},
-    "s3": {"max_concurrency": PARALLEL_PARTS},
-}
 RECORDS_AT_ONCE = 256
 # A record is written again when it was found and is older: other machines see that it is used.
 TOUCHED_EVERY = timedelta(days=1)
@@ -92,7 +85,7 @@ class RemoteArtifacts:
                     raise self._failure(f"reading '{name}'", text)
                 record, (kind, key, _) = parse_record(text), _place(name, self._root)
                 if record is not None and record.is_of(kind, key):
-                    self._modified[record.name] = _written(listed[name])
+                    self._modified[record.name] = written(listed[name])
                     yield record
 
     def last_used(self, record: Record) -> datetime | None:
@@ -100,7 +93,7 @@ class RemoteArtifacts:
         if record.name in self._modified:
             return self._modified[record.name]
         with suppress(FileNotFoundError):
-            return _written(self._fs.info(f"{self._folder(record.stage, record.key)}/{RECORD}"))
+            return written(self._fs.info(f"{self._folder(record.stage, record.key)}/{RECORD}"))
         return None
 
     def touch(self, record: Record) -> None:
@@ -110,7 +103,7 @@ class RemoteArtifacts:
         """
         path = f"{self._folder(record.stage, record.key)}/{RECORD}"
         with suppress(Exception):
-            if datetime.now(UTC) - _written(self._fs.info(path)) > TOUCHED_EVERY:
+            if datetime.now(UTC) - written(self._fs.info(path)) > TOUCHED_EVERY:
                 self._fs.pipe_file(path, self._fs.cat_file(path))
 
     def forget(self, record: Record) -> None:
@@ -130,7 +123,7 @@ class RemoteArtifacts:
             stage, key, name = _place(path, self._root)
             if KEY.fullmatch(key):
                 place = f"{stage}/{key}"
-                newest[place] = max(_written(about), newest.get(place, _written(about)))
+                newest[place] = max(written(about), newest.get(place, written(about)))
                 whole |= {place} if name == RECORD else set()
         return sorted(p for p, when in newest.items() if p not in whole and when < before)
 
@@ -273,26 +266,6 @@ class RemoteArtifacts:
         return StageError(f"{self}: {action} failed: {reason(error)}")
 
 
-def connect(url: str) -> tuple[Any, str]:
-    """The file system of a URL, as fsspec makes it, and the path on it.
-
-    Raises:
-        InputError: no installed package knows the protocol.
-    """
-    from fsspec.core import url_to_fs
-
-    options = OPTIONS.get(url.partition("://")[0], {})
-    try:
-        # Other machines write there too: what was listed or configured before may be outdated.
-        fs, root = url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **options)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"store '{url}': {error}") from None
-    except Exception as error:
-        raise InputError(f"store '{url}' cannot be reached: {reason(error)}") from None
-    fs.batch_size = PARALLEL_FILES
-    return fs, root
-
-
 def _place(path: str, root: str) -> tuple[str, str, str]:
     """Stage, key and name of a file below the artifacts."""
     stage, _, rest = (
@@ -302,33 +275,8 @@ def _place(path: str, root: str) -> tuple[str, str, str]:
     return stage, key, name
 
 
-def _written(about: Mapping[str, Any]) -> datetime:
-    """When a file was written, as S3, a folder and other file systems tell it; else now."""
-    times = (about.get(name) for name in ("LastModified", "mtime", "updated", "created"))
-    when = next((time for time in times if time is not None), None)
-    if isinstance(when, int | float):
-        return datetime.fromtimestamp(when, UTC)
-    if isinstance(when, str):
-        when = datetime.fromisoformat(when)
-    return when if isinstance(when, datetime) else datetime.now(UTC)
-
-
 def stays_inside(name: str) -> bool:
     """Whether a recorded name is a plain relative path, and not the record's own."""
     path = PurePosixPath(name)
     plain = bool(path.parts) and str(path) == name and name.isprintable() and "\\" not in name
     return plain and not path.is_absolute() and ".." not in path.parts and name != RECORD
-
-
-def reason(error: Exception) -> str:
-    """What went wrong by its type and code: the text of an error may hold addresses and keys."""
-    answer = getattr(error.__cause__, "response", None)  # of S3, where it answered at all
-    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
-    kind = code or type(error).__name__
-    if isinstance(error, FileNotFoundError):
-        return f"no such bucket or folder ({kind})"
-    if isinstance(error, PermissionError):
-        return f"access denied ({kind})"
-    if isinstance(error, OSError) and error.errno:
-        return f"{os.strerror(error.errno)} ({kind})"
-    return kind

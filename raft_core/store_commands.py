@@ -16,6 +16,7 @@ from raft_core.shared_store import SharedStore, open_store
 from raft_core.stages import STAGES
 from raft_core.store_differences import explained
 from raft_core.store_garbage import waste
+from raft_core.store_leftovers import of_other_releases, without_record
 
 CENTURY = 36_500
 CANDIDATES = 5
@@ -67,10 +68,10 @@ def verify(store: Store, options: argparse.Namespace) -> int:
             damaged += 1
             done = store.repair(record) if options.repair else "call again with --repair"
             print(f"damaged: {record.name}: {damage}; {done}")
-    torn = [f for f in store.without_record() if options.stage in (None, f.parent.name)]
+    torn = [f for f in without_record(store.root) if options.stage in (None, f.parent.name)]
     for folder in torn:
         print(f"no valid record: {folder.parent.name}/{folder.name}; counts as absent")
-    for folder in store.of_other_releases():
+    for folder in of_other_releases(store.root):
         print(f"of another release: {folder.parent.name}/{folder.name}; not checked")
     print(f"{checked + len(torn)} artifacts checked, {damaged + len(torn)} damaged")
     return 1 if damaged or torn else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from raft_core.artifact_record import Record
 from raft_core.artifacts import Store
 from raft_core.shared_store import SharedStore
+from raft_core.store_leftovers import abandoned, discard
 
 # A promoted model is compared with the next one: what a decision stands on is no waste.
 DECIDES = "promote"
@@ -60,9 +61,9 @@ def unused(records: Mapping[str, Record], keep: set[str]) -> list[str]:
 
 
 def unfinished(store: Store, before: datetime) -> Iterator[Waste]:
-    for folder in store.abandoned(before):
+    for folder in abandoned(store.root, before):
         name = folder.relative_to(store.root).as_posix()
-        yield Waste(name, size_of(folder), partial(store.discard, folder))
+        yield Waste(name, size_of(folder), partial(discard, store, folder))
     if isinstance(store, SharedStore):
         for place in store.unfinished_uploads(before):
             yield Waste(f"upload {place}", 0, partial(store.discard_upload, place))

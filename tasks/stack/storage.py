@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raft_core.errors import InputError
-from raft_core.remote_artifacts import connect, reason
+from raft_core.remote_files import connect, reason
 from raft_core.runtime import RuntimeConfig
 from raft_core.shared_store import open_store
 
