@@ -15,6 +15,7 @@ from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
 from raft_core.secret_values import masked
 from tasks.temporary_api import TemporaryApi
+from tasks.tracking.masking import without_userinfo
 
 HOME = "runtime.home (or RAFT_HOME)"
 _STARTED: list[TemporaryApi] = []
@@ -79,7 +80,7 @@ def require_answer(client_file: Path) -> None:
         named, remedy = str(client_file), "`make up` starts it, `make down` removes the file"
     url = given or tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
     try:
-        with urlopen(f"{url}/health", timeout=20):
+        with urlopen(f"{without_userinfo(url)}/health", timeout=20):
             return
     except HTTPError:  # somebody answers, who may want to know who asks
         return

@@ -84,7 +84,8 @@ def is_intact(folder: Path, record: Record) -> bool:
     desktop leaves them where it was looked at.
     """
     try:
-        return set(files_in(folder)) == set(record.files) and all(
+        seen = {name for name in record.files if not name.rpartition("/")[2].startswith(".")}
+        return set(files_in(folder)) == seen and all(
             digest_file(folder / name) == digest for name, digest in record.files.items()
         )
     except OSError:  # what cannot be read is as good as lost

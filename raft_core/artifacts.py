@@ -143,7 +143,7 @@ class Store:
     def require_store(self) -> None:
         """
         Raises:
-            InputError: no run has ever used this folder: what lies in it is somebody else's.
+            InputError: no run has used this folder: what lies in it may be somebody else's.
         """
         if not (self.root / MARKER).is_file():
             raise InputError(

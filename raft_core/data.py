@@ -301,7 +301,7 @@ def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         InputError: `expected` is no list of strings that can be looked for.
     """
-    expected = () if row.get("expected") is None else row["expected"]
+    expected = () if row.get("expected") in (None, "") else row["expected"]
     if not isinstance(expected, list | tuple) or not all(isinstance(e, str) for e in expected):
         raise InputError(f"{where}: field 'expected' must be a list of strings")
     if not all(e.strip() for e in expected):

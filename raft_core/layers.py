@@ -12,7 +12,13 @@ import yaml
 from pydantic import ValidationError
 
 from raft_core.errors import InputError
-from raft_core.secret_values import MASK, is_secret_name, masked, secret_in
+from raft_core.secret_values import (
+    MASK,
+    address_with_secret,
+    is_secret_name,
+    masked,
+    secret_in,
+)
 
 KEY_REMEDY = "settings are logged: name the environment variable that holds the key in api_key_env"
 
@@ -20,20 +26,23 @@ KEY_REMEDY = "settings are logged: name the environment variable that holds the 
 class OnceLoader(yaml.SafeLoader):
     """Plain values as `safe_load` reads them; a field that stands there twice is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                continue
-            name = self.construct_object(key, deep=True)
-            if isinstance(name, str) and name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"field '{name}' stands there twice", key.start_mark
-                )
-            if isinstance(name, str):
-                seen.add(name)
-        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return made
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flat: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Looks at what was written: what `<<` merges into it comes after that."""
+        if id(node) not in self._flat:
+            self._flat.add(id(node))
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    if (key.tag, key.value) in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"field '{key.value}' stands there twice", key.start_mark
+                        )
+                    seen.add((key.tag, key.value))
+        super().flatten_mapping(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,21 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 def same_kind(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
+
+
+def require_no_secret(merged: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Settings are logged: no address in them may hold a user, a password or a key.
+
+    Raises:
+        InputError: one does.
+    """
+    if (field := address_with_secret(merged)) is not None:
+        location = field.split(".")
+        source = max(reversed(layers), key=lambda layer: layer.depth(location)).source
+        raise InputError(
+            f"{source}: field '{field}': holds a user, password or key; give those in the "
+            "environment"
+        )
 
 
 def readable(error: ValidationError, layers: Sequence[Layer]) -> str:

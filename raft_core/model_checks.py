@@ -78,7 +78,18 @@ def check_encoder(model: ModelRef) -> None:
                 f"{named}: '{pickled.relative_to(folder)}' is no safetensors file, and a pickle is "
                 "not read; save the model anew"
             )
-    check_configuration(model, folder, named)
+    if is_transformer(folder, named):
+        check_configuration(model, folder, named)
+
+
+def is_transformer(folder: Path, named: str) -> bool:
+    """Whether transformers loads the encoder's own folder: some are tables of vectors."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        return True
+    with understood(file, named):
+        kinds = [each["type"] for each in json.loads(file.read_text(encoding="utf-8"))]
+    return any(str(kind).endswith(".Transformer") for kind in kinds)
 
 
 def require_no_code(config: Mapping[str, Any], file: str, named: str) -> None:

@@ -92,9 +92,12 @@ class RemoteArtifacts:
         """When a machine last found or made it, to a day; None where it is not there."""
         if record.name in self._modified:
             return self._modified[record.name]
-        with suppress(FileNotFoundError):
+        try:
             return written(self._fs.info(f"{self._folder(record.stage, record.key)}/{RECORD}"))
-        return None
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._failure(f"reading {record.name}", error) from None
 
     def touch(self, record: Record) -> None:
         """Note that it is used, by writing its record again where that is older than a day.
@@ -107,9 +110,13 @@ class RemoteArtifacts:
                 self._fs.pipe_file(path, self._fs.cat_file(path))
 
     def forget(self, record: Record) -> None:
-        """Remove the record alone: what it names is damaged, and counts as absent from now on."""
+        """Remove the record alone: what it names is damaged, and counts as absent from now on.
+
+        One that another machine has written meanwhile stays.
+        """
         with suppress(Exception):  # where it may not be written, somebody else has to
-            self._fs.rm_file(f"{self._folder(record.stage, record.key)}/{RECORD}")
+            if self.record(record.stage, record.key) == record:
+                self._fs.rm_file(f"{self._folder(record.stage, record.key)}/{RECORD}")
 
     def unfinished(self, before: datetime) -> list[str]:
         """STAGE/KEY of uploads that have no record and have not gone on since then.

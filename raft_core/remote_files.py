@@ -38,9 +38,13 @@ def connect(url: str) -> tuple[Any, str]:
     return fs, root
 
 
+# What S3, a folder, Google's, Azure's and the memory's file systems call it.
+TIMES = ("LastModified", "mtime", "updated", "last_modified", "created")
+
+
 def written(about: Mapping[str, Any]) -> datetime:
     """When a file was written, as S3, a folder and other file systems tell it; else now."""
-    times = (about.get(name) for name in ("LastModified", "mtime", "updated", "created"))
+    times = (about.get(name) for name in TIMES)
     when = next((time for time in times if time is not None), None)
     if isinstance(when, int | float):
         return datetime.fromtimestamp(when, UTC)

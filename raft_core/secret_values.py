@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,45 +12,58 @@ from pydantic import AfterValidator
 MASK = "***"
 WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 SECRET = set(
-    "apikey key password passwd passphrase pwd secret secrets authorization auth credential "
-    "credentials bearer signature sig sas".split()
+    "apikey apikeys password passwords passwd passphrase pwd secret secrets authorization auth "
+    "credential credentials bearer signature sig sas".split()
 )
-# Of what text is made of, and no credential.
-NO_CREDENTIALS = {"bos", "eos", "pad", "unk", "stop", "end", "think", "sep", "mask", "image"}
-BEARER = re.compile(r"\s*(bearer|basic)\s+\S|\s*sk-\w", re.IGNORECASE)
-USERINFO = re.compile(r"//(?:[^/@\s]*|[^/@\s]*:[^@\s]*)@")
+# A key or a token is one by what stands before it, or where nothing does.
+KEYS = {"key", "keys", "token", "tokens"}
+OF_CREDENTIALS = set(
+    "api access account auth authorization bearer hub hf id master private refresh secret session "
+    "shared storage subscription user x".split()
+)
+BEARER = re.compile(r"\s*(?:(?:bearer|basic)\s+[\w.~+/=-]{6,}\s*$|sk-[\w-]{16,})", re.IGNORECASE)
+# A user alone, or a user and a password, in which a `/` may stand; a port and a path are none.
+USERINFO = re.compile(r"//(?:[^/@\s]*|[^/@\s]*:(?!\d+/)[^@\s]*)@")
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a credential: `x-api-key`, `accessToken`, `sig`."""
     words = [word.lower() for word in WORDS.findall(name)]
-    if not words:
-        return False
-    if words[-1] == "token":
-        return len(words) < 2 or words[-2] not in NO_CREDENTIALS
-    return bool(SECRET & {*words, "".join(words)})
+    if SECRET & {*words, "".join(words)}:
+        return True
+    before, last = [None, *words][-2:] if words else (None, "")
+    return last in KEYS and before in OF_CREDENTIALS if before else last in ("key", "token")
 
 
 def secret_in(value: Any) -> str | None:
-    """The name of a field of nested settings that holds a credential, if any does.
+    """The name of a field of nested settings that holds a credential, if any does."""
+    for name, last, text in _texts(value):
+        if text and (is_secret_name(last) or BEARER.match(text) or has_secret(text)):
+            return name
+    return None
+
+
+def address_with_secret(value: Any) -> str | None:
+    """The name of a field of nested settings whose address holds a credential, if any does."""
+    return next((name for name, _, text in _texts(value) if has_secret(text)), None)
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
+    """(name of the field, its last part, text) of all texts in nested settings.
 
     What YAML's names repeat, and be it without end, is looked at once.
     """
     seen: set[int] = set()
-    waiting: list[tuple[str, Any]] = [("", value)]
+    waiting: list[tuple[str, str, Any]] = [("", "", value)]
     while waiting:
-        name, item = waiting.pop()
-        if isinstance(item, str) and (BEARER.match(item) or has_secret(item)):
-            return name
-        if not isinstance(item, Mapping | list | tuple) or id(item) in seen:
-            continue
-        seen.add(id(item))
-        for key, inner in item.items() if isinstance(item, Mapping) else enumerate(item):
-            below = f"{name}.{key}" if name else str(key)
-            if is_secret_name(str(key)) and isinstance(inner, str) and inner:
-                return below
-            waiting.append((below, inner))
-    return None
+        name, last, item = waiting.pop()
+        if isinstance(item, str):
+            yield name, last, item
+        if isinstance(item, Mapping | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            for key, inner in item.items() if isinstance(item, Mapping) else enumerate(item):
+                own = str(key) if isinstance(item, Mapping) else last
+                waiting.append((f"{name}.{key}" if name else str(key), own, inner))
 
 
 def has_secret(url: str) -> bool:

@@ -37,7 +37,16 @@ from raft_core.evaluation.independence import (
 from raft_core.evaluation.report_config import ReportStage
 from raft_core.facts.guard import GuardConfig
 from raft_core.fusion import FuseConfig, FuseStage
-from raft_core.layers import Layer, cut, deep_merge, name_of, parse_override, read_yaml, readable
+from raft_core.layers import (
+    Layer,
+    cut,
+    deep_merge,
+    name_of,
+    parse_override,
+    read_yaml,
+    readable,
+    require_no_secret,
+)
 from raft_core.prepare import (
     DomainConfig,
     PrepareConfig,
@@ -277,6 +286,7 @@ def load_settings(
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = deep_merge(merged, layer.values)
+    require_no_secret(merged, layers)
     try:
         return Settings.model_validate(with_student(merged, profile_file))
     except ValidationError as error:

@@ -98,6 +98,8 @@ class SharedStore(Store):
             if not held:
                 return "left, a run holds it"
             found = self._find(record.stage, record.key)
+            if found is None:
+                self._discard(self._folder(record.stage, record.key))
         return "removed" if found is None else "whole on both sides again"
 
     def file_of(self, record: Record, name: str) -> bytes | None:
@@ -145,6 +147,7 @@ class SharedStore(Store):
             folder.mkdir(parents=True)
             if self._remote.download(record, folder) and is_intact(folder, record):
                 write_record(folder, record)
+                self._remote.touch(record)
                 return self._place(folder, record)
         shutil.rmtree(folder)
         self._remote.forget(record)

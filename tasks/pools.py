@@ -24,13 +24,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from raft_core.artifacts import StageSpec
-from raft_core.errors import StageError
+from raft_core.errors import StageError, UnwellError
 from raft_core.runtime import RuntimeConfig
 
 POLL_SECONDS = 2.0
 # Three heartbeats: a run of which none was heard for so long is given up for good.
 SILENCE = timedelta(seconds=90)
 FLOW = "stage"
+UNWELL = "Unwell"  # the state of a training that ended itself
 
 
 def pool_for(stage: str, runtime: RuntimeConfig) -> str | None:
@@ -79,7 +80,8 @@ def run_in_pool(
     state = ended.state
     if state is None or not state.is_completed():
         told = "" if state is None else f" is {state.name}: {state.message}"
-        raise StageError(f"stage '{label}' in pool {pool}{told} (flow run {ended.name})")
+        kind = UnwellError if state is not None and state.name == UNWELL else StageError
+        raise kind(f"stage '{label}' in pool {pool}{told} (flow run {ended.name})")
 
 
 def wait_for(run_id: UUID) -> FlowRun:

@@ -19,6 +19,7 @@ class CurveCallback(TrainerCallback):
         self._stage = stage
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.save_steps = args.save_steps  # a resume restores those of the run before
         self._stage.progress.start("train", state.max_steps)
         self._stage.progress.advance(state.global_step)
 

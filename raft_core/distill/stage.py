@@ -69,7 +69,7 @@ def run(stage: StageRun) -> None:
     if checkpoint is not None:
         stage.progress.note(f"distill: resuming from {checkpoint.name}")
         state = load_state(checkpoint)
-        require_same_makers(state["made_by"], trainer.made_by, checkpoint)
+        require_same_makers(state.get("made_by", {}), trainer.made_by, checkpoint)
         trainer.load_state_beside_checkpoint(state)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     health.require_well()
@@ -102,7 +102,7 @@ def require_same_makers(then: Mapping[str, Any], now: Mapping[str, Any], checkpo
     Raises:
         InputError: the checkpoint is another training's, or lies in the parts of other processes.
     """
-    if then["key"] != now["key"]:
+    if then.get("key") != now["key"]:
         raise InputError(
             f"'{checkpoint}' is of a training with other settings or rows; give another --out, or "
             f"remove '{checkpoint.parent}'"

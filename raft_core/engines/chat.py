@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from raft_core.config import ModelRef
+from raft_core.engines.control_tokens import ControlTokens, control_tokens
 from raft_core.errors import InputError, first_line
 
 # What a template that prints the day is told. With the real one a row's prompt would be another
@@ -104,9 +104,9 @@ def encode_chats(
     What looks like a control token in what somebody says is text, and never a turn's end or start.
     """
     options |= {"strftime_now": TEMPLATE_DAY.strftime}
-    control = control_pattern(tokenizer)
+    control = control_tokens(tokenizer)
     said = ("".join(turn["content"] for turn in chat) for chat in conversations)
-    odd = [bool(control and control.search(text)) for text in said]
+    odd = [control.are_in(text) for text in said]
     plain = [chat for chat, is_odd in zip(conversations, odd, strict=True) if not is_odd]
     encoded: list[list[int]] = []
     if plain:
@@ -121,41 +121,40 @@ def encode_chats(
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text in which nothing is a control token, whatever it looks like."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-        "input_ids"
-    ]
-    return ids
-
-
-@lru_cache(maxsize=16)
-def control_pattern(tokenizer: Any) -> re.Pattern[str] | None:
-    """Finds what the tokenizer would read as a control token; None where it knows none."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    texts = sorted((t.content for t in added if t.special and t.content), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, texts))) if texts else None
+    control = control_tokens(tokenizer)
+    if not control.are_in(text):
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+    return control.encode(tokenizer, control.split(text))
 
 
 def _encode_odd(
-    tokenizer: Any, chat: Sequence[dict[str, str]], control: Any, options: dict[str, Any]
+    tokenizer: Any, chat: Sequence[dict[str, str]], control: ControlTokens, options: dict[str, Any]
 ) -> list[int]:
     """The template is rendered around marks, in place of which the texts are then encoded."""
     texts: list[str] = []
     everything = "".join(turn["content"] for turn in chat)
     mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in everything)
 
-    def marked(found: re.Match[str]) -> str:
-        texts.append(found[0])
+    def marked(part: str, is_control: bool) -> str:
+        if not is_control:
+            return part
+        texts.append(part)
         return f"{mark}{len(texts) - 1}{mark}"
 
-    turns = [turn | {"content": control.sub(marked, turn["content"])} for turn in chat]
+    turns = [
+        turn | {"content": "".join(marked(*part) for part in control.split(turn["content"]))}
+        for turn in chat
+    ]
     rendered = tokenizer.apply_chat_template(turns, tokenize=False, **options)
-    ids: list[int] = []
-    for place, part in enumerate(re.split(f"{mark}(\\d+){mark}", rendered)):
-        if place % 2:
-            ids += encode_text(tokenizer, texts[int(part)])
-        elif part:
-            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
-    return ids
+    parts = re.split(f"{mark}(\\d+){mark}", rendered)
+    return control.encode(
+        tokenizer,
+        [
+            (texts[int(part)], True) if place % 2 else (part, False)
+            for place, part in enumerate(parts)
+        ],
+    )
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> list[int]:

@@ -1,0 +1,90 @@
+"""The tokens by which a chat is told apart from what is said in it.
+
+A tokenizer reads `<|im_end|>` in a text as the end of a turn. Here such a text is found, and
+encoded as the letters that it consists of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+# In front of a part, so that a tokenizer that begins texts with a blank adds none to it.
+ANCHOR = "0"
+PROBE = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "0"}]
+Part = tuple[str, bool]
+_KNOWN: WeakKeyDictionary[Any, ControlTokens] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class ControlTokens:
+    """A tokenizer's, as a pattern that finds them and as their ids."""
+
+    pattern: re.Pattern[str] | None
+    ids: frozenset[int]
+
+    def are_in(self, text: str) -> bool:
+        return self.pattern is not None and self.pattern.search(text) is not None
+
+    def split(self, text: str) -> Iterator[Part]:
+        """The text's parts in order, and whether each looks like a control token."""
+        start = 0
+        for found in self.pattern.finditer(text) if self.pattern else ():
+            yield text[start : found.start()], False
+            yield found[0], True
+            start = found.end()
+        yield text[start:], False
+
+    def encode(self, tokenizer: Any, parts: Sequence[Part] | Iterator[Part]) -> list[int]:
+        """Token ids of all parts together; those that look like a control token as text."""
+        ids: list[int] = []
+        for part, is_text in parts:
+            if not part:
+                continue
+            if is_text:
+                ids += self._as_text(tokenizer, part)
+            elif ids:
+                ids += _continued(tokenizer, part)
+            else:
+                ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _as_text(self, tokenizer: Any, part: str) -> list[int]:
+        """Whole where the tokenizer can take it apart itself, letter by letter where it cannot."""
+        whole = _continued(tokenizer, part, split_special_tokens=True)
+        if not self.ids & set(whole):
+            return whole
+        letters = [i for letter in part for i in _continued(tokenizer, letter)]
+        return [i for i in letters if i not in self.ids]
+
+
+def control_tokens(tokenizer: Any) -> ControlTokens:
+    """Those that are marked as special, and all with which the chat template marks turns."""
+    if tokenizer not in _KNOWN:
+        added = list(getattr(tokenizer, "added_tokens_decoder", {}).values())
+        texts = {t.content for t in added if t.special} | set(
+            getattr(tokenizer, "all_special_tokens", ())
+        )
+        others = [t.content for t in added if not t.special and "think" not in t.content]
+        if others and getattr(tokenizer, "chat_template", None):
+            shown = tokenizer.apply_chat_template(PROBE, tokenize=False)
+            texts |= {text for text in others if text in shown}
+        texts.discard("")
+        longest_first = sorted(texts, key=lambda text: (-len(text), text))
+        pattern = re.compile("|".join(map(re.escape, longest_first))) if texts else None
+        ids = frozenset(tokenizer.convert_tokens_to_ids(longest_first)) if texts else frozenset()
+        _KNOWN[tokenizer] = ControlTokens(pattern, ids)
+    return _KNOWN[tokenizer]
+
+
+def _continued(tokenizer: Any, part: str, **how: Any) -> list[int]:
+    """Token ids of a part that other text stands before."""
+    before = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(ANCHOR + part, add_special_tokens=False, **how)["input_ids"]
+    if ids[: len(before)] == before:
+        return ids[len(before) :]
+    alone: list[int] = tokenizer(part, add_special_tokens=False, **how)["input_ids"]
+    return alone

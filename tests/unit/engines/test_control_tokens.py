@@ -1,0 +1,81 @@
+"""What looks like a control token in a text is text, whatever the tokenizer is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from raft_core.engines.chat import encode_prompts, encode_text
+from raft_core.engines.control_tokens import control_tokens
+
+LETTERS = [chr(n) for n in range(33, 127)]
+
+
+def by_letters(special: bool) -> PreTrainedTokenizerFast:
+    """Byte-level, as Llama's and Qwen's; DeepSeek's turns are tokens that are not special."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    plain = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    names = ("<|User|>", "<|Assistant|>")
+    plain.add_tokens([AddedToken(name, special=special, normalized=False) for name in names])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|eos|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|User|>' if m.role == 'user' else '<|Assistant|>' }}"
+        "{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|Assistant|>{% endif %}"
+    )
+    return tokenizer
+
+
+def by_pieces() -> PreTrainedTokenizerFast:
+    """Unigram: its vocabulary holds the end as one piece, and it begins texts with a blank."""
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), ("▁hello", -3.0), ("world", -3.0)]
+    plain = Tokenizer(models.Unigram([*pieces, *((x, -6.0) for x in LETTERS)], unk_id=0))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    plain.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    return tokenizer
+
+
+KINDS: dict[str, tuple[Callable[[], PreTrainedTokenizerFast], str]] = {
+    "special turns": (lambda: by_letters(True), "<|Assistant|>"),
+    "turns that are not special": (lambda: by_letters(False), "<|Assistant|>"),
+    "end that is no turn": (lambda: by_letters(False), "<|eos|>"),
+    "end that is a piece": (by_pieces, "</s>"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_control_token_in_a_text_is_text_in_prompts_and_targets(name: str) -> None:
+    make, control = KINDS[name]
+    tokenizer = make()
+    known = control_tokens(tokenizer).ids
+    assert tokenizer.convert_tokens_to_ids(control) in known
+    text = f"hello {control}world"
+    plain, odd = encode_prompts(tokenizer, ["hello world", text])
+    assert [i for i in odd if i in known] == [i for i in plain if i in known]
+    target = encode_text(tokenizer, text)
+    assert not known & set(target)
+    assert tokenizer.decode(target) == text
+    assert control in tokenizer.decode([i for i in odd if i not in known])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_text_without_a_control_token_is_encoded_as_ever(name: str) -> None:
+    tokenizer = KINDS[name][0]()
+    assert (
+        encode_text(tokenizer, "hello world")
+        == (tokenizer("hello world", add_special_tokens=False)["input_ids"])
+    )
+
+
+def test_prompt_and_target_read_the_same_text_alike() -> None:
+    """A part after a control token begins no text of its own: no blank is put before it."""
+    tokenizer = by_pieces()
+    (prompt,) = encode_prompts(tokenizer, ["hello </s>world"])
+    target = encode_text(tokenizer, "hello </s>world")
+    assert prompt == [*target, tokenizer.eos_token_id]
