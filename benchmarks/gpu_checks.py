@@ -191,7 +191,7 @@ def step_errors(trainer: Any, dtype: torch.dtype) -> dict[str, Any]:
 def one_by_one(trainer: Any, model: Any) -> torch.Tensor:
     """L_SFT + lambda L_KL by the equations, a row at a time."""
     config, rows = trainer.config, trainer.views[: TINY.batch]
-    drawn = {row.id: ids for row, ids in trainer.rollouts.last}
+    drawn = {id: ids for id, _, ids in trainer.rollouts.last}
     answer_tokens = sum(len(row.answer_ids) for row in rows)
     total = torch.zeros((), device=trainer.args.device)
     for row in rows:

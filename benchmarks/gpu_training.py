@@ -138,7 +138,8 @@ def give_rollouts(trainer: Any, sizes: Sizes, vocabulary: int) -> None:
 
     def draw(student: Any, wanted: Sequence[Any], *args: Any, **kwargs: Any) -> list[list[int]]:
         found = [rng.choices(range(4, vocabulary), k=sizes.rollout) for _ in wanted]
-        trainer.rollouts.last = list(zip(wanted, found, strict=True))
+        rows = zip(wanted, found, strict=True)
+        trainer.rollouts.last = [(row.id, row.question, ids) for row, ids in rows]
         return found
 
     trainer.rollouts.draw = draw

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 from raft_core.artifacts import ArtifactRef
 from raft_core.distill.config import DistillStage
 from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
 from raft_core.stages import STAGES
 from tests.integration.flow import ROOT
-from tests.integration.training import SFT, settings, stage_run
+from tests.integration.training import SFT, runtime, settings, stage_run
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -33,9 +32,8 @@ class Trained:
             name: ArtifactRef(stage=name, key="0" * 24, path=str(path))
             for name, path in stage.inputs.items()
         }
-        training: dict[str, Any] = {"processes": processes, "shard": shard, "health": health}
-        runtime = RuntimeConfig.model_validate({"device": "cpu", "training": training})
-        spec = STAGES["distill"].spec(config, inputs, runtime)
+        how = runtime(processes=processes, shard=shard, health=health)
+        spec = STAGES["distill"].spec(config, inputs, how)
         (folder / "spec.json").write_text(spec.model_dump_json())
         self.folder, self.out = folder, stage.out
 

@@ -15,8 +15,8 @@ SECRET = (
     "Authorization client_secret sig subscription-key secret_key auth session_token"
 ).split()
 HARMLESS = (
-    "tokens max_tokens token_ids stop_token_ids return_token_ids prompt_cache_key sort_key eos_token "
-    "skip_special_tokens tool_call_start_token guided_json model chat_template_kwargs tokenizer"
+    "tokens max_tokens token_ids stop_token_ids return_token_ids prompt_cache_key sort_key "
+    "eos_token skip_special_tokens tool_call_start_token guided_json model tokenizer"
 ).split()
 
 
