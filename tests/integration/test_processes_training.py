@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from raft_core.artifacts import ArtifactRef
 from raft_core.distill.config import DistillStage
+from raft_core.errors import UnwellError
 from raft_core.records import read_jsonl
 from raft_core.stages import STAGES
 from tests.integration.flow import ROOT
@@ -134,7 +135,7 @@ def test_training_processes_agree_on_stopping_where_one_of_them_is_unwell(tmp_pa
     training = Trained(tmp_path, settings(), 2, **limits)
     (tmp_path / "sitecustomize.py").write_text(REPEATING)
     done = training.run(PYTHONPATH=f"{tmp_path}:{ROOT}")
-    assert done.returncode == 1
+    assert done.returncode == UnwellError.exit_code
     assert done.stderr.count("training was stopped at step 2: rollouts repeat themselves") == 2
     checkpoints = tmp_path / "out.scratch" / "checkpoints"
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
