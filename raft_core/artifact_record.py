@@ -70,11 +70,19 @@ def parse_record(text: bytes) -> Record | None:
 def is_foreign(folder: Path) -> bool:
     """Whether a record stands there that only another release can read: not ours to remove."""
     try:
-        told = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
+        text = (folder / RECORD).read_bytes()
+    except OSError:
         return False
-    named = isinstance(told, dict) and (told.get("stage"), told.get("key"))
-    return named == (folder.parent.name, folder.name) and read_record(folder) is None
+    return parse_record(text) is None and names_itself(text, folder.parent.name, folder.name)
+
+
+def names_itself(text: bytes, stage: str, key: str) -> bool:
+    """Whether this is JSON that says of itself to be this artifact's record."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and (told.get("stage"), told.get("key")) == (stage, key)
 
 
 def is_intact(folder: Path, record: Record) -> bool:

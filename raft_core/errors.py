@@ -15,6 +15,8 @@ class RaftError(Exception):
 def first_line(said: object) -> str:
     """What a library's error says, short enough for a message; its type where it is silent."""
     lines = str(said).strip().splitlines()
+    if len(lines) > 1 and lines[0].endswith(":"):  # it goes on below
+        lines[0] = f"{lines[0]} {lines[1].strip()}"
     return lines[0][:300] if lines else type(said).__name__
 
 

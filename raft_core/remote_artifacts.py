@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from raft_core.artifact_record import RECORD, Record, parse_record, read_record
+from raft_core.artifact_record import RECORD, Record, names_itself, parse_record, read_record
 from raft_core.artifacts import KEY, MARKER, MARKER_TEXT, ArtifactRef
 from raft_core.errors import InputError, StageError
 from raft_core.remote_files import connect, reason, written
@@ -41,6 +41,9 @@ class RemoteArtifacts:
         self._fs, root = connect(url)
         self._root = root.rstrip("/")
         self._modified: dict[str, datetime] = {}
+        # STAGE/KEY whose records nobody can read, and those that another release can.
+        self.torn: set[str] = set()
+        self._foreign: set[str] = set()
         if writes:
             self._check_access()
         else:
@@ -84,7 +87,13 @@ class RemoteArtifacts:
                 if isinstance(text, Exception):
                     raise self._failure(f"reading '{name}'", text)
                 record, (kind, key, _) = parse_record(text), _place(name, self._root)
-                if record is not None and record.is_of(kind, key):
+                place = f"{kind}/{key}"
+                self.torn.discard(place)
+                if record is None and names_itself(text, kind, key):
+                    self._foreign.add(place)
+                elif record is None or not record.is_of(kind, key):
+                    self.torn.add(place)
+                else:
                     self._modified[record.name] = written(listed[name])
                     yield record
 
@@ -109,29 +118,30 @@ class RemoteArtifacts:
             if datetime.now(UTC) - written(self._fs.info(path)) > TOUCHED_EVERY:
                 self._fs.pipe_file(path, self._fs.cat_file(path))
 
-    def forget(self, record: Record) -> None:
+    def forget(self, record: Record) -> bool:
         """Remove the record alone: what it names is damaged, and counts as absent from now on.
 
-        One that another machine has written meanwhile stays.
+        One that another machine has written meanwhile stays. False where nothing may be removed.
         """
-        with suppress(Exception):  # where it may not be written, somebody else has to
+        with suppress(Exception):
             if self.record(record.stage, record.key) == record:
                 self._fs.rm_file(f"{self._folder(record.stage, record.key)}/{RECORD}")
+            return True
+        return False
 
     def unfinished(self, before: datetime) -> list[str]:
-        """STAGE/KEY of uploads that have no record and have not gone on since then.
+        """STAGE/KEY of uploads without a readable record that have not gone on since then.
 
         Raises:
             StageError: the store cannot be read.
         """
         newest: dict[str, datetime] = {}
-        whole: set[str] = set()
+        whole = {record.name for record in self.records(None)} | self._foreign
         for path, about in self._listed(None).items():
-            stage, key, name = _place(path, self._root)
+            stage, key, _ = _place(path, self._root)
             if KEY.fullmatch(key):
                 place = f"{stage}/{key}"
                 newest[place] = max(written(about), newest.get(place, written(about)))
-                whole |= {place} if name == RECORD else set()
         return sorted(p for p, when in newest.items() if p not in whole and when < before)
 
     def discard(self, place: str) -> None:

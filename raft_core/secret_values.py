@@ -15,13 +15,17 @@ SECRET = set(
     "apikey apikeys password passwords passwd passphrase pwd secret secrets authorization auth "
     "credential credentials bearer signature sig sas".split()
 )
-# A key or a token is one by what stands before it, or where nothing does.
-KEYS = {"key", "keys", "token", "tokens"}
-OF_CREDENTIALS = set(
-    "api access account auth authorization bearer hub hf id master private refresh secret session "
-    "shared storage subscription user x".split()
+# What is no credential though it is called a key or a token, by the word before that.
+HARMLESS = set(
+    "bos eos pad unk stop end start think sep cls mask image special sort cache max min primary "
+    "foreign cluster partition group join".split()
 )
-BEARER = re.compile(r"\s*(?:(?:bearer|basic)\s+[\w.~+/=-]{6,}\s*$|sk-[\w-]{16,})", re.IGNORECASE)
+OF_CREDENTIALS = {"api", "access", "auth", "hf", "secret"}  # in the plural these alone
+BEARER = re.compile(
+    r"\s*(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
+    r"|(?<![\w-])sk-(?=[\w-]*\d)(?=(?-i:[\w-]*[A-Z]))[\w-]{20,}",
+    re.IGNORECASE,
+)
 # A user alone, or a user and a password, in which a `/` may stand; a port and a path are none.
 USERINFO = re.compile(r"//(?:[^/@\s]*|[^/@\s]*:(?!\d+/)[^@\s]*)@")
 
@@ -31,21 +35,24 @@ def is_secret_name(name: str) -> bool:
     words = [word.lower() for word in WORDS.findall(name)]
     if SECRET & {*words, "".join(words)}:
         return True
-    before, last = [None, *words][-2:] if words else (None, "")
-    return last in KEYS and before in OF_CREDENTIALS if before else last in ("key", "token")
+    before, last = ["", *words][-2:] if words else ("", "")
+    if last in ("keys", "tokens"):
+        return before in OF_CREDENTIALS
+    return last in ("key", "token") and before not in HARMLESS
 
 
 def secret_in(value: Any) -> str | None:
     """The name of a field of nested settings that holds a credential, if any does."""
     for name, last, text in _texts(value):
-        if text and (is_secret_name(last) or BEARER.match(text) or has_secret(text)):
+        if text and (is_secret_name(last) or BEARER.search(text) or has_secret(text)):
             return name
     return None
 
 
 def address_with_secret(value: Any) -> str | None:
     """The name of a field of nested settings whose address holds a credential, if any does."""
-    return next((name for name, _, text in _texts(value) if has_secret(text)), None)
+    found = (name for name, _, text in _texts(value) if has_secret(text) or BEARER.search(text))
+    return next(found, None)
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
@@ -103,6 +110,8 @@ def plain_endpoint(url: str) -> str:
     named = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
     if not named or not port_is_fine or re.search(r"[\s\0]", url):
         raise ValueError("is no address such as http://127.0.0.1:8000/v1")
+    if url.rstrip("/").endswith("/completions"):
+        raise ValueError("must end before /chat/completions, mostly in /v1")
     if "?" in url or "#" in url or "@" in url:
         raise ValueError(
             "must be scheme, host, port and path alone; a key belongs into the environment "
@@ -122,4 +131,5 @@ def masked(text: str) -> str:
     def hide(found: re.Match[str]) -> str:
         return f"{found[1]}{MASK}" if is_secret_name(found[1][1:-1]) else found[0]
 
+    text = BEARER.sub(MASK, text)
     return re.sub(r"([?&#][\w.-]+=)[^&#\s'\"]+", hide, text)

@@ -91,12 +91,13 @@ class SharedStore(Store):
 
     def repair(self, record: Record) -> str:
         """Make it whole from the side that is; where neither is, it counts as absent."""
-        there = self._remote.record(record.stage, record.key)
-        if there is not None and not self._is_whole_there(there):
-            self._remote.forget(there)
         with self._hold(record.stage, record.key, wait=False) as held:
             if not held:
                 return "left, a run holds it"
+            there = self._remote.record(record.stage, record.key)
+            damaged = there is not None and not self._is_whole_there(there)
+            if there is not None and damaged and not self._remote.forget(there):
+                return "left, nothing can be removed at the address"
             found = self._find(record.stage, record.key)
             if found is None:
                 self._discard(self._folder(record.stage, record.key))
@@ -108,6 +109,11 @@ class SharedStore(Store):
 
     def require_store(self) -> None:
         """Nothing to ask: a URL that no run has used was not opened."""
+
+    @property
+    def torn_there(self) -> list[str]:
+        """STAGE/KEY of records at the URL, of those that `records` went through, that are torn."""
+        return sorted(self._remote.torn)
 
     def unfinished_uploads(self, before: datetime) -> list[str]:
         """STAGE/KEY of what was begun at the URL before then and has no record."""

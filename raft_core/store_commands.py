@@ -10,20 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 from raft_core.artifact_record import Record
 from raft_core.artifacts import Store
-from raft_core.errors import InputError
+from raft_core.errors import InputError, StageError
 from raft_core.runtime import RuntimeConfig
 from raft_core.shared_store import SharedStore, open_store
 from raft_core.stages import STAGES
 from raft_core.store_differences import explained
 from raft_core.store_garbage import waste
-from raft_core.store_leftovers import of_other_releases, without_record
+from raft_core.store_leftovers import discard, of_other_releases, without_record
 
 CENTURY = 36_500
 CANDIDATES = 5
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns 0, or 1 where `verify` found damage.
+    """Returns 0, or 1 where `verify` found damage and left it.
 
     Raises:
         InputError: the store cannot be used, or an artifact is not in it.
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     store = open_store(RuntimeConfig(), options.store, writes=False)
     if not isinstance(store, SharedStore) and not store.root.is_dir():
         raise InputError(f"store {store}: no such folder; name one (--store, or RAFT_STORE)")
+    store.require_store()
     try:
         code: int = options.action(store, options)
         sys.stdout.flush()
@@ -60,31 +61,56 @@ def explain(store: Store, options: argparse.Namespace) -> int:
 
 
 def verify(store: Store, options: argparse.Namespace) -> int:
-    """Check every file of every artifact against its recorded digest."""
-    checked, damaged = 0, 0
+    """Check every file of every artifact against its recorded digest.
+
+    Returns:
+        1 where something is damaged, and stays so.
+    """
+    checked, damaged, left = 0, 0, 0
     for record in store.records(options.stage):
         checked += 1
-        if damage := store.damage(record):
+        if damage := damage_of(store, record):
             damaged += 1
-            done = store.repair(record) if options.repair else "call again with --repair"
+            done = repaired(store, record) if options.repair else "call again with --repair"
+            left += damage_of(store, record) != "" and done != "removed"
             print(f"damaged: {record.name}: {damage}; {done}")
     torn = [f for f in without_record(store.root) if options.stage in (None, f.parent.name)]
     for folder in torn:
-        print(f"no valid record: {folder.parent.name}/{folder.name}; counts as absent")
+        gone = options.repair and discard(store, folder)
+        left += not gone
+        said = "removed" if gone else "counts as absent; call again with --repair"
+        print(f"no valid record: {folder.parent.name}/{folder.name}; {said}")
+    there = store.torn_there if isinstance(store, SharedStore) else []
+    for place in there:
+        print(f"no valid record at the address: {place}; counts as absent, until a run makes it")
     for folder in of_other_releases(store.root):
         print(f"of another release: {folder.parent.name}/{folder.name}; not checked")
-    print(f"{checked + len(torn)} artifacts checked, {damaged + len(torn)} damaged")
-    return 1 if damaged or torn else 0
+    bad = len(torn) + len(there)
+    print(f"{checked + bad} artifacts checked, {damaged + bad} damaged")
+    return 1 if left or there else 0
+
+
+def damage_of(store: Store, record: Record) -> str:
+    """In words; what cannot be looked at counts as damaged, and ends no verification."""
+    try:
+        return store.damage(record)
+    except StageError as error:
+        return str(error)
+
+
+def repaired(store: Store, record: Record) -> str:
+    try:
+        return store.repair(record)
+    except StageError:
+        return "left"
 
 
 def collect_garbage(store: Store, options: argparse.Namespace) -> int:
     """List, or with --delete remove, what is old and what nothing that is kept stands on.
 
     Raises:
-        InputError: a run of this machine uses the store, and something is to be removed; or no run
-            ever has.
+        InputError: a run of this machine uses the store, and something is to be removed.
     """
-    store.require_store()
     with store.alone() as alone:
         if options.delete and not alone:
             raise InputError(

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 # In front of a part, so that a tokenizer that begins texts with a blank adds none to it.
 ANCHOR = "0"
-PROBE = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "0"}]
+# Shorter ones, such as a line's end, are text that happens to be a token.
+SHORTEST = 3
+USER, SYSTEM, ANSWER = ({"role": r, "content": "0"} for r in ("user", "system", "assistant"))
+PROBES = ([USER], [SYSTEM, USER], [USER, ANSWER])
 Part = tuple[str, bool]
 _KNOWN: WeakKeyDictionary[Any, ControlTokens] = WeakKeyDictionary()
 
@@ -57,8 +61,7 @@ class ControlTokens:
         whole = _continued(tokenizer, part, split_special_tokens=True)
         if not self.ids & set(whole):
             return whole
-        letters = [i for letter in part for i in _continued(tokenizer, letter)]
-        return [i for i in letters if i not in self.ids]
+        return [i for letter in part for i in _continued(tokenizer, letter)]
 
 
 def control_tokens(tokenizer: Any) -> ControlTokens:
@@ -69,15 +72,29 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
             getattr(tokenizer, "all_special_tokens", ())
         )
         others = [t.content for t in added if not t.special and "think" not in t.content]
-        if others and getattr(tokenizer, "chat_template", None):
-            shown = tokenizer.apply_chat_template(PROBE, tokenize=False)
-            texts |= {text for text in others if text in shown}
-        texts.discard("")
+        shown = _shown(tokenizer) if others else ""
+        texts |= {text for text in others if text in shown}
+        texts = {text for text in texts if len(text) >= SHORTEST and not text.isspace()}
         longest_first = sorted(texts, key=lambda text: (-len(text), text))
         pattern = re.compile("|".join(map(re.escape, longest_first))) if texts else None
         ids = frozenset(tokenizer.convert_tokens_to_ids(longest_first)) if texts else frozenset()
         _KNOWN[tokenizer] = ControlTokens(pattern, ids)
     return _KNOWN[tokenizer]
+
+
+def _shown(tokenizer: Any) -> str:
+    """The chat template and what it writes; some refuse a system's turn, or an answer's."""
+    template = getattr(tokenizer, "chat_template", None)
+    found = [str(template or "")]
+    for chat in PROBES if template else ():
+        for start in (False, True):
+            with suppress(Exception):
+                found.append(
+                    tokenizer.apply_chat_template(
+                        list(chat), tokenize=False, add_generation_prompt=start
+                    )
+                )
+    return "\n".join(found)
 
 
 def _continued(tokenizer: Any, part: str, **how: Any) -> list[int]:

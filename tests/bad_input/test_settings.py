@@ -56,7 +56,7 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
             "fusion_engine={kind: openai, endpoint: e, model: m, "
             "extra_body: {headers: {Authorization: Bearer hunter2}}}"
         ],
-        r"holds 'headers\.Authorization'",
+        r"headers\.Authorization': holds a user, password or key",
     ),
     "key by a longer name": (
         ["fusion_engine={kind: openai, endpoint: e, model: m, extra_body: {x-api-key: hunter2}}"],
@@ -102,6 +102,12 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     ),
     "endpoint's address with blanks": (
         ["runtime.endpoints={far: {base_url: 'http://not a host/v1'}}"], r"no address such as http",
+    ),
+    "endpoint's address with the path of a request": (
+        ["runtime.endpoints={far: {base_url: 'http://far/v1/chat/completions'}}"], r"before /chat",
+    ),
+    "key for a model's name": (
+        ["engine.model.path=sk-proj-0123456789abcdEFGH"], r"engine\.model\.path': holds a user",
     ),
     "endpoint's address with a query": (
         ["runtime.endpoints={far: {base_url: 'http://far/v1?version=2'}}"], r"path alone",

@@ -12,11 +12,12 @@ from raft_core.settings import load_settings
 
 SECRET = (
     "api_key apiKey x-api-key api_keys key token access_token accessToken hf_token password "
-    "Authorization client_secret sig subscription-key secret_key auth session_token"
+    "Authorization client_secret sig subscription-key secret_key auth session_token "
+    "github_token X-Judge-Token OPENAI_KEY judge_key X-Amz-Security-Token"
 ).split()
 HARMLESS = (
     "tokens max_tokens token_ids stop_token_ids return_token_ids prompt_cache_key sort_key "
-    "eos_token skip_special_tokens tool_call_start_token guided_json model tokenizer"
+    "stop_keys eos_token skip_special_tokens tool_call_start_token guided_json model tokenizer"
 ).split()
 
 
@@ -35,7 +36,10 @@ def test_name_of_something_else_is_none(name: str) -> None:
     ("value", "secret"),
     [
         ("Bearer abcdef0123", True),
-        ("sk-proj-0123456789abcdef", True),
+        ("sk-proj-0123456789abcdEFGH", True),
+        ("see sk-proj-0123456789abcdEFGH", True),
+        ("sk-learn-models-large-v2", False),
+        ("basic reasoning", False),
         ("sk-SK", False),
         ("Basic facts", False),
         ("basic", False),

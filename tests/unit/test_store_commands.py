@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -341,11 +342,47 @@ def test_verify_repair_makes_it_whole_or_absent(store: Store, call: Call) -> Non
     _, chosen, _ = chain(store, 0.8)
     (chosen.folder / "sub" / "rows.jsonl").write_text("other")
     code, shown = call("verify", "--repair")
-    assert code == 1
+    assert code == 0
     shared = os.environ["RAFT_STORE"].startswith("file://")
     assert ("whole on both sides again" if shared else "removed") in shown
     assert call("verify")[0] == 0
     assert len(list(store.records())) == (3 if shared else 2)
+
+
+def test_verify_repair_removes_torn_records(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAFT_STORE", str(tmp_path))
+    torn = chain(Store(tmp_path), 0.8)[2]
+    (torn.folder / "record.json").write_text("{")
+    assert call("verify")[0] == 1
+    code, shown = call("verify", "--repair")
+    assert code == 0
+    assert f"no valid record: report/{torn.key}; removed" in shown
+    assert call("verify") == (0, "2 artifacts checked, 0 damaged\n")
+
+
+def test_verify_and_gc_torn_record_at_an_address_is_told_and_taken(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAFT_STORE", f"file://{tmp_path}/there")
+    shared = open_store(RuntimeConfig())
+    _, chosen, report = chain(shared, 0.8)
+    for each in (chosen, report):
+        shutil.rmtree(each.folder)
+    there = tmp_path / "there" / "artifacts"
+    (there / "report" / report.key / "record.json").write_text("{")
+    evil = there / "filter" / chosen.key / "record.json"
+    evil.write_text(json.dumps(json.loads(evil.read_text()) | {"files": {"../x": "0" * 64}}))
+    code, shown = call("verify")
+    assert code == 1
+    assert f"no valid record at the address: report/{report.key}" in shown
+    assert f"damaged: filter/{chosen.key}: " in shown
+    assert "outside its artifact" in shown
+    assert "3 artifacts checked, 2 damaged" in shown
+    age_tree(there)
+    call("gc", "--delete")
+    assert not (there / "report" / report.key).exists()
 
 
 def test_ls_into_a_pipe_that_closes_is_no_traceback(store: Store) -> None:

@@ -41,6 +41,33 @@ def by_pieces() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def with_lines() -> PreTrainedTokenizerFast:
+    """As Gemma's, whose line ends are added tokens too; turns are made of a system's as well."""
+    tokenizer = by_letters(False)
+    plain = [AddedToken(text, special=False, normalized=False) for text in ("\n", "\n\n", "!")]
+    turns = [AddedToken(f"<|{role}|>", special=False, normalized=False) for role in ("sys", "end")]
+    tokenizer.add_tokens([*plain, *turns])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|' + ('sys' if m.role == 'system' else 'User') + '|>\n' }}"
+        "{{ m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}<|end|>{% endif %}"
+    )
+    return tokenizer
+
+
+def test_line_ends_that_are_tokens_stay_in_what_is_said() -> None:
+    tokenizer = with_lines()
+    text = "First line!\nsecond line\n\nthird <|User|>, <|sys|> and <|end|>"
+    (odd,) = encode_prompts(tokenizer, [text])
+    assert tokenizer.decode(odd) == f"<|User|>\n{text}\n<|end|>"
+    assert tokenizer.decode(encode_text(tokenizer, text)) == text
+    known = control_tokens(tokenizer).ids
+    assert tokenizer.convert_ids_to_tokens([i for i in odd if i in known]) == [
+        "<|User|>",
+        "<|end|>",
+    ]
+    assert not known & set(encode_text(tokenizer, text))
+
+
 KINDS: dict[str, tuple[Callable[[], PreTrainedTokenizerFast], str]] = {
     "special turns": (lambda: by_letters(True), "<|Assistant|>"),
     "turns that are not special": (lambda: by_letters(False), "<|Assistant|>"),
