@@ -55,7 +55,9 @@ class StageRuns:
         work = self._folder / (name or stage)
         work.mkdir(parents=True)
         refs = {
-            given: ArtifactRef(stage=given, key=given, path=str(path))
+            given: ArtifactRef(
+                stage=given.split(".")[0], key=given.replace(".", "-"), path=str(path)
+            )
             for given, path in inputs.items()
         }
         spec = STAGES[stage].spec(config, refs, self._runtime)
