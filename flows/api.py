@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from http.client import HTTPException
 from pathlib import Path
-from ssl import SSLError
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
+from flows.servers import require_answering
 from raft_core.config import made_folder
-from raft_core.errors import InputError
 from raft_core.runtime import RuntimeConfig
-from raft_core.secret_values import masked
 from tasks.temporary_api import TemporaryApi
-from tasks.tracking.masking import without_userinfo
 
 HOME = "runtime.home (or RAFT_HOME)"
 _STARTED: list[TemporaryApi] = []
@@ -79,15 +73,4 @@ def require_answer(client_file: Path) -> None:
             return
         named, remedy = str(client_file), "`make up` starts it, `make down` removes the file"
     url = given or tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
-    try:
-        with urlopen(f"{without_userinfo(url)}/health", timeout=20):
-            return
-    except HTTPError:  # somebody answers, who may want to know who asks
-        return
-    except (OSError, ValueError, HTTPException) as error:
-        if isinstance(getattr(error, "reason", error), SSLError):  # Prefect may trust it
-            return
-        raise InputError(
-            f"{named} names a Prefect server at {masked(url)} that does not answer "
-            f"({masked(str(error))}); {remedy}"
-        ) from None
+    require_answering(url, f"{named} names a Prefect server", remedy)

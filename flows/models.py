@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from http.client import HTTPException
-from ssl import SSLError
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from flows.local import exit_on_error
+from flows.servers import require_answering
 from raft_core.errors import InputError
 from raft_core.settings import load_runtime
 from tasks.tracking import Registry
-from tasks.tracking.masking import masked, without_userinfo
 
 
 def main() -> int:
@@ -39,7 +35,9 @@ def act(options: argparse.Namespace) -> None:
     """
     uri = load_runtime(options.profile).tracking_uri
     registry = Registry(uri, options.domain)
-    require_server(uri)
+    if uri.startswith(("http://", "https://")):  # somebody waits at a terminal
+        remedy = "start it, or mend runtime.mlflow_uri or MLFLOW_TRACKING_URI"
+        require_answering(uri, "MLflow's server", remedy, timeout=10)
     if options.action == "rollback":
         left, champion = registry.roll_back()
         print(f"{registry.name}: version {champion.number} in place of version {left.number}\n")
@@ -53,28 +51,6 @@ def act(options: argparse.Namespace) -> None:
         registry.decide(known[options.version], promote=True)
         print(f"{registry.name}: version {options.version} is promoted\n")
     print("\n".join(listed(registry)))
-
-
-def require_server(uri: str) -> None:
-    """Somebody waits at a terminal: a server that is away is told at once, not after all retries.
-
-    Raises:
-        InputError: it does not answer.
-    """
-    if not uri.startswith(("http://", "https://")):
-        return
-    try:
-        with urlopen(f"{without_userinfo(uri)}/health", timeout=10):
-            return
-    except HTTPError:  # somebody answers, who may want to know who asks
-        return
-    except (OSError, ValueError, HTTPException) as error:
-        if isinstance(getattr(error, "reason", error), SSLError):  # MLflow may trust it
-            return
-        raise InputError(
-            f"MLflow's server at {masked(uri)} does not answer ({masked(str(error))}); start it, "
-            "or mend runtime.mlflow_uri or MLFLOW_TRACKING_URI"
-        ) from None
 
 
 def listed(registry: Registry) -> list[str]:

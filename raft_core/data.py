@@ -195,7 +195,7 @@ def read_objects(
 
 def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.strip(), object_pairs_hook=_once)
+        row = json.loads(line.strip(), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         reason = str(error)
         if isinstance(error, json.JSONDecodeError):
@@ -213,8 +213,12 @@ def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, 
     return row
 
 
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose fields are all there once: of two the last would win unseen."""
+def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose fields are all there once: of two the last would win unseen.
+
+    Raises:
+        ValueError: one is not.
+    """
     fields = dict(items)
     if len(fields) != len(items):
         names = [name for name, _ in items]

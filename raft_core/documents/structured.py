@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from raft_core.data import once
 from raft_core.documents.records import CRITERIA, Opinion
 from raft_core.engines.base import answer_text
 
@@ -105,20 +106,10 @@ def read_object(text: str) -> dict[str, Any]:
     said = answer_text(text)
     fence = FENCED.fullmatch(said)
     try:
-        given = json.loads(fence[1] if fence else said, object_pairs_hook=_once)
-    except MalformedError:
-        raise
+        given = json.loads(fence[1] if fence else said, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise MalformedError(f"not JSON ({reason}): {said[:100]}") from None
     if not isinstance(given, dict):
         raise MalformedError(f"a {type(given).__name__}, no object")
     return given
-
-
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose fields are all there once: of two the last would win unseen."""
-    fields = dict(items)
-    if len(fields) != len(items):
-        raise MalformedError("a field is there twice")
-    return fields
