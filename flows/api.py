@@ -6,9 +6,11 @@ import os
 import tomllib
 from pathlib import Path
 
-from flows.servers import require_answering
+from flows.servers import require_answering, require_login
 from raft_core.config import made_folder
 from raft_core.runtime import RuntimeConfig
+from tasks.serving.login import new_login
+from tasks.serving.prefect_server import client_settings, server_settings
 from tasks.temporary_api import TemporaryApi
 
 HOME = "runtime.home (or RAFT_HOME)"
@@ -44,10 +46,16 @@ def choose_api(runtime: RuntimeConfig) -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # Workers of a Ray cluster could not reach it: they start servers of their own, as Prefect does.
-    if not configured and runtime.task_runner != "ray":
-        _STARTED.append(TemporaryApi(Path(os.environ["PREFECT_HOME"])))
-        os.environ["PREFECT_API_URL"] = _STARTED[-1].url
+    if not configured:
+        login = new_login()
+        os.environ |= client_settings(login)
+        # Workers of a Ray cluster could not reach it: they start servers of their own, as Prefect
+        # does, of which nothing checks the Host.
+        if runtime.task_runner == "ray":
+            os.environ |= server_settings("http://127.0.0.1", login)
+        else:
+            _STARTED.append(TemporaryApi(Path(os.environ["PREFECT_HOME"]), login))
+            os.environ["PREFECT_API_URL"] = _STARTED[-1].url
 
 
 def wait_for_api() -> None:
@@ -68,9 +76,15 @@ def require_answer(client_file: Path) -> None:
     """
     given = os.environ.get("PREFECT_API_URL")
     named, remedy = "PREFECT_API_URL", "mend it, or unset it to run with a server of the flow's own"
+    noted: dict[str, str] = {}
+    if client_file.is_file():
+        noted = tomllib.loads(client_file.read_text()).get("api", {})
     if not given:
         if not client_file.is_file():
             return
         named, remedy = str(client_file), "`make up` starts it, `make down` removes the file"
-    url = given or tomllib.loads(client_file.read_text()).get("api", {}).get("url", "")
+    url = given or noted.get("url", "")
     require_answering(url, f"{named} names a Prefect server", remedy)
+    login = os.environ.get("PREFECT_API_AUTH_STRING") or noted.get("auth_string", "")
+    if not os.environ.get("PREFECT_API_KEY"):
+        require_login(url, login, named)

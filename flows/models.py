@@ -33,8 +33,8 @@ def act(options: argparse.Namespace) -> None:
         InputError: there is no such version, or none to go back to.
         StageError: the registry cannot be asked.
     """
-    uri = load_runtime(options.profile).tracking_uri
-    registry = Registry(uri, options.domain)
+    runtime = load_runtime(options.profile)
+    uri, registry = runtime.tracking_uri, Registry(runtime, options.domain)
     if uri.startswith(("http://", "https://")):  # somebody waits at a terminal
         remedy = "start it, or mend runtime.mlflow_uri or MLFLOW_TRACKING_URI"
         require_answering(uri, "MLflow's server", remedy, timeout=10)

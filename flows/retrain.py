@@ -63,7 +63,7 @@ def retrain(
     """
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(one_method(settings_of(parameters | {"overrides": overrides}), method))
-    registry = Registry(settings.runtime.tracking_uri, settings.domain.name)
+    registry = Registry(settings.runtime, settings.domain.name)
     made_of = lineage(settings)
     latest = next(iter(registry.versions()), None)
     if latest is not None and latest.decision and latest.lineage == made_of and not force:

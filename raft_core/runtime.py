@@ -17,6 +17,7 @@ from raft_core.secret_values import EndpointUrl, PlainUrl
 Positive = Annotated[int, Field(gt=0)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 SERVER_NOTE = "mlflow-url"
+LOGIN_FILE = "login"
 # Without these, glibc maps and unmaps every large tensor anew; read when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
@@ -216,6 +217,11 @@ class RuntimeConfig(FrozenConfig):
     def server_note(self) -> Path:
         """The address of the MLflow server that `make up` started for this home."""
         return self.home_folder / "server" / SERVER_NOTE
+
+    @property
+    def login_file(self) -> Path:
+        """The login of the servers that `make up` and `make ui` start for this home."""
+        return self.home_folder / "server" / LOGIN_FILE
 
     def addresses(self) -> dict[str, str]:
         """Where this machine finds artifacts and runs, for one that no setting of its own tells.

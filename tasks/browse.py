@@ -16,6 +16,9 @@ from urllib.request import urlopen
 from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_runtime
+from tasks.serving import mlflow_server
+from tasks.serving.inherited import for_servers
+from tasks.serving.login import made_login
 from tasks.tracking import UI_PORT, experiment_id, masked
 
 POLL_SECONDS = 0.3
@@ -43,19 +46,20 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
     if uri.startswith("http"):
         print(f"runs: {masked(uri)} (the server that is set, or that make up started)")
         return 0
-    experiment = experiment_id(uri)
+    experiment = experiment_id(runtime)
     if experiment is None:
         raise InputError(f"no runs yet in {masked(uri)}; `make run` makes the first")
     require_free(port)
     log = runtime.home_folder / "mlflow-server.log"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = start_server(uri, port, log)
+    server = start_server(runtime, port, log)
     parent, announced = os.getppid(), False
     try:
         while server.poll() is None and os.getppid() == parent:
             if not announced and answers(port):
                 page = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
-                print(f"runs: {page}  (Ctrl-C ends the server; its log is {log})", flush=True)
+                print(f"runs: {page}  (Ctrl-C ends the server; its log is {log})")
+                print(f"login: {runtime.login_file}  (user:password)", flush=True)
                 announced = True
             time.sleep(POLL_SECONDS)
         return server.poll() or 0
@@ -66,12 +70,13 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
         server.wait(timeout=20)
 
 
-def start_server(uri: str, port: int, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+def start_server(runtime: RuntimeConfig, port: int, log: Path) -> subprocess.Popen[bytes]:
+    home, login = runtime.home_folder, made_login(runtime.login_file)
+    settings = mlflow_server.server_settings(home, port, runtime.tracking_uri, login)
     with open(log, "wb") as output:
         return subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            mlflow_server.command(home, port),
+            env=for_servers() | settings,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -9,8 +9,6 @@ before the server is there waits in the socket's queue.
 from __future__ import annotations
 
 import atexit
-import gc
-import os
 import socket
 import subprocess
 import sys
@@ -18,26 +16,26 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from raft_core.errors import StageError
-from raft_core.stage_server import die_with_parent
-from tasks import prefect_schema
 from tasks.processes import importable
+from tasks.serving.inherited import for_servers
+from tasks.serving.prefect_server import server_settings
 
 HOST = "127.0.0.1"
-DATABASE_URLS = {
-    "PREFECT_API_DATABASE_CONNECTION_URL",
-    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
-}
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 
 
 class TemporaryApi:
-    """One server, with its state in `home`; it ends with this process, however that one ends."""
+    """One server, with its state in `home`; it ends with this process, however that one ends.
 
-    def __init__(self, home: Path) -> None:
+    Only who knows `login`, which this process and its children do, is let in.
+    """
+
+    def __init__(self, home: Path, login: str) -> None:
         self._log = home / "server.log"
         with socket.create_server((HOST, 0), backlog=128) as listening:
-            self.url = f"http://{HOST}:{listening.getsockname()[1]}/api"
+            origin = f"http://{HOST}:{listening.getsockname()[1]}"
+            self.url = f"{origin}/api"
             descriptor = listening.fileno()
             with open(self._log, "w") as log:
                 self._process = subprocess.Popen(
@@ -46,7 +44,7 @@ class TemporaryApi:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | importable(),
+                    env=for_servers() | importable() | server_settings(origin, login),
                 )
         atexit.register(self.stop)
 
@@ -72,21 +70,7 @@ class TemporaryApi:
             self._process.kill()
 
 
-def serve(descriptor: int, home: Path) -> None:
-    """Answer on an inherited socket until the flow ends."""
-    die_with_parent()
-    if not DATABASE_URLS & os.environ.keys():
-        prefect_schema.place(home)
-    gc.disable()  # while it imports: hardly anything is garbage
-    import uvicorn
-    from prefect.server.api.server import create_app
-
-    app = create_app(ephemeral=True, final=True)
-    gc.freeze()
-    gc.enable()
-    config = uvicorn.Config(app, log_level="error", lifespan="on")
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
-
-
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Path(sys.argv[2]))
+    from tasks.serving.prefect_server import serve_temporary
+
+    serve_temporary(int(sys.argv[1]), Path(sys.argv[2]))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from raft_core.errors import InputError, RaftError
 from raft_core.runtime import RuntimeConfig
+from tasks.serving.login import write_private
 from tasks.stack.config import HEARTBEAT_SECONDS, ROOT, StackConfig
 from tasks.stack.databases import open_databases
 from tasks.stack.lifecycle import Processes, require_free
@@ -53,13 +54,13 @@ def main() -> int:
 
 def up(config: StackConfig) -> int:
     """Start what is not running, set the Prefect server up, and wait until all of it works."""
-    processes, environment = Processes(config), config.environment()
+    processes = Processes(config)
     databases = open_databases(config, create=True)
     write_logging(config.folder)
     for server in servers(config, databases):
         if processes.find(server.name) is None:
             require_free(server, PORTS[server.name])
-            processes.start(server, environment)
+            processes.start(server, config.server_environment())
         elif processes.port(server.name) != server.port:
             raise InputError(
                 f"{server.name} runs on port {processes.port(server.name)}; call make down first"
@@ -67,23 +68,25 @@ def up(config: StackConfig) -> int:
     for server in servers(config, databases):
         processes.wait_until(server, server.answers)
         print(f"  {server.name:<16} {server.page}")
-    set_up(config, environment)
+    set_up(config, config.worker_environment())
     for worker in workers():
         if processes.find(worker.name) is None:
-            processes.start(worker, environment)
+            processes.start(worker, config.worker_environment())
     for worker in workers():
         processes.wait_until(
             worker, lambda pool=worker.pool: online_workers(config).get(pool, 0) > 0
         )
         print(f"  {worker.name:<16} pool {worker.pool}")
-    config.client_file.write_text(
+    write_private(
+        config.client_file,
         "# Written by `make up`, removed by `make down`: what is called here asks it.\n"
-        f'[api]\nurl = "{config.api_url}"\n'
+        f'[api]\nurl = "{config.api_url}"\nauth_string = "{config.login}"\n'
         # Without heartbeats a run would be taken for lost.
-        f"[flows]\nheartbeat_frequency = {HEARTBEAT_SECONDS}\n"
+        f"[flows]\nheartbeat_frequency = {HEARTBEAT_SECONDS}\n",
     )
     config.mlflow_note.write_text(f"{config.mlflow_url}\n")
-    print(f"\nstate and logs  {config.folder}")
+    print(f"\nlogin           {config.login_file}  (for both pages; no other user can read it)")
+    print(f"state and logs  {config.folder}")
     print("run             .venv/bin/prefect deployment run raft/full --watch")
     return 0
 

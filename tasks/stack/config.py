@@ -9,7 +9,10 @@ from pydantic import Field, SecretStr
 
 import raft_core
 from raft_core.config import FrozenConfig
-from raft_core.runtime import SERVER_NOTE
+from raft_core.runtime import LOGIN_FILE, SERVER_NOTE
+from tasks.serving import mlflow_server, prefect_server
+from tasks.serving.inherited import for_servers
+from tasks.serving.login import read_login
 
 ROOT = Path(raft_core.__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
@@ -20,7 +23,7 @@ HEARTBEAT_SECONDS = 30
 
 
 class StackConfig(FrozenConfig):
-    """One machine's servers and workers; all listen on loopback alone."""
+    """One machine's servers and workers; all listen on loopback alone, behind one login."""
 
     home: Path = Field(description="what RAFT_HOME names: store, MLflow's runs, the servers' state")
     client_file: Path = Field(
@@ -48,6 +51,16 @@ class StackConfig(FrozenConfig):
         return self.folder / SERVER_NOTE
 
     @property
+    def login_file(self) -> Path:
+        """What opens both servers, for the owner of the home."""
+        return self.folder / LOGIN_FILE
+
+    @property
+    def login(self) -> str | None:
+        """The login of this machine's servers; None where they run elsewhere."""
+        return None if self.server_url else read_login(self.login_file)
+
+    @property
     def api_url(self) -> str:
         return self.server_url or f"http://{LOOPBACK}:{self.prefect_port}/api"
 
@@ -55,12 +68,21 @@ class StackConfig(FrozenConfig):
     def mlflow_url(self) -> str:
         return f"http://{LOOPBACK}:{self.mlflow_port}"
 
-    def environment(self) -> dict[str, str]:
-        """What servers and workers, and so the flow runs, find in their environment."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    def worker_environment(self) -> dict[str, str]:
+        """What workers, and so the flow runs, find in their environment: this shell's keys too."""
         # The database's password is the servers' alone.
         inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return inherited | {
+        login = self.login or ""
+        logins = {**prefect_server.client_settings(login), **mlflow_server.client_settings(login)}
+        return inherited | self._places() | (logins if login else {})
+
+    def server_environment(self) -> dict[str, str]:
+        """What the servers find in theirs: no key of this shell, no login of a client."""
+        return for_servers() | self._places()
+
+    def _places(self) -> dict[str, str]:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_CLIENT_MAX_RETRIES": str(CLIENT_RETRIES),
@@ -69,7 +91,6 @@ class StackConfig(FrozenConfig):
             "PREFECT_WORKER_QUERY_SECONDS": "5",
             "DO_NOT_TRACK": "1",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "RAFT_HOME": str(self.home),
             "RAFT_ROOT": str(ROOT),
             "PYTHONPATH": os.pathsep.join(paths),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "Promoted", "Refused", "
 def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
     """Create or update pools and automation, then deploy everything in prefect.yaml."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: config.api_url}), get_client(sync_client=True) as api:
+    with asking(config), get_client(sync_client=True) as api:
         create_pool(api, CPU_POOL, config.flows)
         create_pool(api, GPU_POOL, config.gpus)
         create_automation()
@@ -33,6 +32,16 @@ def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
     done = subprocess.run(deploy, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise StageError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
+
+
+def asking(config: StackConfig) -> AbstractContextManager[Any]:
+    """Have Prefect's clients in this process ask the configured server, with its login."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    asked: dict[Any, Any] = {PREFECT_API_URL: config.api_url}
+    if config.login is not None:
+        asked[PREFECT_API_AUTH_STRING] = config.login
+    return temporary_settings(asked)
 
 
 def write_logging(folder: Path) -> None:
@@ -110,10 +119,9 @@ def online_workers(config: StackConfig) -> dict[str, int]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import WorkerStatus
     from prefect.exceptions import ObjectNotFound
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     found: dict[str, int] = {}
-    with temporary_settings({PREFECT_API_URL: config.api_url}), get_client(sync_client=True) as api:
+    with asking(config), get_client(sync_client=True) as api:
         for pool in (CPU_POOL, GPU_POOL):
             try:
                 workers = api.read_workers_for_work_pool(pool)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tasks.serving import mlflow_server
+from tasks.serving.login import made_login
+from tasks.serving.prefect_server import server_settings
 from tasks.stack.config import CPU_POOL, GPU_POOL, LOOPBACK, StackConfig
 from tasks.stack.databases import Databases
 
@@ -39,32 +42,31 @@ class Service:
 
 
 def servers(config: StackConfig, databases: Databases) -> list[Service]:
-    prefect = (sys.executable, "-m", "prefect", "server", "start")
-    mlflow = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
-    stored = (config.home / "mlartifacts").as_uri()
+    """Return both servers; their login is made where this home has none."""
+    prefect = (sys.executable, "-m", "tasks.serving.prefect_server")
+    login, page = made_login(config.login_file), f"http://{LOOPBACK}:{config.prefect_port}"
     return [
         Service(
             "prefect-server",
             (*prefect, "--host", LOOPBACK, "--port", str(config.prefect_port)),
             port=config.prefect_port,
             health=f"{config.api_url}/health",
-            page=f"http://{LOOPBACK}:{config.prefect_port}",
+            page=page,
             secrets={
+                **server_settings(page, login),
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": databases.prefect,
                 "PREFECT_LOGGING_SETTINGS_PATH": str(config.folder / LOGGING_FILE),
             },
         ),
         Service(
             "mlflow-server",
-            (
-                *(*mlflow, "--host", LOOPBACK, "--port", str(config.mlflow_port)),
-                # Runs that start beside the server write their files to the same folder.
-                *("--no-serve-artifacts", "--default-artifact-root", stored),
-            ),
+            mlflow_server.command(config.home, config.mlflow_port),
             port=config.mlflow_port,
             health=f"{config.mlflow_url}/health",
             page=config.mlflow_url,
-            secrets={"MLFLOW_BACKEND_STORE_URI": databases.mlflow},
+            secrets=mlflow_server.server_settings(
+                config.home, config.mlflow_port, databases.mlflow, login
+            ),
         ),
     ]
 

@@ -7,6 +7,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from raft_core.runtime import RuntimeConfig
+from tasks.tracking.connection import open_client
 from tasks.tracking.journal import METRICS_A_CALL, Journal, now
 from tasks.tracking.masking import masked
 from tasks.tracking.outbox import logger
@@ -30,14 +32,12 @@ def never_fatal(method: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def experiment_id(tracking_uri: str) -> str | None:
+def experiment_id(runtime: RuntimeConfig) -> str | None:
     """The experiment that RAFT logs to, or None where nothing was logged yet."""
-    from mlflow import MlflowClient
-
-    database = tracking_uri.removeprefix("sqlite:///")
-    if tracking_uri.startswith("sqlite:") and not Path(database).is_file():
+    database = runtime.tracking_uri.removeprefix("sqlite:///")
+    if runtime.tracking_uri.startswith("sqlite:") and not Path(database).is_file():
         return None
-    experiment = MlflowClient(tracking_uri).get_experiment_by_name(EXPERIMENT)
+    experiment = open_client(runtime).get_experiment_by_name(EXPERIMENT)
     return None if experiment is None else str(experiment.experiment_id)
 
 

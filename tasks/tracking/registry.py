@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from raft_core.artifacts import ArtifactRef
 from raft_core.errors import InputError, StageError, first_line
 from raft_core.prepare import DOMAIN_NAME
+from raft_core.runtime import RuntimeConfig
+from tasks.tracking.connection import open_client
 from tasks.tracking.masking import masked
 from tasks.tracking.server import refused
 from tasks.tracking.stage_run import LOGGED_MODEL_LIMIT_BYTES
@@ -78,18 +80,17 @@ def asking(method: Callable[..., Result]) -> Callable[..., Result]:
 class Registry:
     """The versions of one domain's model."""
 
-    def __init__(self, tracking_uri: str, domain: str) -> None:
-        from mlflow import MlflowClient
+    def __init__(self, runtime: RuntimeConfig, domain: str) -> None:
         from mlflow.exceptions import MlflowException
 
         if not re.fullmatch(DOMAIN_NAME, domain):
             raise InputError(f"domain '{domain[:80]}': a domain's name matches {DOMAIN_NAME}")
-        self.name, self._uri = f"raft-{domain}", tracking_uri
+        self.name, self._uri = f"raft-{domain}", runtime.tracking_uri
         try:
-            self._client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
+            self._client = open_client(runtime)
         except MlflowException as error:
             raise InputError(
-                f"MLflow at {masked(tracking_uri)} cannot be used: {first_line(error.message)}; "
+                f"MLflow at {masked(self._uri)} cannot be used: {first_line(error.message)}; "
                 "mend runtime.mlflow_uri or MLFLOW_TRACKING_URI"
             ) from None
 

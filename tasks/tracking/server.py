@@ -14,6 +14,7 @@ from typing import Any
 
 from raft_core.records import read_jsonl
 from raft_core.runtime import RuntimeConfig
+from tasks.tracking.connection import open_client
 from tasks.tracking.journal import Call
 
 EXPERIMENT = "raft"
@@ -49,9 +50,7 @@ class Server:
 
     @cached_property
     def _client(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(self._runtime.tracking_uri)
+        return open_client(self._runtime)
 
     @cached_property
     def experiment_id(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,8 +20,12 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from websockets import Origin, Subprotocol
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from raft_core.mini import world
+from tasks.serving.access import basic
 from tests.integration.flow import small_profile
 from tests.integration.stack import Stack, free_port
 
@@ -103,6 +108,49 @@ def test_stack_documents_are_prepared_by_a_deployment(stack: Stack) -> None:
     refused = stack.run("prepare/domain", limit=-1)
     assert refused.returncode != 0
     assert "minimum of 0" in " ".join(told(refused).split())
+
+
+JSON, PLAIN = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
+PAGE, NEXT_DOOR = {"Origin": "http://evil.example"}, {"Origin": "http://127.0.0.1:9"}
+REBOUND = {"Host": "evil.example"}
+
+
+@pytest.mark.parametrize("has_login", [False, True], ids=["stranger", "browser_with_the_login"])
+@pytest.mark.parametrize(
+    "headers",
+    [JSON | PAGE, PLAIN | PAGE, JSON | NEXT_DOOR, PLAIN | {"Origin": "null"}, JSON | REBOUND, JSON],
+    ids=["page", "page_plain", "page_of_another_port", "sandboxed_page", "rebound_name", "user"],
+)
+def test_stack_write_of_a_foreign_page_or_user_is_refused(
+    stack: Stack, headers: dict[str, str], has_login: bool, tmp_path: Path
+) -> None:
+    """No command runs, with or without the login: only the login is no reason to obey a page."""
+    (full,) = stack.api("deployments/filter", deployments={"name": {"any_": ["full"]}})
+    before = len(stack.flow_runs("raft"))
+    headers = headers | ({"Authorization": basic(stack.login)} if has_login else {})
+    command = {"job_variables": {"command": f"touch {tmp_path / 'ran'}"}}
+    path = f"/api/deployments/{full['id']}/create_flow_run"
+    assert stack.status(stack.prefect_port, path, headers, command) in (401, 403)
+    if headers.keys() & {"Origin", "Host"} or not has_login:
+        path, made = "/api/2.0/mlflow/experiments/create", {"name": "made by a page"}
+        assert stack.status(stack.mlflow_port, path, headers, made) in (401, 403)
+    assert len(stack.flow_runs("raft")) == before
+    assert not (tmp_path / "ran").exists()
+
+
+def test_stack_socket_of_a_foreign_page_is_refused(stack: Stack) -> None:
+    address = f"ws://127.0.0.1:{stack.prefect_port}/api/events/in"
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(address, origin=Origin(PAGE["Origin"]), subprotocols=[Subprotocol("prefect")])
+
+
+def test_stack_keeps_its_login_and_state_from_other_users(stack: Stack) -> None:
+    assert stat.S_IMODE((stack.home / "server" / "login").stat().st_mode) == 0o600
+    assert stat.S_IMODE((stack.home / "prefect.toml").stat().st_mode) == 0o600
+    known = json.loads((stack.home / "server" / "processes.json").read_text())
+    for name, service in known.items():
+        command = " ".join(psutil.Process(service["pid"]).cmdline())
+        assert stack.login.partition(":")[2] not in command, name
 
 
 @pytest.mark.parametrize(

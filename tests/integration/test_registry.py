@@ -10,6 +10,7 @@ from mlflow.artifacts import download_artifacts
 
 from raft_core.artifacts import ArtifactRef
 from raft_core.errors import InputError, StageError
+from raft_core.runtime import RuntimeConfig
 from tasks.tracking import Registry, Version
 
 LINEAGE = {"dataset": "d1", "base_model": "b1", "config": "c1", "code": "v1"}
@@ -22,7 +23,7 @@ class Models:
         self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
         self.experiment = self.client.create_experiment("raft", (folder / "artifacts").as_uri())
-        self.registry = Registry(self.uri, "law")
+        self.registry = Registry(RuntimeConfig(mlflow_uri=self.uri), "law")
 
     def register(self, key: str, **lineage: str) -> Version:
         checkpoint = self.folder / key / "checkpoint"
@@ -105,7 +106,8 @@ def test_registry_that_cannot_be_asked_is_an_error(
 ) -> None:
     monkeypatch.setattr("tasks.tracking.registry.PAUSE_SECONDS", 0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = Registry("http://user:hidden@127.0.0.1:9", "law")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hidden@127.0.0.1:9")
+    away = Registry(RuntimeConfig(), "law")
     with pytest.raises(StageError, match="registry") as caught:
         away.versions()
     assert "hidden" not in str(caught.value)

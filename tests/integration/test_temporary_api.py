@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
+import pytest
 
 from tasks.prefect_schema import SCHEMA
+from tasks.serving.access import basic
 from tests.integration.flow import ROOT
 
 
@@ -37,7 +40,7 @@ def parts(schema: str) -> list[str]:
 def test_server_answers_at_once_and_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time; from tasks.temporary_api import TemporaryApi\n"
-        "api = TemporaryApi(pathlib.Path(sys.argv[1]))\n"
+        "api = TemporaryApi(pathlib.Path(sys.argv[1]), 'raft:known')\n"
         "print(api.url, api._process.pid, flush=True); time.sleep(600)\n"
     )
     starter = subprocess.Popen(
@@ -47,6 +50,18 @@ def test_server_answers_at_once_and_ends_with_the_process_that_started_it(tmp_pa
     url, pid = starter.stdout.readline().split()
     with urlopen(f"{url}/health", timeout=120) as answer:  # no attempt before is refused
         assert answer.status == 200
+    wrong = (
+        {"Origin": "http://evil.example"},
+        {"Host": "evil.example"},
+        {"Authorization": "Basic x"},
+    )
+    for headers, status in zip(wrong, (403, 403, 401), strict=True):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(Request(f"{url}/csrf-token?client=a", headers=headers), timeout=60)
+        assert refused.value.code == status
+    with pytest.raises(HTTPError) as refused:  # the login alone does not make a page's request one
+        urlopen(Request(f"{url}/flows/", b"{}", {"Authorization": basic("raft:known")}), timeout=60)
+    assert refused.value.code == 403
     server = psutil.Process(int(pid))
     starter.kill()
     starter.wait()

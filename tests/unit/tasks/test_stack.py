@@ -147,7 +147,7 @@ def test_environment_of_workers_has_no_password_of_the_database(
     config: StackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:hidden@h/p")
-    assert "hidden" not in "".join(config.environment().values())
+    assert "hidden" not in "".join(config.worker_environment().values())
 
 
 @pytest.mark.parametrize("missing", ["PREFECT_API_URL", "RAFT_ROOT", "RAFT_HOME"])

@@ -1,0 +1,27 @@
+"""What a server's process takes from the shell that starts it: no key of anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+# Where programs, libraries and certificates lie, how text is written, how many threads there are;
+# and what is set for the two servers themselves.
+INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|COLUMNS|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHON\w+|LD_\w+"
+    r"|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|\w+_NUM_THREADS|OPENBLAS_\w+|DO_NOT_TRACK"
+    r"|PREFECT_\w+|MLFLOW_\w+|RAFT_HOME|RAFT_ROOT"
+)
+# Clients' own: a server checks logins and has none.
+LOGINS = re.compile(r"PREFECT_API_(KEY|AUTH_STRING)|MLFLOW_TRACKING_\w+")
+
+
+def for_servers(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the part of an environment that a server needs."""
+    given = os.environ if environment is None else environment
+    return {
+        name: value
+        for name, value in given.items()
+        if INHERITED.fullmatch(name) and not LOGINS.fullmatch(name)
+    }
