@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from raft_core.artifact_record import RECORD, Record, names_itself, parse_record, read_record
-from raft_core.artifacts import KEY, MARKER, MARKER_TEXT, ArtifactRef
+from raft_core.artifacts import KEY, MARKER, MARKER_TEXT, PLAIN, ArtifactRef
 from raft_core.errors import InputError, StageError
-from raft_core.remote_files import connect, reason, written
+from raft_core.remote_files import connect, reason, remove_exactly, written
 
 RECORDS_AT_ONCE = 256
 # A record is written again when it was found and is older: other machines see that it is used.
@@ -29,6 +29,9 @@ PASSWORD = re.compile(r"//[^/]*:.*@")
 
 class RemoteArtifacts:
     """The artifacts at an fsspec URL. Every error names the URL and holds no secret.
+
+    Whoever can write there chooses the names: those that no artifact has are passed over, and no
+    call expands a name. fsspec's `rm`, `cat`, `get` and `put` of a text take it for a glob.
 
     Credentials are read by the file system itself, those of S3 from the variables of AWS, an
     endpoint among them. Retries are botocore's and s3fs's, bounded (AWS_MAX_ATTEMPTS).
@@ -78,10 +81,10 @@ class RemoteArtifacts:
         for start in range(0, len(names), RECORDS_AT_ONCE):
             some = names[start : start + RECORDS_AT_ONCE]
             try:
-                texts = self._fs.cat(some, on_error="return")
+                texts = self._fs.cat_ranges(some, None, None, on_error="return")
             except Exception as error:
                 raise self._failure("reading records", error) from None
-            for name, text in sorted(texts.items()):
+            for name, text in zip(some, texts, strict=True):
                 if isinstance(text, FileNotFoundError):  # removed meanwhile
                     continue
                 if isinstance(text, Exception):
@@ -139,9 +142,8 @@ class RemoteArtifacts:
         whole = {record.name for record in self.records(None)} | self._foreign
         for path, about in self._listed(None).items():
             stage, key, _ = _place(path, self._root)
-            if KEY.fullmatch(key):
-                place = f"{stage}/{key}"
-                newest[place] = max(written(about), newest.get(place, written(about)))
+            place = f"{stage}/{key}"
+            newest[place] = max(written(about), newest.get(place, written(about)))
         return sorted(p for p, when in newest.items() if p not in whole and when < before)
 
     def discard(self, place: str) -> None:
@@ -150,12 +152,7 @@ class RemoteArtifacts:
         Raises:
             StageError: the store cannot be written.
         """
-        try:
-            self._fs.rm(f"{self._root}/artifacts/{place}", recursive=True)
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise self._failure(f"removing {place}", error) from None
+        self._remove_files(place)
 
     def file_of(self, record: Record, name: str) -> bytes | None:
         """A file's content, or None where it cannot be read."""
@@ -173,13 +170,14 @@ class RemoteArtifacts:
         """
         folder = self._folder(record.stage, record.key)
         try:
-            if self._fs.exists(f"{folder}/{RECORD}"):
-                self._fs.rm_file(f"{folder}/{RECORD}")
-                self._fs.rm(folder, recursive=True)
+            if not self._fs.exists(f"{folder}/{RECORD}"):
+                return
+            self._fs.rm_file(f"{folder}/{RECORD}")
         except FileNotFoundError:
             return
         except Exception as error:
             raise self._failure(f"removing {record.name}", error) from None
+        self._remove_files(record.name)
 
     def upload(self, artifact: ArtifactRef) -> None:
         """Copy an artifact's files, several at once, and then its record.
@@ -220,16 +218,25 @@ class RemoteArtifacts:
             raise self._failure(f"download of {record.stage}/{record.key}", error) from None
         return True
 
-    def _listed(self, stage: str | None) -> Mapping[str, Mapping[str, Any]]:
-        """Path -> what the file system tells of it, of all files of all artifacts."""
-        where = f"{self._root}/artifacts" + (f"/{stage}" if stage else "")
+    def _remove_files(self, place: str) -> None:
+        files = self._listed(place)
+        try:
+            remove_exactly(self._fs, f"{self._root}/artifacts/{place}", files)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._failure(f"removing {place}", error) from None
+
+    def _listed(self, below: str | None) -> Mapping[str, Mapping[str, Any]]:
+        """Path -> what the file system tells of it, of all files of artifacts below a place."""
+        where = f"{self._root}/artifacts" + (f"/{below}" if below else "")
         try:
             found: dict[str, Mapping[str, Any]] = self._fs.find(where, detail=True)
         except FileNotFoundError:
             return {}
         except Exception as error:
             raise self._failure("listing artifacts", error) from None
-        return {path: found[path] for path in sorted(found)}
+        return {path: found[path] for path in sorted(found) if _is_ours(path, self._root)}
 
     def _pairs(
         self, record: Record, folder: Path, names: list[str] | None = None
@@ -290,6 +297,15 @@ def _place(path: str, root: str) -> tuple[str, str, str]:
     )
     key, _, name = rest.partition("/")
     return stage, key, name
+
+
+def _is_ours(path: str, root: str) -> bool:
+    """Whether an artifact may have this file, by its name."""
+    if f"{root}/artifacts/" not in path:
+        return False
+    stage, key, name = _place(path, root)
+    named = PLAIN.fullmatch(stage) is not None and KEY.fullmatch(key) is not None
+    return named and (name == RECORD or stays_inside(name))
 
 
 def stays_inside(name: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +52,20 @@ def written(about: Mapping[str, Any]) -> datetime:
     if isinstance(when, str):
         when = datetime.fromisoformat(when)
     return when if isinstance(when, datetime) else datetime.now(UTC)
+
+
+def remove_exactly(fs: Any, folder: str, files: Iterable[str]) -> None:
+    """Remove files of a folder by their very names, and then its folders that are empty.
+
+    `fs.rm` takes `*`, `?` and `[` in a name for a glob, and removes whatever it finds.
+    """
+    for path in files:
+        fs.rm_file(path)
+    # A file system of keys has no folders to find.
+    left = fs.find(folder, withdirs=True, detail=True)
+    for path in sorted((p for p in left if left[p]["type"] == "directory"), reverse=True):
+        with suppress(OSError):  # something stands there still
+            fs.rmdir(path)
 
 
 def reason(error: Exception) -> str:

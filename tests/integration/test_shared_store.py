@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from raft_core.__main__ import main
+from raft_core.artifact_record import stage_key
 from raft_core.artifacts import ArtifactRef
 from raft_core.config import digest_file
 from raft_core.errors import InputError, StageError
@@ -154,6 +155,48 @@ def test_store_commands_list_verify_and_remove_on_s3(
     assert main([*store, "gc", "--days", "0", "--delete"]) == 0
     assert not fs.glob("bucket/prefix/artifacts/**/record.json")
     assert machine("three").find(spec()) is None
+
+
+# Names that a glob, or a path, would take for those of artifacts that are to be kept.
+STAGES_BESIDE = ["*", "?repare", "[p]repare", "**", "{prepare,filter}", "Prep are", "..", "", "\\"]
+
+
+@pytest.mark.parametrize("stage", STAGES_BESIDE)
+def test_gc_objects_beside_artifacts_whose_names_are_patterns_remove_nothing(
+    machine: Machine, fs: Any, stage: str
+) -> None:
+    made = committed(machine("one"), spec())
+    forged = record_of_stage(fs, stage)
+    hostile = {
+        f"prefix/artifacts/{stage}/{made.key}/x": b"",
+        f"prefix/artifacts/{stage}/{forged['key']}/record.json": json.dumps(forged).encode(),
+        f"prefix/artifacts/prepare/{made.key[:-1]}?/x": b"",
+    }
+    for name, content in hostile.items():
+        fs.call_s3("put_object", Bucket="bucket", Key=name, Body=content)
+    store = ["artifacts", "--store", "s3://bucket/prefix"]
+    keep = ["--keep", f"prepare/{made.key}"]
+    assert main([*store, "gc", "--days", "0", "--delete", *keep]) == 0
+    assert rows(machine("three").find(spec())) == "row"
+
+
+def test_gc_removes_exactly_the_files_of_one_artifact_on_s3(machine: Machine, fs: Any) -> None:
+    gone, kept = committed(machine("one"), spec()), committed(machine("one"), spec(stage="filter"))
+    fs.call_s3("put_object", Bucket="bucket", Key=f"prefix/artifacts/prepare/{gone.key}x/y")
+    keep = ["--keep", f"filter/{kept.key}"]
+    store = ["artifacts", "--store", "s3://bucket/prefix"]
+    assert main([*store, "gc", "--days", "0", "--delete", *keep]) == 0
+    left = sorted(name.partition("/artifacts/")[2] for name in fs.find("bucket/prefix/artifacts"))
+    assert left[-1] == f"prepare/{gone.key}x/y"
+    assert all(name.startswith(f"filter/{kept.key}/") for name in left[:-1])
+    assert len(left) == 3
+
+
+def record_of_stage(fs: Any, stage: str) -> dict[str, Any]:
+    """A record that is whole, of a stage that is named so."""
+    record = json.loads(fs.cat_file(remote(fs, "record.json")))
+    key = stage_key(stage, record["version"], record["identity"], record["inputs"])
+    return record | {"stage": stage, "key": key, "created": "2020-01-01T00:00:00+00:00"}
 
 
 def test_localised_inputs_of_another_machine_are_brought_here(machine: Machine) -> None:

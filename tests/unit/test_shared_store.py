@@ -316,3 +316,17 @@ def test_open_store_that_is_only_looked_at_is_not_written(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="no run has used this address"):
         open_store(RuntimeConfig(), url, writes=False)
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("url", ["file"], indirect=True)
+@pytest.mark.parametrize("name", ["*", "prep?re", "[p]repare", "a\nb"])
+def test_unfinished_uploads_whose_names_no_artifact_has_are_left(
+    machine: Machine, url: str, name: str
+) -> None:
+    made = committed(machine("one"), spec())
+    stranger = Path(url.removeprefix("file://")) / "artifacts" / name / made.key / "x"
+    stranger.parent.mkdir(parents=True)
+    stranger.touch()
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert machine("one").unfinished_uploads(soon) == []
+    assert stranger.is_file()
