@@ -1,6 +1,8 @@
-"""Training in several processes of one machine: torchrun's agent starts them, one a device.
+"""Training in several processes of one machine, one a device.
 
 Every process runs the same command; the environment (RANK, WORLD_SIZE) tells it which one it is.
+They find each other through files of a folder that no other user can open. torchrun's agent would
+listen for them on every interface, and unpickle what it is sent.
 """
 
 from __future__ import annotations
@@ -8,12 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from raft_core.errors import StageError
 
-LOOPBACK = "127.0.0.1"
+MEETING = "RAFT_PROCESSES"  # names the file through which the processes meet
+# Both libraries listen on the interface that is named here, by default on one that others reach.
+ON_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+TIMEOUT = timedelta(minutes=30)
 
 
 def is_launched() -> bool:
@@ -35,29 +42,62 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     Returns:
         The exit code: that of the first process that failed, or 0.
     """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
-    # They talk over gloo or NCCL on this machine alone.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{LOOPBACK}:0",
-        rdzv_configs={"is_host": True},
-        local_addr=LOOPBACK,
-        max_restarts=0,
-        monitor_interval=0.5,
+    with TemporaryDirectory(prefix="raft-processes-") as folder:
+        meeting = Path(folder) / "meeting"
+        context = start_processes(
+            "training",
+            sys.executable,
+            args=dict.fromkeys(range(processes), ("-m", "raft_core", *arguments)),
+            envs={number: environment(number, processes, meeting) for number in range(processes)},
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        try:
+            result = context.wait()
+        finally:  # a signal raises here: it ends the processes too
+            context.close()
+    failures = result.failures.values() if result is not None else ()
+    if not failures:
+        return 0
+    code = min(failures, key=lambda failure: failure.timestamp).exitcode
+    if code < 0:
+        print(f"error: a training process was ended by {signal.Signals(-code).name}")
+        return StageError.exit_code
+    return code or StageError.exit_code
+
+
+def environment(number: int, processes: int, meeting: Path) -> dict[str, str]:
+    """Return what tells a process which one it is and where it meets the others.
+
+    The address is what libraries ask for before they see that the processes have met.
+    """
+    return {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+        MEETING: str(meeting),
+        **ON_LOOPBACK,
+    }
+
+
+def meet() -> None:
+    """Join the other processes of this training, before any library would do it by a port."""
+    if MEETING not in os.environ:
+        return
+    import torch
+    from torch import distributed
+
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpus else "gloo",
+        store=distributed.FileStore(os.environ[MEETING], world_size()),
+        rank=rank(),
+        world_size=world_size(),
+        timeout=TIMEOUT,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "raft_core", *arguments)
-    except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        if code < 0:
-            print(f"error: a training process was ended by {signal.Signals(-code).name}")
-            return StageError.exit_code
-        return code or StageError.exit_code
-    return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,12 +14,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """A status and a body; `cut` closes the connection in the middle of the answer."""
+    """A status and a body; `cut` closes the connection in the middle of the answer.
+
+    `raw` is sent as it stands in the body's place; `drip` sends a byte of the head at a time, with
+    so many seconds between.
+    """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    raw: bytes | None = None
+    drip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,10 @@ def endpoint(answer: Callable[[Asked], Reply]) -> Iterator[str]:
             self._reply(answer(Asked(self.path, self.headers, body)))
 
         def _reply(self, reply: Reply) -> None:
-            data = json.dumps(reply.body).encode()
+            data = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
+            if reply.drip:
+                self._drip(reply.drip)
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -78,6 +88,13 @@ def endpoint(answer: Callable[[Asked], Reply]) -> Iterator[str]:
             self.end_headers()
             self.close_connection = reply.cut
             self.wfile.write(data[:1] if reply.cut else data)
+
+        def _drip(self, pause: float) -> None:
+            self.close_connection = True
+            with suppress(OSError):  # whoever asked waits no longer
+                for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 2000:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(pause)
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -41,7 +41,7 @@ from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.views import RowView, build_view, turn_end_id
 from raft_core.engines.chat import load_tokenizer, require_vocabulary, stop_token_ids
 from raft_core.errors import InputError
-from raft_core.launcher import world_size
+from raft_core.launcher import meet, world_size
 from raft_core.records import FusedAnswer
 from raft_core.runtime import RuntimeConfig
 from raft_core.stage import StageRun
@@ -56,6 +56,7 @@ def run(stage: StageRun) -> None:
         StageError: training stopped itself (see `health`) or could not write a checkpoint; the last
             good one is kept and the next run resumes from it.
     """
+    meet()
     config: DistillStage = stage.config
     tokenizer = load_tokenizer(config.model)
     rows = load_targets(stage.inputs, config.method.targets)

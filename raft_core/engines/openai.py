@@ -112,8 +112,8 @@ class OpenAIGenerator:
         body = request_body(self._config, request, sampling, choices, json_schema)
         try:
             response = self._client.chat.completions.create(**body)
-        except BudgetSpent as spent:
-            self._give_up(str(spent))
+        except EngineError as ended:  # of the client's hooks: no other row fares better
+            self._give_up(str(ended))
             return None
         except (OpenAIError, ValueError, RecursionError) as error:  # the last two: of the body
             return self._failed(error)

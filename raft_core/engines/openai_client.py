@@ -1,20 +1,22 @@
-"""The HTTP client of an endpoint: its key, its retries, and bounds on what it may send."""
+"""The HTTP client of an endpoint: its key, its retries, and bounds on what it may send.
+
+It follows no redirect and takes no compressed answer.
+"""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from raft_core.errors import InputError, first_line
+from raft_core.engines.openai_deadline import begin, watch
+from raft_core.errors import EngineError, InputError, first_line
 from raft_core.runtime import EndpointRuntime
 from raft_core.spending import Account
 
 NO_KEY = "none"
 # Bytes of one response. The longest answer with all its token ids is far below it.
 LARGEST_RESPONSE = 32 * 2**20
-STARTED = "raft.started"
 
 
 def endpoint_key(name: str, endpoint: EndpointRuntime) -> str:
@@ -47,20 +49,23 @@ def open_client(name: str, endpoint: EndpointRuntime, account: Account | None = 
     api_key = endpoint_key(name, endpoint)
 
     def admit(request: Any) -> None:
-        request.extensions[STARTED] = time.monotonic()
         if account is not None and request.method == "POST":
             account.admit()
+        begin(endpoint.timeout_s)
 
     def bound(response: Any) -> None:
-        started = response.request.extensions.get(STARTED, time.monotonic())
-        response.stream = bounded(response.stream, started + endpoint.timeout_s)
+        require_plain(name, response)
+        response.stream = bounded(response.stream)
 
     try:
-        # What is sent as it is has a size that can be bounded.
         http = DefaultHttpxClient(
             event_hooks={"request": [admit], "response": [bound]},
+            # What is sent as it is has a size that can be bounded.
             headers={"Accept-Encoding": "identity"},
+            # Another host would get the rows, and a page of it could pass for an answer.
+            follow_redirects=False,
         )
+        watch(http)
     except Exception as error:  # of whatever reads the environment
         raise InputError(
             f"runtime.endpoints.{name}: no HTTP client ({type(error).__name__}: "
@@ -75,11 +80,24 @@ def open_client(name: str, endpoint: EndpointRuntime, account: Account | None = 
     )
 
 
-def bounded(stream: Any, deadline: float) -> Any:
-    """The response's body, which ends in an error where it is too long or comes too slowly.
+def require_plain(name: str, response: Any) -> None:
+    """Raise where a body is compressed although that was not allowed.
 
-    The client's own timeout is that of every single read.
+    A bound on what arrives is none on what it becomes.
+
+    Raises:
+        EngineError: the endpoint compresses its answers, those to other rows too.
     """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise EngineError(
+            f"endpoint '{name}' compresses its answers ({encoding[:40]!r}) although it is asked "
+            "not to; turn that off in the server, or in the proxy before it"
+        )
+
+
+def bounded(stream: Any) -> Any:
+    """The response's body, which ends in an error where it is too long."""
     import httpx2
     from openai import OpenAIError
 
@@ -90,8 +108,6 @@ def bounded(stream: Any, deadline: float) -> Any:
                 size += len(part)
                 if size > LARGEST_RESPONSE:
                     raise OpenAIError(f"the response is longer than {LARGEST_RESPONSE:,} bytes")
-                if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the response came too slowly")
                 yield part
 
         def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from raft_core.engines.base import OpenAIConfig
 from raft_core.runtime import EndpointRuntime
+from raft_core.secret_values import masked
 
 # 403 may be about one row, where a gateway moderates prompts.
 FORBIDDEN = 3
@@ -30,7 +31,7 @@ def patience(error: Exception, max_failed_share: float) -> int | None:
     from openai import APIConnectionError, APITimeoutError
 
     status = getattr(error, "status_code", None)
-    if status in (401, 404):
+    if status in (401, 404) or is_redirect(status):
         return 1
     if max_failed_share == 1:
         return None
@@ -39,6 +40,10 @@ def patience(error: Exception, max_failed_share: float) -> int | None:
     if isinstance(error, APITimeoutError) or status in (408, 409, 429) or (status or 0) >= 500:
         return RETRIED_IN_VAIN
     return UNREACHED if isinstance(error, APIConnectionError) else None
+
+
+def is_redirect(status: int | None) -> bool:
+    return status is not None and 300 <= status < 400
 
 
 def explanation(
@@ -58,10 +63,21 @@ def explanation(
         )
     if status == 404:
         return f"endpoint '{name}' {_unknown(config.model, client)} ({said})"
+    if is_redirect(status):
+        return (
+            f"endpoint '{name}' sends on to another address: {_new_address(error)}. No row was "
+            f"sent there; set runtime.endpoints.{name}.base_url, if you trust it"
+        )
     return (
         f"endpoint '{name}', model '{config.model}': several requests in a row had no answer, each "
         f"after {endpoint.max_retries} retries, the last with {said}"
     )
+
+
+def _new_address(error: Exception) -> str:
+    """The address that a redirect names, without what must not be shown."""
+    named: str = getattr(error, "response").headers.get("Location", "")  # noqa: B009
+    return masked(ascii(named[:200])) if named else "it names none"
 
 
 def _unknown(model: str, client: Any) -> str:

@@ -14,17 +14,18 @@ import argparse
 import os
 import random
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from raft_core.launcher import ON_LOOPBACK
 from raft_core.mini import corpus
 from raft_core.mini.architectures import new_model
 from raft_core.mini.model_card import write_card
@@ -200,10 +201,13 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path
     partial.rmdir()
 
 
-def _run(rank: int, processes: int, recipe: Recipe, out: Path, every: int, port: int) -> None:
+def _run(rank: int, processes: int, recipe: Recipe, out: Path, every: int, meeting: str) -> None:
     torch.set_num_threads(1)
     if processes > 1:
-        dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+        os.environ |= ON_LOOPBACK
+        dist.init_process_group(
+            "gloo", store=dist.FileStore(meeting, processes), rank=rank, world_size=processes
+        )
     trainer = Trainer(recipe, out, rank, processes)
     started, read = time.monotonic(), 0
     while trainer.step < recipe.steps:
@@ -243,12 +247,6 @@ def _report(trainer: Trainer) -> None:
         )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -260,8 +258,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ |= {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     recipe = Recipe(name=args.model, tokens=args.tokens, seed=args.seed)
-    rest = (args.processes, recipe, args.out, args.every, _free_port())
-    torch.multiprocessing.spawn(_run, args=rest, nprocs=args.processes)
+    with TemporaryDirectory() as folder:
+        rest = (args.processes, recipe, args.out, args.every, f"{folder}/meeting")
+        torch.multiprocessing.spawn(_run, args=rest, nprocs=args.processes)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -38,11 +41,14 @@ class Trained:
         (folder / "spec.json").write_text(spec.model_dump_json())
         self.folder, self.out = folder, stage.out
 
-    def run(self, **env: str) -> subprocess.CompletedProcess[str]:
+    def command(self) -> list[str]:
         command = [sys.executable, "-m", "raft_core", "distill"]
         command += ["--spec", str(self.folder / "spec.json"), "--out", str(self.out)]
+        return [*command, "--events", str(self.folder / "events.jsonl")]
+
+    def run(self, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, "--events", str(self.folder / "events.jsonl")],
+            self.command(),
             env=os.environ | env,
             capture_output=True,
             text=True,
@@ -87,6 +93,29 @@ def test_training_two_processes_the_losses_and_checkpoint_of_one(
     }
     assert max((mine[name] - theirs[name]).abs().max().item() for name in theirs) < 1e-4
     assert (two.out / "weight_distance.json").is_file()
+
+
+def test_training_two_processes_listen_on_loopback_alone(tmp_path: Path) -> None:
+    """Nobody else reaches the sockets over which the processes exchange gradients."""
+    training = Trained(tmp_path, settings(epochs=1), 2)
+    with open(tmp_path / "log.txt", "wb") as log:
+        launcher = psutil.Popen(
+            training.command(), env=os.environ | {"GLOO_SOCKET_IFNAME": ""}, stdout=log, stderr=log
+        )
+    listening: set[tuple[str, str]] = set()
+    processes = 0
+    while launcher.poll() is None:
+        tree = [launcher, *launcher.children(recursive=True)]
+        processes = max(processes, len(tree))
+        for process in tree:
+            with suppress(psutil.Error):
+                for each in process.net_connections("inet"):
+                    if each.status == psutil.CONN_LISTEN:
+                        listening.add((process.name(), each.laddr.ip))
+        time.sleep(0.02)
+    assert launcher.returncode == 0, (tmp_path / "log.txt").read_text()
+    assert processes == 3
+    assert {address for _, address in listening} == {"127.0.0.1"}, listening
 
 
 def test_training_sharded_adapter_the_losses_of_one_process(tmp_path: Path) -> None:
