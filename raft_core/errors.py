@@ -1,5 +1,7 @@
 """The errors that a user of RAFT may see; each says what is wrong, where, and what to do."""
 
+import re
+
 EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 EXIT_ORPHANED = 4
@@ -7,9 +9,27 @@ EXIT_UNWELL = 5
 
 
 class RaftError(Exception):
-    """Base of every error that ends a run with a message instead of a traceback."""
+    """Base of every error that ends a run with a message instead of a traceback.
+
+    A message may hold what a row, a file's name or an endpoint says: as text it is `printable`.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+# What a terminal obeys instead of showing it: control characters but tabs and line ends, signs
+# that turn the direction of writing around, ends of lines that are no line feed.
+CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as it stands: `\\x1b` in place of an escape."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def first_line(said: object) -> str:

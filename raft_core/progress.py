@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from raft_core.errors import printable
+
 TELL_SECONDS = 0.1  # who follows the events looks as often
 
 
@@ -63,7 +65,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         if self._file is None:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
         self._emit(kind="note", text=text)
 
     def _emit(self, **event: Any) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from raft_core.config import FrozenConfig, local_path
 from raft_core.errors import InputError
-from raft_core.secret_values import EndpointUrl, PlainUrl
+from raft_core.secret_values import EndpointUrl, PlainUrl, has_secret
 
 Positive = Annotated[int, Field(gt=0)]
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
@@ -226,10 +226,10 @@ class RuntimeConfig(FrozenConfig):
     def addresses(self) -> dict[str, str]:
         """Where this machine finds artifacts and runs, for one that no setting of its own tells.
 
-        An address that holds a password stays here.
+        An address that holds a password or a key stays here.
         """
         told = {"store": self.store_address, "mlflow_uri": self.tracking_uri}
-        return {name: address for name, address in told.items() if "@" not in address}
+        return {name: url for name, url in told.items() if "@" not in url and not has_secret(url)}
 
     @property
     def completions_file(self) -> Path:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator
 
+from raft_core.errors import printable
+
 MASK = "***"
+# The name of what an address says behind its path, be it by `?`, `&`, `#` or `;`.
+PARAMETER = re.compile(r"[?&#;]([\w.%-]+)=")
 WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 SECRET = set(
     "apikey apikeys password passwords passwd passphrase pwd secret secrets authorization auth "
@@ -25,6 +29,17 @@ BEARER = re.compile(
     r"\s*(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
     r"|(?<![\w-])sk-(?=[\w-]*\d)(?=(?-i:[\w-]*[A-Z]))[\w-]{20,}",
     re.IGNORECASE,
+)
+# Keys by the form that their issuers give them.
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"hf_(?=[a-z0-9]{0,60}[A-Z])[A-Za-z0-9]{16,}"
+    r"|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+    r"|A(?:KIA|SIA)(?=[A-Z]{0,15}\d)[A-Z0-9]{12,}(?![a-z])"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+    r"|xox[abprs]-(?=[\w-]*\d)[\w-]{10,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,})"
+    r"|(?i:\bbearer\s+)(?=\S{0,60}\d)[\w.~+/=-]{16,}"
+    r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[A-Za-z0-9+/=\s]*"
 )
 # A user alone, or a user and a password, in which a `/` may stand; a port and a path are none.
 USERINFO = re.compile(r"//(?:[^/@\s]*|[^/@\s]*:(?!\d+/)[^@\s]*)@")
@@ -44,14 +59,14 @@ def is_secret_name(name: str) -> bool:
 def secret_in(value: Any) -> str | None:
     """The name of a field of nested settings that holds a credential, if any does."""
     for name, last, text in _texts(value):
-        if text and (is_secret_name(last) or BEARER.search(text) or has_secret(text)):
+        if text and (is_secret_name(last) or has_token(text) or has_secret(text)):
             return name
     return None
 
 
 def address_with_secret(value: Any) -> str | None:
     """The name of a field of nested settings whose address holds a credential, if any does."""
-    found = (name for name, _, text in _texts(value) if has_secret(text) or BEARER.search(text))
+    found = (name for name, _, text in _texts(value) if has_secret(text) or has_token(text))
     return next(found, None)
 
 
@@ -73,15 +88,18 @@ def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
                 waiting.append((f"{name}.{key}" if name else str(key), own, inner))
 
 
+def has_token(text: str) -> bool:
+    """Whether a text holds a key of a form that nothing else has."""
+    return BEARER.search(text) is not None or TOKEN.search(text) is not None
+
+
 def has_secret(url: str) -> bool:
     """Whether an address holds a user, a password or a key."""
     if "://" not in url:
         return False
-    if USERINFO.search(url.partition("?")[0]):
+    if USERINFO.search(url.partition("?")[0]) or has_token(url):
         return True
-    _, _, query = url.partition("?")
-    pairs = parse_qsl(query.replace("#", "&") or url.partition("#")[2], keep_blank_values=True)
-    return any(is_secret_name(name) for name, _ in pairs)
+    return any(is_secret_name(unquote(name)) for name in PARAMETER.findall(url))
 
 
 def without_password(url: str) -> str:
@@ -125,11 +143,13 @@ EndpointUrl = Annotated[str, AfterValidator(plain_endpoint)]
 
 
 def masked(text: str) -> str:
-    """Without what stands in addresses and must not be logged."""
+    """Return a text to be shown or logged: without keys and passwords, as far as they are known by
+    their form or their place in an address, and with nothing that a terminal obeys.
+    """
     text = USERINFO.sub(f"//{MASK}@", text)
 
     def hide(found: re.Match[str]) -> str:
-        return f"{found[1]}{MASK}" if is_secret_name(found[1][1:-1]) else found[0]
+        return f"{found[1]}{MASK}" if is_secret_name(unquote(found[1][1:-1])) else found[0]
 
-    text = BEARER.sub(MASK, text)
-    return re.sub(r"([?&#][\w.-]+=)[^&#\s'\"]+", hide, text)
+    text = TOKEN.sub(MASK, BEARER.sub(MASK, text))
+    return printable(re.sub(r"([?&#;][\w.%-]+=)[^&#;\s'\"]+", hide, text))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from raft_core.artifact_record import Record
 from raft_core.artifacts import Store
-from raft_core.errors import InputError, StageError
+from raft_core.errors import InputError, StageError, printable
 from raft_core.runtime import RuntimeConfig
 from raft_core.shared_store import SharedStore, open_store
 from raft_core.stages import STAGES
@@ -79,12 +79,13 @@ def verify(store: Store, options: argparse.Namespace) -> int:
         gone = options.repair and discard(store, folder)
         left += not gone
         said = "removed" if gone else "counts as absent; call again with --repair"
-        print(f"no valid record: {folder.parent.name}/{folder.name}; {said}")
+        print(printable(f"no valid record: {folder.parent.name}/{folder.name}; {said}"))
     there = store.torn_there if isinstance(store, SharedStore) else []
     for place in there:
-        print(f"no valid record at the address: {place}; counts as absent, until a run makes it")
+        said = "counts as absent, until a run makes it"
+        print(printable(f"no valid record at the address: {place}; {said}"))
     for folder in of_other_releases(store.root):
-        print(f"of another release: {folder.parent.name}/{folder.name}; not checked")
+        print(printable(f"of another release: {folder.parent.name}/{folder.name}; not checked"))
     bad = len(torn) + len(there)
     print(f"{checked + bad} artifacts checked, {damaged + bad} damaged")
     return 1 if left or there else 0

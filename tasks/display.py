@@ -15,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from raft_core.errors import printable
+
 
 class Display:
     """Live bars on a terminal; one plain line per finished stage anywhere else."""
@@ -61,7 +63,7 @@ class Display:
         self._line(label, "failed", "red")
 
     def note(self, text: str) -> None:
-        self.console.print(f"  {text}", markup=False, highlight=False)
+        self.console.print(f"  {printable(text)}", markup=False, highlight=False)
 
     def _line(self, label: str, outcome: str, colour: str) -> None:
         with self._guard:

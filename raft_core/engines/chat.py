@@ -134,7 +134,7 @@ def _encode_odd(
     """The template is rendered around marks, in place of which the texts are then encoded."""
     texts: list[str] = []
     everything = "".join(turn["content"] for turn in chat)
-    mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in everything)
+    mark = _mark_beside(everything)
 
     def marked(part: str, is_control: bool) -> str:
         if not is_control:
@@ -155,6 +155,14 @@ def _encode_odd(
             for place, part in enumerate(parts)
         ],
     )
+
+
+def _mark_beside(text: str) -> str:
+    """Some sign, or a run of it, that the text does not hold: of these it can hold all but one."""
+    sign = "\ue000"
+    while sign in text:
+        sign += "\ue000"
+    return sign
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> list[int]:

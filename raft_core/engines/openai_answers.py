@@ -76,7 +76,7 @@ def read_choice(completion: Completion, choices: Sequence[str]) -> Completion:
         return completion
     try:
         fields = json.loads(completion.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     text, error = "", f"not of the schema that was asked for: {completion.text}"[:300]
     if isinstance(fields, dict) and list(fields) == [CHOICE_FIELD]:

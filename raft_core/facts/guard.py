@@ -15,6 +15,7 @@ from raft_core.facts.nli import NliConfig, NliModel
 from raft_core.runtime import RuntimeConfig
 
 RULES_VERSION = 2
+LONGEST_DETAIL = 240
 
 Failures = dict[str, str]  # rule -> what was lost and what is new; empty: passed
 
@@ -52,9 +53,7 @@ class Guard:
 
     def check(self, claims: Sequence[Claim]) -> list[Failures]:
         """What fails, claim by claim; the model is asked about those that pass the rules."""
-        from raft_core.facts.rules import check_rules  # many patterns, which settings need not
-
-        failures = [check_rules(claim, self._config) for claim in claims]
+        failures = [self._by_rules(claim) for claim in claims]
         if self._model is None:
             return failures
         passed = [i for i, failed in enumerate(failures) if not failed]
@@ -63,3 +62,12 @@ class Guard:
             if detail:
                 failures[i]["contradicts"] = detail
         return failures
+
+    def _by_rules(self, claim: Claim) -> Failures:
+        """A text that the rules cannot read is rejected with the error: it costs itself alone."""
+        from raft_core.facts.rules import check_rules  # many patterns, which settings need not
+
+        try:
+            return check_rules(claim, self._config)
+        except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
+            return {"unreadable": f"{type(error).__name__}: {error}"[:LONGEST_DETAIL]}

@@ -115,9 +115,9 @@ def _in_digits(text: str) -> Iterator[Number]:
     for match in _NUMBER.finditer(text):
         value = _value(match["digits"])
         if power := match["power"] or match["e"]:
-            value *= 10.0 ** max(-300, min(300, int(power)))
+            value *= 10.0 ** _exponent(power)
         if match["alone"]:
-            value = 10.0 ** max(-300, min(300, int(match["alone"])))
+            value = 10.0 ** _exponent(match["alone"])
         parts: tuple[float, ...] = ()
         if match["below"]:
             below = float(match["below"])
@@ -134,6 +134,13 @@ def _in_digits(text: str) -> Iterator[Number]:
             values = tuple(dict.fromkeys((value, math.copysign(_joined(match["digits"]), value))))
         said = text[match.start() : end].strip()
         yield Number(said, match.start(), end, values, unit, parts=parts)
+
+
+def _exponent(written: str) -> int:
+    """An exponent within what a float holds; Python reads no number of more than 4,300 digits."""
+    digits = written.lstrip("+-").lstrip("0")
+    size = int(digits or "0") if len(digits) <= 3 else 300
+    return -min(size, 300) if written.startswith("-") else min(size, 300)
 
 
 def _joined(digits: str) -> float:

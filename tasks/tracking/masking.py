@@ -1,17 +1,15 @@
-"""Credentials in addresses: a tracking server's or an endpoint's URI may hold a password."""
+"""What a tracking server's address may show."""
 
 from __future__ import annotations
 
 import re
 
-MASK = "***"
+from raft_core.secret_values import masked
+
 # `//user:password@`, where the password may hold what it should not, and `//token@`.
 USERINFO = re.compile(r"(?<=://)(?:[^\s/@]*:[^\s@]*|[^\s/?#]+)@")
 
-
-def masked(text: str) -> str:
-    """`text` with the userinfo of every URI replaced by `***`."""
-    return USERINFO.sub(f"{MASK}@", text)
+__all__ = ["masked", "without_userinfo"]
 
 
 def without_userinfo(uri: str) -> str:

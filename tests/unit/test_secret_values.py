@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raft_core.errors import InputError
+from raft_core.runtime import RuntimeConfig
 from raft_core.secret_values import has_secret, is_secret_name, masked, secret_in
 from raft_core.settings import load_settings
 
@@ -84,3 +85,50 @@ def test_address_with_a_password_is_refused_in_every_setting(field: str) -> None
     with pytest.raises(InputError, match=rf"setting {field}: field '{field}': holds a user") as no:
         load_settings("mini", "law", [f"{field}=https://me:hunter2@host/x"])
     assert "hunter2" not in str(no.value)
+
+
+TOKENS = {
+    "hf_QxsecretTokenOfTheHubAbcdefghijklm": True,
+    "ghp_0123456789abcdefghijABCDEFGHIJ012345": True,
+    "github_pat_11ABCDEFG0abcdefghijkl_mnopqrstuvwxyz": True,
+    "glpat-abcdefghij0123456789": True,
+    "AKIAIOSFODNN7EXAMPLE": True,
+    "ASIAIOSFODNN7EXAMPLE": True,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJlLW9mLWl0": True,
+    "xoxb-123456789012-abcdef": True,
+    "AIzaSyA0123456789abcdefghijklmnopqrstuv": True,
+    "Bearer abcdef0123456789abcdef and more": True,
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA0Z3VS5\n": True,
+    "hf_internal_testing": False,
+    "hf_transformersmodels": False,
+    "HuggingFaceTB/SmolLM3-3B": False,
+    "4972d797e461912dd00f638d4972d797e461912dd00f638d": False,
+    "AKIA is a prefix": False,
+    "ASIANDEVELOPMENTBANK": False,
+    "eyJ is how they begin": False,
+    "bearer of the news of twelve thousand": False,
+    "the ghp_ and gho_ prefixes": False,
+}
+
+
+@pytest.mark.parametrize("text", TOKENS)
+def test_key_is_known_by_the_form_that_its_issuer_gives_it(text: str) -> None:
+    assert (secret_in({"stop": [f"see {text}"]}) is not None) == TOKENS[text]
+    shown = masked(f"refused: {text}, try again")
+    assert ("***" in shown) == TOKENS[text]
+    assert (text in shown) != TOKENS[text]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/x?token=hunter2",
+        "https://h/x;jsessionid=1;token=hunter2",
+        "https://h/x#sig=hunter2",
+        "https://h/x?a=1&acc%65ss_token=hunter2",
+    ],
+)
+def test_address_with_a_key_stays_on_this_machine(url: str) -> None:
+    runtime = RuntimeConfig.model_construct(mlflow_uri=url, store="s3://b/p")
+    assert runtime.addresses() == {"store": "s3://b/p"}
+    assert "hunter2" not in masked(url)

@@ -6,13 +6,14 @@ other three figures, loose and by instruction, stand beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from raft_core.config import FrozenConfig
 from raft_core.data import DataSource, checked_id, checked_text, read_rows
+from raft_core.deadline import deadline
 from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
@@ -26,6 +27,7 @@ from raft_core.evaluation.metrics import wilson
 from raft_core.records import Verdict, Vote
 
 VERSION: Final = 1
+CHECK_SECONDS = 10.0  # of one instruction, which takes milliseconds
 
 
 class InstructionsBenchmark(FrozenConfig):
@@ -89,11 +91,15 @@ class InstructionsBenchmark(FrozenConfig):
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One instruction of a prompt, and whether the response follows it."""
+    """One instruction of a prompt, and whether the response follows it.
+
+    Where that cannot be told it does not, and `problem` says why.
+    """
 
     instruction_id: str
     strict: bool
     loose: bool
+    problem: str = ""
 
 
 def check_responses(
@@ -108,24 +114,32 @@ def check_responses(
     checked = []
     for item, response in zip(items, responses, strict=True):
         text = answer_text(response.response)
-        followed = []
-        for check in item.checks:
-            instruction_id, kwargs = check["instruction_id"], check["kwargs"]
-            strict = check_instruction(instruction_id, text, kwargs, item.prompt)
-            loose = strict or check_instruction(
-                instruction_id, text, kwargs, item.prompt, loose=True
-            )
-            followed.append(Followed(instruction_id, strict, loose))
-        checked.append(followed)
+        checked.append([_follows(check, text, item.prompt) for check in item.checks])
     return checked
+
+
+def _follows(check: Mapping[str, Any], text: str, prompt: str) -> Followed:
+    """The checkers are a library's, and a row may bring a regular expression: neither may cost more
+    than this one verdict.
+    """
+    instruction_id, kwargs = check["instruction_id"], check["kwargs"]
+    try:
+        with deadline(CHECK_SECONDS):
+            strict = check_instruction(instruction_id, text, kwargs, prompt)
+            loose = strict or check_instruction(instruction_id, text, kwargs, prompt, loose=True)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"[:100]
+        return Followed(instruction_id, False, False, told)
+    return Followed(instruction_id, strict, loose)
 
 
 def instruction_votes(checked: Sequence[Sequence[Followed]]) -> list[list[Vote]]:
     """One vote per response: all of its instructions followed, or which were not."""
     votes = []
     for followed in checked:
-        broken = [f.instruction_id for f in followed if not f.strict]
-        verdict: Verdict = "incorrect" if broken else "correct"
+        broken = [f"{f.instruction_id} {f.problem}".strip() for f in followed if not f.strict]
+        told = [f for f in followed if not f.strict and not f.problem]
+        verdict: Verdict = "incorrect" if told else "cannot_tell" if broken else "correct"
         votes.append([Vote("strict", verdict, ", ".join(broken))])
     return votes
 
