@@ -259,7 +259,7 @@ CASES: dict[str, tuple[str, Callable[[Rows], bytes], str | Kept]] = {
     ),
     "system turns": ("d.jsonl", after(system("Be kind."), system("")), Kept({})),
     "Parquet of a date beyond all dates": (
-        "d.parquet", parquet_of(question=["q"], t=beyond_any_date), r"readable Parquet .*range",
+        "d.parquet", parquet_of(question=beyond_any_date), r"readable Parquet .*range",
     ),
     "Parquet of text that is no UTF-8": (
         "d.parquet", parquet_of(question=no_utf8), r"not a readable Parquet .*decode byte",

@@ -53,13 +53,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def questions(source: DataSource) -> list[str]:
-    return [row["q"] for _, row in read_rows(source)]
+    return [row["q"] for _, row in read_rows(source, ("q", "a"))]
 
 
 def test_hub_dataset_split_and_subset_choose_the_rows(hub: str) -> None:
     assert questions(DataSource(path=hub, split="test")) == ["What is blue?", "What is green?"]
     assert questions(DataSource(path=hub, split="test", subset="hard")) == ["What is grey?"]
-    everything = [row for _, row in read_rows(DataSource(path=hub))]
+    everything = [row for _, row in read_rows(DataSource(path=hub), ("q", "a"))]
     assert [row["split"] for row in everything] == ["train", "test", "test"]
     assert everything[0]["q"] == "What is red?"
 
@@ -99,7 +99,7 @@ def test_hub_dataset_that_is_not_there_one_error_with_the_remedy(
 ) -> None:
     source = DataSource.model_validate({"path": hub, "split": "test"} | changes)
     with pytest.raises(InputError, match=f"data 'hub:.*{told}"):
-        list(read_rows(source))
+        list(read_rows(source, ("q", "a")))
 
 
 def test_hub_unreachable_and_not_cached_error_before_anything_is_read(
