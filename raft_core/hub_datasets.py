@@ -99,7 +99,7 @@ def _rows_of_texts(
         require_growth(file)
     loaded = load_dataset(str(folder), subset, split=split)
     parts = loaded.items() if isinstance(loaded, DatasetDict) else [(split, loaded)]
-    return {part: _rows_of_table(folder, dataset, named) for part, dataset in parts}
+    return {str(part): _rows_of_table(folder, dataset, named) for part, dataset in parts}
 
 
 def _rows_of_table(folder: Path, dataset: Any, named: Collection[str]) -> Iterator[dict[str, Any]]:
