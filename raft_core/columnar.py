@@ -275,10 +275,15 @@ def rows_of(
                 columns[name] = [UNDECODED] * batch.num_rows
                 continue
             allowed.take(_require_lengths(where, number, name, column))
-            columns[name] = [_plain(value, column.type) for value in column.to_pylist()]
-        for index in range(batch.num_rows):
-            row = unread | {name: values[index] for name, values in columns.items()}
-            yield f"{where} row {number}", row
+            values = column.to_pylist()
+            if _holds_json(column.type):
+                values = [_plain(value, column.type) for value in values]
+            columns[name] = values
+        for _ in range(batch.num_rows - len(next(iter(columns.values()), []))):
+            yield f"{where} row {number}", dict(unread)  # no column is named
+            number += 1
+        for cells in zip(*columns.values(), strict=True):
+            yield f"{where} row {number}", unread | dict(zip(columns, cells, strict=True))
             number += 1
 
 
