@@ -137,13 +137,17 @@ def require_own_files(name: str, folder: Path) -> None:
     Raises:
         InputError: it names one elsewhere.
     """
+    import yaml
     from huggingface_hub.repocard import metadata_load
 
-    card = folder / "README.md"
-    metadata = metadata_load(card) if card.is_file() else None
-    for text in texts_of((metadata or {}).get("configs")):
+    card, beside = folder / "README.md", folder / ".huggingface.yaml"
+    metadata = [metadata_load(card) if card.is_file() else None]
+    # `datasets` heeds it where another program has fetched it.
+    metadata += [yaml.safe_load(beside.read_text(encoding="utf-8"))] if beside.is_file() else []
+    for text in texts_of([(told or {}).get("configs") for told in metadata]):
         path = Path(text)
-        if path.is_absolute() or ".." in path.parts or "://" in text or text.startswith("~"):
+        chained = "://" in text or "::" in text
+        if path.is_absolute() or ".." in path.parts or chained or text.startswith("~"):
             raise InputError(
                 f"data 'hub:{name}': its card names a file that is not its own ('{text[:100]}'); "
                 "use another dataset, or a file of yours"
