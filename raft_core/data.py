@@ -16,10 +16,12 @@ from typing import IO, Any
 
 from pydantic import Field, model_validator
 
-from raft_core.columnar import Undecoded, read_parquet, read_saved
+from raft_core.columnar import Undecoded
 from raft_core.config import COMMIT, FrozenConfig, digest_file, hub_commit, local_path
 from raft_core.errors import InputError
+from raft_core.parquet_files import read_parquet
 from raft_core.records import SPLITS
+from raft_core.saved_datasets import read_saved
 
 MINI = "mini:"
 HUB = "hub:"

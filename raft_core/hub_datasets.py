@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raft_core.columnar import ROWS_AT_ONCE, Allowance, read_parquet, readable, rows_of
+from raft_core.columnar import ROWS_AT_ONCE, Allowance, readable, rows_of
 from raft_core.errors import InputError
+from raft_core.parquet_files import read_parquet
 from raft_core.records import SPLITS
 
 DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.tsv", "*.gz", "*.zst", "README.md")

@@ -210,19 +210,29 @@ def test_saved_folder_that_names_a_file_elsewhere_is_refused(
         list(read_rows(DataSource(path=str(tmp_path / "saved")), NAMED))
 
 
-def test_saved_folder_whose_batches_are_compressed_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored_once", [False, True])
+@pytest.mark.parametrize("compression", ["zstd", None])
+def test_saved_folder_whose_batches_are_compressed_is_refused(
+    compression: str | None, stored_once: bool, tmp_path: Path
+) -> None:
     import pyarrow as pa
     from datasets import Dataset
 
     rows = [{"question": "x" * 10_000, "answer": "So."}] * 5
     Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
     table = pa.Table.from_pylist(rows)
+    if stored_once:
+        table = table.set_column(0, "question", table["question"].dictionary_encode())
     file = tmp_path / "saved" / "data-00000-of-00001.arrow"
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(str(file), table.schema, options=options) as writer:
         writer.write_table(table)
+    source = DataSource(path=str(tmp_path / "saved"))
+    if compression is None:
+        assert [row for _, row in read_rows(source, NAMED)] == rows
+        return
     with pytest.raises(InputError, match=r"its batches are compressed"):
-        list(read_rows(DataSource(path=str(tmp_path / "saved")), NAMED))
+        list(read_rows(source, NAMED))
 
 
 def test_columns_of_json_are_the_values_that_they_stand_for(tmp_path: Path) -> None:
