@@ -7,12 +7,13 @@ them again, and are read from there as plain files: code that a repository bring
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from raft_core.columnar import ROWS_AT_ONCE, Allowance, readable, rows_of
 from raft_core.errors import InputError
-from raft_core.parquet_files import read_parquet
+from raft_core.parquet_files import read_parquet, rows_in
 from raft_core.records import SPLITS
 
 DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.tsv", "*.gz", "*.zst", "README.md")
@@ -39,11 +40,9 @@ def read_hub_rows(
     require_own_files(name, folder)
     try:
         files = files_by_split(folder, subset)
-        if split is not None and split not in files:
-            raise ValueError(f"it has {', '.join(files)}")
-        chosen = [split] if split is not None else list(files)
-        if all(file.suffix == ".parquet" for part in chosen for file in files[part]):
-            parts = {part: _rows_of_parquet(files[part], named) for part in chosen}
+        if all(file.suffix == ".parquet" for some in files.values() for file in some):
+            chosen = [split] if split is not None else list(files)
+            parts = {part: _rows_of_parquet(files, part, named) for part in chosen}
         else:
             parts = _rows_of_texts(folder, subset, split, files, named)
     except InputError:
@@ -80,10 +79,27 @@ def files_by_split(folder: Path, subset: str | None) -> dict[str, list[Path]]:
     return found
 
 
-def _rows_of_parquet(files: Sequence[Path], named: Collection[str]) -> Iterator[dict[str, Any]]:
-    for file in files:
-        for _, row in read_parquet(file, named):
-            yield row
+def _rows_of_parquet(
+    files: Mapping[str, Sequence[Path]], split: str, named: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of a split, or of what `datasets` takes for parts of some, such as `train[:10%]`.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    from datasets import ReadInstruction
+
+    lengths = {part: sum(map(rows_in, some)) for part, some in files.items()}
+    chosen = ReadInstruction.from_spec(split).to_absolute(lengths)
+    return (
+        row
+        for some in chosen
+        for _, row in islice(
+            chain.from_iterable(read_parquet(file, named) for file in files[some.splitname]),
+            some.from_,
+            some.to,
+        )
+    )
 
 
 def _rows_of_texts(

@@ -17,6 +17,7 @@ from raft_core.columnar import (
 )
 
 FEW_ROWS = 4
+KIND = "readable Parquet file"
 
 
 def read_parquet(path: Path, named: Collection[str]) -> Iterator[Row]:
@@ -27,7 +28,7 @@ def read_parquet(path: Path, named: Collection[str]) -> Iterator[Row]:
     """
     import pyarrow.parquet as parquet
 
-    with readable(path, "readable Parquet file"):
+    with readable(path, KIND):
         with parquet.ParquetFile(path) as file:
             chosen, texts = _leaves(path, file, named)
             at_once = _rows_at_once(path, file, chosen)
@@ -37,6 +38,14 @@ def read_parquet(path: Path, named: Collection[str]) -> Iterator[Row]:
             known = [name for name in dict.fromkeys(names) if name in named]
             batches = _parquet_batches(path, file, known, texts, at_once)
             yield from rows_of(str(path), batches, names, allowed)
+
+
+def rows_in(path: Path) -> int:
+    """How many rows a file has, as it says itself."""
+    import pyarrow.parquet as parquet
+
+    with readable(path, KIND):
+        return int(parquet.read_metadata(path).num_rows)
 
 
 def _parquet_batches(

@@ -153,6 +153,27 @@ def test_hub_dataset_of_parquet_and_of_compressed_rows_is_read(
     assert found == [{"q": "Why?", "a": None}]
 
 
+@pytest.mark.parametrize(
+    ("split", "kept"), [("train", 10), ("train[:30%]", 3), ("train[2:4]+train[9:]", 3)]
+)
+def test_hub_dataset_of_parquet_part_of_a_split_is_read(
+    hub: str, tmp_path: Path, split: str, kept: int
+) -> None:
+    rows = [{"q": str(n), "a": "So."} for n in range(10)]
+    written(only_file(hub, tmp_path, "a.parquet"), rows)
+    found = list(read_rows(DataSource(path=hub, split=split), ("q",)))
+    assert len(found) == kept
+    assert found[-1][1]["q"] == ("2" if kept == 3 and "%" in split else "9")
+
+
+def test_hub_dataset_of_parquet_split_that_is_not_there_is_one_error(
+    hub: str, tmp_path: Path
+) -> None:
+    written(only_file(hub, tmp_path, "a.parquet"), [{"q": "Why?", "a": "So."}])
+    with pytest.raises(InputError, match=r"not readable as subset 'default', split 'test' \("):
+        list(read_rows(DataSource(path=hub, split="test"), ("q",)))
+
+
 def only_file(hub: str, tmp_path: Path, name: str) -> Path:
     folder = tmp_path / "datasets--org--general" / "snapshots" / COMMIT
     for file in folder.iterdir():
