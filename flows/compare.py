@@ -29,6 +29,7 @@ from flows.local import run_flow
 from raft_core.artifacts import ArtifactRef
 from raft_core.errors import InputError, StageError
 from raft_core.evaluation.stage import accuracies
+from raft_core.private_files import with_users_mask
 from raft_core.settings import Settings
 from raft_core.study.config import BASE, Cell, StudyStage
 from raft_core.study.rates import best_rate, mean_scores
@@ -204,7 +205,8 @@ def writable(folder: Path) -> Path:
         InputError: it cannot be written.
     """
     try:
-        (folder / "study").mkdir(parents=True, exist_ok=True)
+        with with_users_mask():
+            (folder / "study").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"out '{folder}': {error.strerror}; name another folder") from None
     if not os.access(folder / "study", os.W_OK):
@@ -214,6 +216,11 @@ def writable(folder: Path) -> Path:
 
 def publish(document: ArtifactRef, folder: Path) -> Path:
     """Copy the document and its figures to where people read them."""
+    with with_users_mask():
+        return _copied(document, folder)
+
+
+def _copied(document: ArtifactRef, folder: Path) -> Path:
     figures = folder / "study"
     figures.mkdir(parents=True, exist_ok=True)
     for old in (path for kind in KINDS for path in figures.glob(f"{kind}-*.png")):

@@ -11,6 +11,7 @@ import sys
 from flows.local import exit_on_error
 from flows.servers import require_answering
 from raft_core.errors import InputError
+from raft_core.private_files import keep_private
 from raft_core.settings import load_runtime
 from tasks.tracking import Registry
 
@@ -34,6 +35,7 @@ def act(options: argparse.Namespace) -> None:
         StageError: the registry cannot be asked.
     """
     runtime = load_runtime(options.profile)
+    keep_private(runtime.home_folder)
     uri, registry = runtime.tracking_uri, Registry(runtime, options.domain)
     if uri.startswith(("http://", "https://")):  # somebody waits at a terminal
         remedy = "start it, or mend runtime.mlflow_uri or MLFLOW_TRACKING_URI"

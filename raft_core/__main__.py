@@ -22,6 +22,7 @@ from raft_core.artifacts import StageSpec
 from raft_core.config import made_folder
 from raft_core.errors import EXIT_ORPHANED, InputError, RaftError, StageError
 from raft_core.launcher import is_launched, launch, rank
+from raft_core.private_files import keep_private
 from raft_core.progress import Progress
 from raft_core.runtime import RuntimeConfig, allow_open_files, limit_threads
 from raft_core.stage import StageRun
@@ -80,6 +81,7 @@ def command_of(arguments: Sequence[str]) -> Callable[[Sequence[str]], int] | Non
 
 def with_message(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     try:
+        keep_private()
         return command(arguments)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,22 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import Field, model_validator
 
+from raft_core.columnar import Undecoded
 from raft_core.config import COMMIT, FrozenConfig, digest_file, hub_commit, local_path
-from raft_core.errors import InputError, first_line
+from raft_core.errors import InputError
+from raft_core.parquet_files import read_parquet
 from raft_core.records import SPLITS
+from raft_core.saved_datasets import read_saved
 
 MINI = "mini:"
 HUB = "hub:"
 MAX_TEXT = 100_000
 MAX_ID = 1_000
+MAX_LINE = 2**25  # characters; a row may have other fields than are read
 
 
 class Columns(FrozenConfig):
@@ -33,6 +36,11 @@ class Columns(FrozenConfig):
     id: str = "id"
     question: str = "question"
     answer: str = "answer"
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """The fields that a question and its answer may stand in."""
+        return self.question, self.answer, "messages"
 
 
 class DataSource(FrozenConfig):
@@ -126,8 +134,10 @@ def existing(path: str) -> Path:
     return found
 
 
-def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(source: DataSource, named: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (where, row): `where` is 'FILE row N', for messages.
+
+    Of a columnar file the `named` columns alone are read; all others stand in a row as None.
 
     Raises:
         InputError: the file is missing, of an unknown kind, or a line is no JSON object.
@@ -144,32 +154,25 @@ def read_rows(source: DataSource) -> Iterator[tuple[str, dict[str, Any]]]:
     if source.hub_name is not None:
         from raft_core.hub_datasets import read_hub_rows
 
-        yield from read_hub_rows(source.hub_name, source.commit(), source.subset, source.split)
+        yield from read_hub_rows(
+            source.hub_name, source.commit(), source.subset, source.split, named
+        )
         return
     path = existing(source.path)
     if path.is_dir():
-        yield from _read_saved_dataset(path)
+        for split, (where, row) in read_saved(path, named):
+            yield where, ({"split": split} | row if split in SPLITS else row)
     elif not path.is_file():
         raise InputError(f"data '{source.path}': neither a file nor a folder; give one of them")
     elif path.suffix in {".jsonl", ".json"}:
         yield from read_objects(path)
     elif path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        yield from read_parquet(path, named)
     else:
         raise InputError(
             f"data '{source.path}': unknown kind '{path.suffix}'; "
             "give .jsonl, .parquet, or a folder saved by datasets"
         )
-
-
-@contextmanager
-def _readable(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a library says of a file that it cannot read or turn into rows is one error."""
-    try:
-        yield
-    except Exception as error:
-        told = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError(f"{path}: not a {kind} ({told}); write it again") from None
 
 
 def read_objects(
@@ -186,11 +189,24 @@ def read_objects(
         raise InputError(f"{path}: {error.strerror}; give a file that can be read") from None
     with handle:
         try:
-            for number, line in enumerate(handle, 1):
+            for number, line in enumerate(_lines(path, handle), 1):
                 if line.strip():
                     yield f"{path} row {number}", _parse_object(path, number, line, fields)
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
+
+
+def _lines(path: Path, handle: IO[str]) -> Iterator[str]:
+    """The lines of a text file, none of which is read beyond its bound."""
+    number = 0
+    while line := handle.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise InputError(
+                f"{path} row {number}: over {MAX_LINE:,} characters; each line must be one JSON "
+                "object, split it"
+            )
+        yield line
 
 
 def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, Any]:
@@ -225,28 +241,6 @@ def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field '{twice[:60]}' is there twice")
     return fields
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow.parquet as parquet
-
-    with _readable(path, "readable Parquet file"):
-        rows = parquet.read_table(path).to_pylist()
-    for number, row in enumerate(rows, 1):
-        yield f"{path} row {number}", row
-
-
-def _read_saved_dataset(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    from datasets import DatasetDict, load_from_disk
-
-    # Rows are decoded as they are read. What the reader of a row raises does not come in here.
-    with _readable(path, "folder saved by datasets"):
-        loaded = load_from_disk(str(path))
-        parts = loaded.items() if isinstance(loaded, DatasetDict) else [(None, loaded)]
-        for split, dataset in parts:
-            for number, row in enumerate(dataset, 1):
-                where = f"{path}{f'/{split}' if split else ''} row {number}"
-                yield where, ({"split": split} | row if split in SPLITS else row)
 
 
 def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tuple[str, str]:
@@ -337,6 +331,11 @@ def sound_text(where: str, field: str, value: Any, longest: int = MAX_TEXT) -> s
     Raises:
         InputError: it is none, is too long, or holds what is no character.
     """
+    if isinstance(value, Undecoded):
+        raise InputError(
+            f"{where}: field '{field}' is {value!r}, not a string; name a column of text under "
+            "domain.data.columns, or write the text out"
+        )
     if not isinstance(value, str):
         raise InputError(f"{where}: field '{field}' is a {type(value).__name__}, not a string")
     if len(value) > longest:

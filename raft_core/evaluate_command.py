@@ -22,6 +22,7 @@ from raft_core.errors import InputError, StageError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.independence import overlap_warnings
 from raft_core.model_checks import check_models
+from raft_core.private_files import keep_private, with_users_mask
 from raft_core.settings import Settings, default_domain, load_settings
 from raft_core.settings_checks import require_endpoint_keys, require_rows
 from raft_core.shared_store import open_store
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = settings_for(options)
     for warning in overlap_warnings(settings.panel_members()):
         print(f"warning: {warning}", file=sys.stderr)
+    keep_private(settings.runtime.home_folder)
     store = open_store(settings.runtime)
     with store.in_use():
         answered, evaluated = stages(store, settings)
@@ -158,11 +160,12 @@ def share(value: float, bounds: Mapping[str, float]) -> str:
 
 def keep(folder: Path, *artifacts: ArtifactRef) -> Path:
     """Copy what the stages wrote into a folder of the user's own."""
-    made_folder(folder, "--out")
-    for made_by_stage in artifacts:
-        for name in ("responses.jsonl", "harness.jsonl", "verdicts.jsonl", "scores.json"):
-            if (made_by_stage.folder / name).is_file():
-                shutil.copyfile(made_by_stage.folder / name, folder / name)
+    with with_users_mask():
+        made_folder(folder, "--out")
+        for made_by_stage in artifacts:
+            for name in ("responses.jsonl", "harness.jsonl", "verdicts.jsonl", "scores.json"):
+                if (made_by_stage.folder / name).is_file():
+                    shutil.copyfile(made_by_stage.folder / name, folder / name)
     return folder
 
 

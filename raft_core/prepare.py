@@ -37,6 +37,7 @@ VERSION = 1
 SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
 CACHED_QUESTIONS = 100_000  # as words; a near row is met again soon
+OPTIONAL = ("split", "expected")
 DOMAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -126,7 +127,9 @@ def load_examples(domain: DomainConfig, config: PrepareConfig) -> list[Example]:
     """
     examples: list[Example] = []
     seen: dict[str, str] = {}
-    for where, row in read_rows(domain.data):
+    for where, row in read_rows(
+        domain.data, (*domain.data.columns.pair, domain.data.columns.id, *OPTIONAL)
+    ):
         example = _example(where, row, domain.data, config)
         if example.id in seen and row.get(domain.data.columns.id) is not None:
             raise InputError(

@@ -14,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from raft_core.errors import InputError, RaftError
+from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_runtime
 from tasks.serving import mlflow_server
@@ -42,6 +43,7 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
     Raises:
         InputError: there is no run yet, or the port is taken.
     """
+    keep_private(runtime.home_folder)
     uri = runtime.tracking_uri
     if uri.startswith("http"):
         print(f"runs: {masked(uri)} (the server that is set, or that make up started)")

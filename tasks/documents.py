@@ -13,6 +13,7 @@ from prefect.states import State
 
 from raft_core.artifacts import ArtifactRef
 from raft_core.documents.report import reasons, require_pairs
+from raft_core.private_files import with_users_mask
 from raft_core.records import read_jsonl
 from raft_core.shards import Shard, shards_for
 from tasks.pipeline import STAGE_TASK
@@ -71,12 +72,13 @@ def results(context: RunContext, made: ArtifactRef, out: Path) -> dict[str, Any]
     Raises:
         NoPairsError: there is no pair; the rejected rows and the report are there.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     places = {"pairs.jsonl": out} | {n: out.with_suffix(end) for n, end in BESIDE.items()}
-    for name, place in places.items():
-        partial = place.with_name(f"{place.name}.partial")
-        shutil.copyfile(made.folder / name, partial)
-        partial.replace(place)
+    with with_users_mask():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for name, place in places.items():
+            partial = place.with_name(f"{place.name}.partial")
+            shutil.copyfile(made.folder / name, partial)
+            partial.replace(place)
     page = (made.folder / "report.md").read_text(encoding="utf-8")
     slug = context.settings.name.replace("_", "-")
     create_markdown_artifact(key=f"pairs-{slug}", markdown=page)

@@ -17,6 +17,7 @@ from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
 from raft_core.config import FrozenConfig
 from raft_core.document_settings import DocumentSettings
 from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError, UnwellError
+from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import Settings
 from raft_core.shared_store import open_store
@@ -90,6 +91,7 @@ def open_stages(runtime: RuntimeConfig, tracker: Tracker) -> Iterator[StageConte
     Raises:
         InputError: the store cannot be reached; nothing has been started then.
     """
+    keep_private(runtime.home_folder)
     store = open_store(runtime)
     with store.in_use(), Display() as display, tracker, StageProcesses(runtime) as processes:
         context = StageContext(

@@ -74,7 +74,7 @@ def general_prompts(at: Situation, name: str, method: MethodConfig) -> Sequence[
     if method.rehearsal is not None:
         source = method.rehearsal.data
         with at.noting(f"methods.{name}.rehearsal"):
-            for where, row in read_rows(source):
+            for where, row in read_rows(source, (source.columns.question, "prompt")):
                 # As distill/rehearsal.py, which loads torch, reads them.
                 known = source.columns.question in row or "prompt" not in row
                 field = source.columns.question if known else "prompt"

@@ -20,7 +20,9 @@ def load_prompts(source: DataSource, tokenizer: Any, config: DistillConfig) -> l
     """
     views = [
         prompt_view(f"rehearsal {number}", prompt_of(where, row, source), tokenizer, config)
-        for number, (where, row) in enumerate(read_rows(source))
+        for number, (where, row) in enumerate(
+            read_rows(source, (source.columns.question, "prompt"))
+        )
     ]
     fitting = [view for view in views if view is not None]
     if not fitting:

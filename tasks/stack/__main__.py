@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from raft_core.errors import InputError, RaftError
+from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
 from tasks.serving.login import write_private
 from tasks.stack.config import HEARTBEAT_SECONDS, ROOT, StackConfig
@@ -46,6 +47,7 @@ def main() -> int:
         server_url=os.environ.get("PREFECT_API_URL") if options.action == "deploy" else None,
     )
     try:
+        keep_private(config.home)
         return ACTIONS[options.action](config)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)

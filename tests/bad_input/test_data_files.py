@@ -86,6 +86,27 @@ def no_utf8() -> Any:
     return pyarrow.StringArray.from_buffers(1, ends, text)
 
 
+def pictures() -> Any:
+    import pyarrow
+
+    return pyarrow.array([{"bytes": b"", "path": "http://127.0.0.1:9/x.png"}])
+
+
+def one_text_for_all(rows: Rows) -> bytes:
+    """Some kilobytes that stand for four gigabytes."""
+    import io
+
+    import pyarrow
+    import pyarrow.parquet
+
+    text = pyarrow.DictionaryArray.from_arrays([0] * 1_100, ["x" * 4_000_000])
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table({"question": text, "answer": ["a"] * 1_100}), sink, compression="zstd"
+    )
+    return sink.getvalue()
+
+
 def chat(*roles: str) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": f"said by {role}"} for role in roles]}
 
@@ -259,10 +280,19 @@ CASES: dict[str, tuple[str, Callable[[Rows], bytes], str | Kept]] = {
     ),
     "system turns": ("d.jsonl", after(system("Be kind."), system("")), Kept({})),
     "Parquet of a date beyond all dates": (
-        "d.parquet", parquet_of(question=["q"], t=beyond_any_date), r"readable Parquet .*range",
+        "d.parquet", parquet_of(question=beyond_any_date), r"readable Parquet .*range",
     ),
     "Parquet of text that is no UTF-8": (
         "d.parquet", parquet_of(question=no_utf8), r"not a readable Parquet .*decode byte",
+    ),
+    "Parquet of pictures": (
+        "d.parquet", parquet_of(question=pictures), r"row 1: field 'question' is an image or anoth",
+    ),
+    "Parquet of one text for all rows": (
+        "d.parquet", one_text_for_all, r"row 1: field 'question' has 4,000,000 bytes",
+    ),
+    "line without end": (
+        "d.jsonl", lambda rows: lines(rows) + b'"' + b"x" * 2**25, r"row 81: over 33,554,432 char",
     ),
     "torn Parquet": ("d.parquet", lambda rows: parquet(rows)[:-50], r"not a readable Parquet file"),
     "Parquet of other columns": (
@@ -359,6 +389,8 @@ SAVED: dict[str, tuple[str, str]] = {
     "state that is no JSON": ("state.json", "{"),
     "description that is a list": ("dataset_info.json", "[]"),
     "splits that are a list": ("dataset_dict.json", "[]"),
+    "files elsewhere": ("state.json", '{"_data_files": [{"filename": "/etc/passwd"}]}'),
+    "splits elsewhere": ("dataset_dict.json", '{"splits": ["../saved"]}'),
     "rows that are torn": ("data-00000-of-00001.arrow", "ARROW1"),
 }
 

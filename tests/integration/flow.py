@@ -47,6 +47,7 @@ def start_flow(home: Path, *arguments: str, domain: str | None = "law") -> subpr
         [*command, *arguments],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
+        umask=0o022,  # a common one, by which others may read
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

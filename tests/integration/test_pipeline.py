@@ -177,3 +177,10 @@ def test_flow_questions_beyond_the_model_keep_their_reference_answers(tmp_path: 
     assert refinement["targets"]["reference"] >= rejected
     assert sum(refinement["targets"].values()) == rows
     assert re.search(r"^filter +\d+ rows in, \d+ kept \(\d+ \w+", flow.output, re.MULTILINE)
+
+
+def test_flow_leaves_nothing_in_its_home_that_others_may_read(first: Flow) -> None:
+    found = [first.home, *first.home.rglob("*")]
+    assert {path.name for path in found} >= {"mlflow.db", "record.json", "generations.sqlite"}
+    open_to_others = {path for path in found if path.lstat().st_mode & 0o077}
+    assert {path for path in open_to_others if not path.is_symlink()} == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def prepare(home: Path, *arguments: str) -> Prepared:
         [sys.executable, "-m", "flows.prepare", "--out", str(out), *arguments],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
+        umask=0o022,
         capture_output=True,
         text=True,
     )
@@ -54,6 +56,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     prepared = prepare(tmp_path_factory.mktemp("prepare"), "--limit", str(LIMIT))
     assert prepared.code == 0, prepared.output
     return prepared
+
+
+def test_prepare_pairs_have_the_mode_of_the_user_and_the_home_is_closed(first: Prepared) -> None:
+    assert stat.S_IMODE(first.out.stat().st_mode) == 0o644
+    assert stat.S_IMODE(first.out.parent.stat().st_mode) == 0o755
+    assert stat.S_IMODE((first.out.parents[1] / "home").stat().st_mode) == 0o700
 
 
 def test_prepare_runs_every_stage_and_loses_nothing(first: Prepared) -> None:

@@ -24,12 +24,15 @@ def jsonl(path: Path, *rows: Any) -> DataSource:
 
 
 def pairs(source: DataSource) -> list[tuple[str, str]]:
-    return [question_and_answer(where, row, source.columns) for where, row in read_rows(source)]
+    return [
+        question_and_answer(where, row, source.columns)
+        for where, row in read_rows(source, source.columns.pair)
+    ]
 
 
 def test_jsonl_blank_lines_skipped_rows_numbered_as_in_the_file(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "d.jsonl", ROWS[0], "", ROWS[1])
-    assert [where for where, _ in read_rows(source)] == [
+    assert [where for where, _ in read_rows(source, ())] == [
         f"{tmp_path}/d.jsonl row 1",
         f"{tmp_path}/d.jsonl row 3",
     ]
@@ -52,7 +55,7 @@ def test_saved_dataset_dict_keeps_its_splits(tmp_path: Path) -> None:
 
     parts = {"train": Dataset.from_list(ROWS[:1]), "test": Dataset.from_list(ROWS[1:])}
     DatasetDict(parts).save_to_disk(str(tmp_path / "folder"))
-    rows = [row for _, row in read_rows(DataSource(path=str(tmp_path / "folder")))]
+    rows = [row for _, row in read_rows(DataSource(path=str(tmp_path / "folder")), ("question",))]
     assert [row["split"] for row in rows] == ["train", "test"]
 
 
@@ -122,7 +125,7 @@ def test_unreadable_file_error(tmp_path: Path, name: str, message: str) -> None:
 
 def test_mini_unknown_name_error() -> None:
     with pytest.raises(InputError, match="no domain 'sport' in the mini world"):
-        list(read_rows(DataSource(path="mini:sport")))
+        list(read_rows(DataSource(path="mini:sport"), ()))
 
 
 def test_identity_is_the_content_not_the_place(tmp_path: Path) -> None:

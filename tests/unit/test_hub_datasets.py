@@ -53,13 +53,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def questions(source: DataSource) -> list[str]:
-    return [row["q"] for _, row in read_rows(source)]
+    return [row["q"] for _, row in read_rows(source, ("q", "a"))]
 
 
 def test_hub_dataset_split_and_subset_choose_the_rows(hub: str) -> None:
     assert questions(DataSource(path=hub, split="test")) == ["What is blue?", "What is green?"]
     assert questions(DataSource(path=hub, split="test", subset="hard")) == ["What is grey?"]
-    everything = [row for _, row in read_rows(DataSource(path=hub))]
+    everything = [row for _, row in read_rows(DataSource(path=hub), ("q", "a"))]
     assert [row["split"] for row in everything] == ["train", "test", "test"]
     assert everything[0]["q"] == "What is red?"
 
@@ -99,7 +99,7 @@ def test_hub_dataset_that_is_not_there_one_error_with_the_remedy(
 ) -> None:
     source = DataSource.model_validate({"path": hub, "split": "test"} | changes)
     with pytest.raises(InputError, match=f"data 'hub:.*{told}"):
-        list(read_rows(source))
+        list(read_rows(source, ("q", "a")))
 
 
 def test_hub_unreachable_and_not_cached_error_before_anything_is_read(
@@ -126,13 +126,19 @@ def test_local_data_has_no_revision_and_keeps_its_identity(tmp_path: Path) -> No
         DataSource(path=str(file), revision="main", split="test")
 
 
-@pytest.mark.parametrize("elsewhere", ["/etc/hostname", "../secret.jsonl", "https://h/x.jsonl"])
+ELSEWHERE = ["/etc/hostname", "../secret.jsonl", "https://h/x.jsonl", "a.jsonl::http:h"]
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
 def test_hub_dataset_whose_card_names_a_file_elsewhere_is_refused(
-    tmp_path: Path, elsewhere: str
+    tmp_path: Path, name: str, elsewhere: str
 ) -> None:
-    card = tmp_path / "README.md"
-    card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {elsewhere}\n---\n")
+    card = tmp_path / name
+    told = f"configs:\n- config_name: default\n  data_files: '{elsewhere}'\n"
+    card.write_text(f"---\n{told}---\n" if name == "README.md" else told)
     with pytest.raises(InputError, match=r"names a file that is not its own"):
         require_own_files("org/name", tmp_path)
-    card.write_text("---\nconfigs:\n- data_files: [{split: test, path: data/*.jsonl}]\n---\n")
+    own = "configs:\n- data_files: [{split: test, path: data/*.jsonl}]\n"
+    card.write_text(f"---\n{own}---\n" if name == "README.md" else own)
     require_own_files("org/name", tmp_path)

@@ -28,6 +28,7 @@ from raft_core.records import Verdict, Vote
 
 VERSION: Final = 1
 CHECK_SECONDS = 10.0  # of one instruction, which takes milliseconds
+FIELDS = ("id", "key", "prompt", "instruction_id_list", "kwargs")
 
 
 class InstructionsBenchmark(FrozenConfig):
@@ -58,7 +59,7 @@ class InstructionsBenchmark(FrozenConfig):
 
     def items(self, prepared: Path) -> list[Item]:
         items = []
-        for number, (where, row) in enumerate(read_rows(self.data), 1):
+        for number, (where, row) in enumerate(read_rows(self.data, FIELDS), 1):
             prompt = checked_text(where, row, "prompt")
             ids, kwargs = row.get("instruction_id_list"), row.get("kwargs")
             if not isinstance(ids, list) or not isinstance(kwargs, list) or len(ids) != len(kwargs):

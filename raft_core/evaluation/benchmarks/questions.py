@@ -64,10 +64,12 @@ class QuestionsBenchmark(FrozenConfig):
 
     def items(self, prepared: Path) -> list[Item]:
         items: list[Item] = []
+        columns = self.data.columns
+        named = (*columns.pair, columns.id, "expected")
         seen: dict[str, str] = {}
-        for number, (where, row) in enumerate(read_rows(self.data), 1):
-            question, answer = question_and_answer(where, row, self.data.columns)
-            row_id = checked_id(where, row.get(self.data.columns.id)) or str(number)
+        for number, (where, row) in enumerate(read_rows(self.data, named), 1):
+            question, answer = question_and_answer(where, row, columns)
+            row_id = checked_id(where, row.get(columns.id)) or str(number)
             expected = checked_expected(where, row)
             if row_id in seen:
                 raise InputError(

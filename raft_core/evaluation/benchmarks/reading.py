@@ -12,6 +12,7 @@ from raft_core.prompts import PromptRef, TeacherPrompt
 from raft_core.records import Example, read_records
 
 VERSION: Final = 1
+FIELDS = ("id", "reference", "question", "expected")
 
 
 class ReadingBenchmark(FrozenConfig):
@@ -40,7 +41,7 @@ class ReadingBenchmark(FrozenConfig):
             examples = read_records(prepared / "validation.jsonl", Example)
             return [self._item(e.id, e.answer, e.question, e.expected) for e in examples]
         items = []
-        for number, (where, row) in enumerate(read_rows(self.data), 1):
+        for number, (where, row) in enumerate(read_rows(self.data, FIELDS), 1):
             reference = checked_text(where, row, "reference")
             question = checked_text(where, row, "question")
             expected = checked_expected(where, row)
