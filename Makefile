@@ -22,7 +22,7 @@ TORCH := torch==2.13.0
 
 .PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench
 .PHONY: bench-neighbours bench-facts mini-base
-.PHONY: learning-rates chaos audit lock clean
+.PHONY: learning-rates chaos fuzz audit lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -83,6 +83,9 @@ bench-neighbours: $(INSTALLED)  ## time, memory and recall of the neighbour sear
 
 chaos: $(INSTALLED)  ## kill 20 runs at random moments and see that nothing is lost: ARGS="--trials 5 --seed 1"
 	$(PY) -m tests.chaos $(ARGS)
+
+fuzz: $(INSTALLED)  ## what reads texts on texts of all kinds: ARGS="--texts 5000 --seed 1"
+	$(PY) -m tests.properties $(ARGS)
 
 audit:  ## known vulnerabilities of the pinned packages, as a report (needs the network)
 	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }

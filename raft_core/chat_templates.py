@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from raft_core.engines.chat import TEMPLATE_DAY
 
+LONGEST = 1_000_000
+
 
 def render(template: str, message: str, special_tokens: Mapping[str, str]) -> str:
     """What a model is shown of one user message, in the sandbox that transformers uses.
@@ -17,6 +19,18 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
     """
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Bounded(ImmutableSandboxedEnvironment):
+        """A product of a text cannot fill the memory."""
+
+        intercepted_binops = frozenset("*")
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            size = next((len(x) for x in (left, right) if hasattr(x, "__len__")), 1)
+            times = next((x for x in (left, right) if isinstance(x, int)), 1)
+            if size * times > LONGEST:
+                raise ValueError(f"a text of more than {LONGEST:,} characters")
+            return super().call_binop(context, operator, left, right)
 
     class Generation(Extension):
         """`{% generation %}` marks the assistant's part, and shows it as it is."""
@@ -30,7 +44,7 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
     def refuse(said: str) -> NoReturn:
         raise ValueError(said)
 
-    environment = ImmutableSandboxedEnvironment(
+    environment = Bounded(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = lambda value, ensure_ascii=False, **how: json.dumps(

@@ -16,7 +16,9 @@ from pydantic import BaseModel
 
 from raft_core.chat_templates import render
 from raft_core.config import ModelRef
+from raft_core.deadline import deadline
 from raft_core.engines.base import EmbedderConfig, TransformersConfig, VllmConfig
+from raft_core.engines.control_tokens import TEMPLATE_SECONDS
 from raft_core.errors import InputError, first_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -59,6 +61,16 @@ def models_of(value: Any, kinds: tuple[type[BaseModel], ...]) -> Iterator[ModelR
             yield from models_of(item, kinds)
 
 
+def require_whole(folder: Path, named: str) -> None:
+    """An adapter would be loaded with the model, and trained or used unseen."""
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{named}: '{folder}' holds an adapter (adapter_config.json); merge it into its model "
+            "first (merge_and_unload of peft) and give the folder of the merged one, or remove the "
+            "adapter's files"
+        )
+
+
 def check_encoder(model: ModelRef) -> None:
     """Configuration and weights of a local encoder, and of the modules below it.
 
@@ -68,6 +80,7 @@ def check_encoder(model: ModelRef) -> None:
     if model.local_folder() is None:
         return
     folder, named = Path(model.resolve()), f"model '{model.path}'"
+    require_whole(folder, named)
     config = read_object(folder / "config.json", named)
     require_no_code(config, "config.json", named)
     for file in sorted(folder.rglob("*.safetensors")):
@@ -123,6 +136,7 @@ def check_chat_model(model: ModelRef) -> None:
     if model.local_folder() is None:
         return
     folder, named = Path(model.resolve()), f"model '{model.path}'"
+    require_whole(folder, named)
     config = read_object(folder / "config.json", named)
     if not isinstance(config.get("model_type"), str):
         raise InputError(
@@ -273,7 +287,8 @@ def check_chat_template(folder: Path, named: str) -> None:
             "carries one"
         )
     try:
-        shown = render(template, PROBE, tokens)
+        with deadline(TEMPLATE_SECONDS):
+            shown = render(template, PROBE, tokens)
     except Exception as error:  # a template is a program: it may end in anything
         raise InputError(
             f"{named}: its chat template cannot be used ({type(error).__name__}: "

@@ -26,7 +26,7 @@ HARMLESS = set(
 )
 OF_CREDENTIALS = {"api", "access", "auth", "hf", "secret"}  # in the plural these alone
 BEARER = re.compile(
-    r"\s*(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
+    r"\b(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
     r"|(?<![\w-])sk-(?=[\w-]*\d)(?=(?-i:[\w-]*[A-Z]))[\w-]{20,}",
     re.IGNORECASE,
 )

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from raft_core.config import ModelRef
-from raft_core.engines.control_tokens import ControlTokens, control_tokens
+from raft_core.deadline import OverdueError
+from raft_core.engines.control_tokens import ControlTokens, apply_template, control_tokens
 from raft_core.errors import InputError, first_line
 
 # What a template that prints the day is told. With the real one a row's prompt would be another
@@ -106,11 +107,11 @@ def encode_chats(
     options |= {"strftime_now": TEMPLATE_DAY.strftime}
     control = control_tokens(tokenizer)
     said = ("".join(turn["content"] for turn in chat) for chat in conversations)
-    odd = [control.are_in(text) for text in said]
+    odd = [control.are_in(tokenizer, text) for text in said]
     plain = [chat for chat, is_odd in zip(conversations, odd, strict=True) if not is_odd]
     encoded: list[list[int]] = []
     if plain:
-        found = tokenizer.apply_chat_template(plain, return_dict=True, **options)["input_ids"]
+        found = _rendered(tokenizer, plain, return_dict=True, **options)["input_ids"]
         encoded = [list(ids) for ids in found]
     in_order = iter(encoded)
     return [
@@ -122,10 +123,20 @@ def encode_chats(
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text in which nothing is a control token, whatever it looks like."""
     control = control_tokens(tokenizer)
-    if not control.are_in(text):
+    if not control.are_in(tokenizer, text):
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
-    return control.encode(tokenizer, control.split(text))
+    return control.encode(tokenizer, control.split(tokenizer, text))
+
+
+def _rendered(tokenizer: Any, chats: Any, **options: Any) -> Any:
+    try:
+        return apply_template(tokenizer, chats, **options)
+    except OverdueError as error:
+        raise InputError(
+            f"model '{tokenizer.name_or_path}': its chat template does not end ({error}); mend it, "
+            "or take another model"
+        ) from None
 
 
 def _encode_odd(
@@ -143,10 +154,10 @@ def _encode_odd(
         return f"{mark}{len(texts) - 1}{mark}"
 
     turns = [
-        turn | {"content": "".join(marked(*part) for part in control.split(turn["content"]))}
+        turn | {"content": "".join(marked(*p) for p in control.split(tokenizer, turn["content"]))}
         for turn in chat
     ]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+    rendered = _rendered(tokenizer, turns, tokenize=False, **options)
     parts = re.split(f"{mark}(\\d+){mark}", rendered)
     return control.encode(
         tokenizer,

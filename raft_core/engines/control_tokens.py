@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from raft_core.deadline import deadline
+
 # In front of a part, so that a tokenizer that begins texts with a blank adds none to it.
 ANCHOR = "0"
 # Shorter ones, such as a line's end, are text that happens to be a token.
 SHORTEST = 3
+# A thousand chats take about a second.
+TEMPLATE_SECONDS, SECONDS_A_CHAT = 10.0, 0.1
 USER, SYSTEM, ANSWER = ({"role": r, "content": "0"} for r in ("user", "system", "assistant"))
 PROBES = ([USER], [SYSTEM, USER], [USER, ANSWER])
 Part = tuple[str, bool]
@@ -25,22 +29,40 @@ _KNOWN: WeakKeyDictionary[Any, ControlTokens] = WeakKeyDictionary()
 
 @dataclass(frozen=True, eq=False)
 class ControlTokens:
-    """A tokenizer's, as a pattern that finds them and as their ids."""
+    """A tokenizer's, as a pattern that finds them and as their ids.
+
+    Some tokenizers normalise a text first, which makes `<|end|>` of full-width letters too.
+    """
 
     pattern: re.Pattern[str] | None
     ids: frozenset[int]
 
-    def are_in(self, text: str) -> bool:
-        return self.pattern is not None and self.pattern.search(text) is not None
+    def are_in(self, tokenizer: Any, text: str) -> bool:
+        if self.pattern is None:
+            return False
+        if self.pattern.search(text) is not None:
+            return True
+        normalizer = None if text.isascii() else _normalizer(tokenizer)
+        return normalizer is not None and bool(self.pattern.search(normalizer.normalize_str(text)))
 
-    def split(self, text: str) -> Iterator[Part]:
+    def split(self, tokenizer: Any, text: str) -> Iterator[Part]:
         """The text's parts in order, and whether each looks like a control token."""
         start = 0
-        for found in self.pattern.finditer(text) if self.pattern else ():
-            yield text[start : found.start()], False
-            yield found[0], True
-            start = found.end()
+        for first, end in self._spans(tokenizer, text):
+            if first < start:
+                continue
+            yield text[start:first], False
+            yield text[first:end], True
+            start = end
         yield text[start:], False
+
+    def _spans(self, tokenizer: Any, text: str) -> list[tuple[int, int]]:
+        spans = [found.span() for found in self.pattern.finditer(text)] if self.pattern else []
+        if not text.isascii() and _normalizer(tokenizer) is not None:
+            read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            pairs = zip(read["input_ids"], read["offset_mapping"], strict=True)
+            spans += [(first, end) for i, (first, end) in pairs if i in self.ids]
+        return sorted(spans)
 
     def encode(self, tokenizer: Any, parts: Sequence[Part] | Iterator[Part]) -> list[int]:
         """Token ids of all parts together; those that look like a control token as text."""
@@ -71,7 +93,7 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
         texts = {t.content for t in added if t.special} | set(
             getattr(tokenizer, "all_special_tokens", ())
         )
-        others = [t.content for t in added if not t.special and "think" not in t.content]
+        others = [t.content for t in added if not t.special]
         shown = _shown(tokenizer) if others else ""
         texts |= {text for text in others if text in shown}
         texts = {text for text in texts if len(text) >= SHORTEST and not text.isspace()}
@@ -90,11 +112,26 @@ def _shown(tokenizer: Any) -> str:
         for start in (False, True):
             with suppress(Exception):
                 found.append(
-                    tokenizer.apply_chat_template(
-                        list(chat), tokenize=False, add_generation_prompt=start
+                    apply_template(
+                        tokenizer, list(chat), tokenize=False, add_generation_prompt=start
                     )
                 )
     return "\n".join(found)
+
+
+def apply_template(tokenizer: Any, chats: Any, **options: Any) -> Any:
+    """Call the tokenizer's `apply_chat_template`: a template is a model's program, and may not end.
+
+    Raises:
+        OverdueError: it takes longer than any template should.
+    """
+    count = len(chats) if chats and isinstance(chats[0], Sequence) else 1
+    with deadline(TEMPLATE_SECONDS + count * SECONDS_A_CHAT):
+        return tokenizer.apply_chat_template(chats, **options)
+
+
+def _normalizer(tokenizer: Any) -> Any:
+    return getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
 
 
 def _continued(tokenizer: Any, part: str, **how: Any) -> list[int]:

@@ -178,6 +178,17 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "chat template without end": (
         template("{% for i in range(10**9) %}x{% endfor %}"), r"OverflowError",
     ),
+    "chat template that loops for ever": (
+        template("{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}"),
+        r"chat template cannot be used \(OverdueError: it took longer than",
+    ),
+    "chat template that fills the memory": (
+        template("{{ 'a' * 10**10 }}{{ messages[0].content }}"), r"more than 1,000,000 characters",
+    ),
+    "adapter instead of a model": (
+        lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}'),
+        r"holds an adapter \(adapter_config\.json\); merge it",
+    ),
     "chat template that hears nothing": (template("hello"), r"leaves out what the user says"),
     "chat templates without a default": (
         lambda folder: [

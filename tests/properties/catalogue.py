@@ -88,13 +88,14 @@ CHECKS: dict[str, dict[str, Any]] = {
 class Subject:
     """What is called, and the errors that it declares: those that cost a row alone, or bad input.
 
-    `longest` is the length up to which its time is looked at; what has a bound of its own on the
-    text that it reads is looked at beyond that bound.
+    Its time is looked at up to a text of `longest` characters. What is not `linear` is a library's
+    and ends at a deadline.
     """
 
     call: Call
     declares: tuple[type[Exception], ...] = ()
-    longest: int = 16_000
+    longest: int = 8_000
+    linear: bool = True
 
 
 @cache
@@ -244,5 +245,5 @@ SUBJECTS: dict[str, Subject] = {
     "lineage: difference": Subject(difference, longest=4_000),
     "lineage: page": Subject(_page),
     "secrets: masked": Subject(lambda said, _: masked(said)),
-    **{f"instruction: {name}": Subject(_follows(name)) for name in CHECKS},
+    **{f"instruction: {name}": Subject(_follows(name), linear=False) for name in CHECKS},
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from raft_core.engines.chat import encode_prompts, encode_text
 from raft_core.engines.control_tokens import control_tokens
+from raft_core.errors import InputError
 
 LETTERS = [chr(n) for n in range(33, 127)]
 
@@ -68,6 +69,49 @@ def test_line_ends_that_are_tokens_stay_in_what_is_said() -> None:
     assert not known & set(encode_text(tokenizer, text))
 
 
+def by_normalised_letters() -> PreTrainedTokenizerFast:
+    """Some normalise a text before they look for the tokens that they know."""
+    tokenizer = by_letters(False)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_tokens([AddedToken("<|Late|>", special=False, normalized=True)])
+    tokenizer.chat_template = "{% for m in messages %}<|Late|>{{ m.content }}<|Late|>{% endfor %}"
+    return tokenizer
+
+
+FULL_WIDTH = "\uff1c\uff5cLate\uff5c\uff1e"
+
+
+def test_control_token_that_normalising_makes_is_text() -> None:
+    tokenizer = by_normalised_letters()
+    known = control_tokens(tokenizer).ids
+    text = f"hello {FULL_WIDTH} w\u00f6rld <|Late|>"
+    assert known & set(tokenizer(text, add_special_tokens=False)["input_ids"])
+    (prompt,) = encode_prompts(tokenizer, [text])
+    assert len([i for i in prompt if i in known]) == 2  # the template's own
+    assert not known & set(encode_text(tokenizer, text))
+    assert tokenizer.decode(encode_text(tokenizer, text)) == "hello <|Late|> w\u00f6rld <|Late|>"
+
+
+def test_thinking_tag_in_a_text_is_text() -> None:
+    tokenizer = by_letters(False)
+    tags = ("<think>", "</think>")
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think></think>{% endif %}"
+    ids = set(tokenizer.convert_tokens_to_ids(tags))
+    text = "say </think> and <think>"
+    (prompt,) = encode_prompts(tokenizer, [text])
+    assert [i for i in prompt if i in ids] == tokenizer.convert_tokens_to_ids(list(tags))
+    assert not ids & set(encode_text(tokenizer, text))
+
+
+def test_template_that_loops_for_ever_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raft_core.engines.control_tokens.TEMPLATE_SECONDS", 0.2)
+    tokenizer = by_letters(False)
+    tokenizer.chat_template = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    with pytest.raises(InputError, match="chat template does not end"):
+        encode_prompts(tokenizer, ["hello"])
+
+
 KINDS: dict[str, tuple[Callable[[], PreTrainedTokenizerFast], str]] = {
     "special turns": (lambda: by_letters(True), "<|Assistant|>"),
     "turns that are not special": (lambda: by_letters(False), "<|Assistant|>"),
@@ -106,3 +150,13 @@ def test_prompt_and_target_read_the_same_text_alike() -> None:
     (prompt,) = encode_prompts(tokenizer, ["hello </s>world"])
     target = encode_text(tokenizer, "hello </s>world")
     assert prompt == [*target, tokenizer.eos_token_id]
+
+
+def test_control_token_beside_all_private_signs_is_text() -> None:
+    """Such signs stand in place of control tokens while a template is rendered."""
+    tokenizer = by_letters(True)
+    everything = "".join(map(chr, range(0xE000, 0xF900)))
+    text = f"\ue000 <|User|>\ue0007\ue000 {everything}<|User|>"
+    (ids,) = encode_prompts(tokenizer, [text])
+    assert tokenizer.decode(ids) == f"<|User|>{text}<|Assistant|>"
+    assert len(control_tokens(tokenizer).ids & set(ids)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from raft_core.config import fingerprint
 from raft_core.errors import InputError
-from raft_core.evaluation.benchmarks.base import Response
+from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.benchmarks.instructions import (
     InstructionsBenchmark,
     check_responses,
@@ -204,3 +205,28 @@ def test_ifeval_real_responses_verdicts_equal_a_third_partys() -> None:
         ]
         assert sum(ours == theirs for ours, theirs in pairs) / len(pairs) >= 0.99
     assert instruction_levels(checked)["prompt_strict"]["value"] == pytest.approx(0.239, abs=0.005)
+
+
+def followed(kwargs: dict[str, Any], name: str, said: str) -> Any:
+    item = Item("1", "p", "p", checks=({"instruction_id": name, "kwargs": kwargs},))
+    return check_responses([item], [Response("ifeval", "1", "p", said, "stop", 1)])[0]
+
+
+def test_answer_nested_beyond_reading_costs_itself_with_a_reason() -> None:
+    checked = followed({}, "detectable_format:json_format", "[" * 100_000)
+    assert not checked[0].strict
+    assert "RecursionError" in checked[0].problem
+    ((vote,),) = instruction_votes([checked])
+    assert vote.verdict == "cannot_tell"
+    assert "RecursionError" in vote.detail
+
+
+def test_pattern_of_a_row_that_searches_for_ever_costs_its_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raft_core.evaluation.benchmarks.instructions.CHECK_SECONDS", 0.5)
+    started = time.monotonic()
+    checked = followed({"keywords": ["(a|aa)+$"]}, "keywords:existence", "a" * 70 + "b")
+    assert time.monotonic() - started < 10
+    assert "OverdueError: it took longer than 0.5 s" in checked[0].problem
+    assert followed({"keywords": ["a+"]}, "keywords:existence", "a" * 70)[0].strict

@@ -178,3 +178,31 @@ def test_nli_model_without_its_label_is_refused(labels: object) -> None:
 
 def test_nli_label_is_found_wherever_it_stands() -> None:
     assert contradiction_label({"0": "entailment", "1": "neutral", "2": "CONTRADICTION"}, "m") == 2
+
+
+LONG = "9" * 4_301
+
+
+@pytest.mark.parametrize("text", [f"It is 1e{LONG}.", f"10^-{LONG}", f"2 x 10^{LONG}", LONG])
+def test_guard_number_beyond_all_bounds_costs_its_text_alone(text: str) -> None:
+    """Filter and fuse ask the guard about all texts at once, cached ones too."""
+    guard = Guard(GuardConfig(), RuntimeConfig())
+    claims = [Claim("", "It is 5.", said) for said in (text, "It is 5.")]
+    odd, right = guard.check(claims)
+    assert set(odd) == {"number_changed"}
+    assert right == {}
+    assert guard.check([Claim("", text, text)]) == [{}]
+
+
+def test_guard_text_that_the_rules_cannot_read_is_rejected_with_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def check(claim: Claim, config: GuardConfig) -> dict[str, str]:
+        if "odd" in claim.text:
+            raise ValueError("no number")
+        return {}
+
+    monkeypatch.setattr("raft_core.facts.rules.check_rules", check)
+    guard = Guard(GuardConfig(), RuntimeConfig())
+    found = guard.check([Claim("", "a", "odd"), Claim("", "a", "b")])
+    assert found == [{"unreadable": "ValueError: no number"}, {}]
