@@ -18,7 +18,9 @@ STACK = $(PY) -m tasks.stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFL
 MODELS = $(PY) -m flows.models --profile $(PROFILE) --domain $(or $(DOMAIN),$(error name a domain: DOMAIN=law))
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
+# torch alone has several builds of one version; all else is held by the hashes of its files.
 TORCH := torch==2.13.0
+INSTALL := pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench
 .PHONY: bench-neighbours bench-facts mini-base
@@ -88,7 +90,7 @@ fuzz: $(INSTALLED)  ## what reads texts on texts of all kinds: ARGS="--texts 500
 	$(PY) -m tests.properties $(ARGS)
 
 audit:  ## known vulnerabilities of the pinned packages, as a report (needs the network)
-	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m $(INSTALL) --require-hashes -r requirements/audit.lock; }
 	@$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r requirements/cpu.lock || true
 
 mini-base: $(INSTALLED)  ## train an embedded model again: MODEL=base or peer (about 45 minutes on two cores)
@@ -107,8 +109,12 @@ $(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 ifeq ($(EXTRA),cpu)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(PY) -m $(INSTALL) $(TORCH)
 endif
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(foreach lock,$(LOCKS),-r $(lock))
+	$(PY) -m $(INSTALL) --require-hashes $(foreach lock,$(LOCKS),-r $(lock))
+ifeq ($(EXTRA),cpu)
+	@# Where an index has a CUDA build alone, that needs its libraries.
+	@$(PY) -c 'import torch' 2> /dev/null || $(PY) -m $(INSTALL) --require-hashes -r requirements/torch-cuda.lock
+endif
 	rm -f $(VENV)/.installed-*
 	touch $@
