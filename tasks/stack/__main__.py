@@ -20,10 +20,12 @@ from tasks.stack.lifecycle import Processes, require_free
 from tasks.stack.orchestration import online_workers, set_up, write_logging
 from tasks.stack.services import Service, servers, workers
 from tasks.stack.storage import make_bucket
+from tasks.tracking.users import ensure_user
 
 CLIENT_FILE = ROOT / "prefect.toml"
 PORTS = {"prefect-server": "PREFECT_PORT", "mlflow-server": "MLFLOW_PORT"}
 CORES_A_FLOW = 2
+WORKER_USER = "raft"  # of MLflow, where that has users
 
 
 def main() -> int:
@@ -96,6 +98,8 @@ def up(config: StackConfig) -> int:
 def deploy(config: StackConfig) -> int:
     """Give a server that runs elsewhere pools, automation and deployments, and the store a bucket.
 
+    Where MLFLOW_WORKER_PASSWORD is set, MLflow gets the user that the workers log in as.
+
     Raises:
         InputError: no server is named, or no place, or the store cannot be reached.
     """
@@ -109,6 +113,8 @@ def deploy(config: StackConfig) -> int:
                 "images of docker/"
             )
     set_up(config, os.environ)
+    if password := os.environ.get("MLFLOW_WORKER_PASSWORD"):
+        ensure_user(RuntimeConfig().tracking_uri, WORKER_USER, password)
     print(f"deployed to {config.server_url}")
     return 0
 

@@ -36,11 +36,15 @@ SECRETS = {
     "POSTGRES_PASSWORD": PASSWORD,
     "PREFECT_AUTH": "raft:one-secret",
     "MLFLOW_PASSWORD": "another-long-secret",
+    "MLFLOW_WORKER_PASSWORD": "the-workers-own-secret",
     "MLFLOW_SECRET_KEY": "a-third-secret-that-signs-sessions",
     "S3_ACCESS_KEY": "access",
     "S3_SECRET_KEY": "the-secret-of-s3",
 }
-HIDDEN = ("one-secret", "another-long-secret", "a-third-secret", "the-secret-of-s3", PASSWORD)
+HIDDEN = (
+    "one-secret", "another-long-secret", "the-workers-own", "a-third-secret", "the-secret-of-s3",
+    PASSWORD,
+)  # fmt: skip
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -86,8 +90,32 @@ def test_compose_images_are_pinned_pages_on_loopback_and_servers_checked(
         assert not service.get("privileged"), name
         if name != "deploy":
             assert service["healthcheck"]["test"], name
-        if service["image"].startswith("raft-"):
-            assert service["cap_drop"] == ["ALL"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"], name
+
+
+def test_compose_each_service_holds_its_own_secrets_and_reaches_what_it_needs(
+    services: dict[str, Any],
+) -> None:
+    def holds(name: str) -> set[str]:
+        values = list(map(str, (services[name].get("environment") or {}).values()))
+        return {secret for secret, value in SECRETS.items() if value in values}
+
+    flows = {"PREFECT_AUTH", "MLFLOW_WORKER_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    assert holds("worker-cpu") == holds("worker-gpu") == flows
+    assert holds("deploy") == flows | {"MLFLOW_PASSWORD"}
+    assert holds("postgres") == {"POSTGRES_PASSWORD"}
+    assert holds("store") == set()
+    assert holds("s3") == {"S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    assert "RAFT_JUDGES_API_KEY" not in services["deploy"]["environment"]
+    reached = {name: set(service["networks"]) for name, service in services.items()}
+    for name in ("worker-cpu", "worker-gpu", "deploy"):
+        assert reached[name] == {"flows"}
+    assert {name for name, nets in reached.items() if "databases" in nets} == {
+        "postgres", "prefect", "mlflow",
+    }  # fmt: skip
+    assert {name for name, nets in reached.items() if "storage" in nets} == {"store", "s3"}
 
 
 SECRET_NAME = re.compile(r"(?i)password|secret|auth|token|_key(_id)?$")
@@ -129,7 +157,7 @@ def test_images_are_multi_stage_pinned_and_never_root() -> None:
 
 def test_compose_flows_find_what_those_of_make_up_find(services: dict[str, Any]) -> None:
     config = StackConfig(home=Path("/home"), flows=1, gpus=1)
-    ours = config.environment().items() - os.environ.items()
+    ours = config.worker_environment().items() - os.environ.items()
     worker = services["worker-cpu"]["environment"]
     of_the_image = {"PREFECT_HOME", "RAFT_HOME", "RAFT_ROOT", "PYTHONPATH"}
     addresses = {"PREFECT_API_URL", "MLFLOW_TRACKING_URI"}
@@ -164,7 +192,7 @@ class Network:
 
     def here(self, text: str) -> str:
         """A text of the compose file with this machine's addresses in place of the network's."""
-        text = text.replace("http://store:8333", self.endpoint).replace("0.0.0.0", "127.0.0.1")
+        text = text.replace("http://s3:8333", self.endpoint).replace("0.0.0.0", "127.0.0.1")
         for host, port in OPEN_PORTS.items():
             for name in (host, "127.0.0.1", "localhost"):
                 text = text.replace(f"{name}:{port}", f"127.0.0.1:{self.ports[host]}")
@@ -257,21 +285,20 @@ def network(
 @pytest.mark.parametrize(
     ("host", "path", "login"),
     [
-        ("prefect", "/api/work_pools/filter", SECRETS["PREFECT_AUTH"]),
+        ("prefect", "/api/admin/version", SECRETS["PREFECT_AUTH"]),
         ("mlflow", "/api/2.0/mlflow/registered-models/search", ""),
     ],
 )
 def test_compose_servers_ask_for_a_password(
     network: Network, host: str, path: str, login: str
 ) -> None:
-    body = {} if host == "prefect" else None
     with pytest.raises(HTTPError) as refused:
-        network.ask(host, path, body=body)
+        network.ask(host, path)
     assert refused.value.code == 401
     login = login or f"admin:{SECRETS['MLFLOW_PASSWORD']}"
-    assert network.ask(host, path, login, body) is not None
+    assert network.ask(host, path, login) is not None
     with pytest.raises(HTTPError) as refused:
-        network.ask(host, path, f"{login}x", body)
+        network.ask(host, path, f"{login}x")
     assert refused.value.code == 401
 
 
@@ -293,7 +320,12 @@ def test_compose_worker_completes_a_deployment_through_postgres_and_s3(network: 
     assert worker.poll() is None
     assert network.database.count("prefect", "flow_run") >= 1
     assert network.database.count("mlflow", "runs") >= 1
-    assert network.database.count("mlflow_auth", "users") == 1
+    assert network.database.count("mlflow_auth", "users") == 2
+    user = f"raft:{SECRETS['MLFLOW_WORKER_PASSWORD']}"
+    made = {"username": "another", "password": "long enough for a user"}
+    with pytest.raises(HTTPError) as refused:  # the workers' user is no administrator
+        network.ask("mlflow", "/api/2.0/mlflow/users/create", user, made)
+    assert refused.value.code == 403
 
     import s3fs
 
