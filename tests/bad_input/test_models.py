@@ -85,6 +85,11 @@ def a_folder(folder: Path) -> None:
     (folder / "model.safetensors").mkdir()
 
 
+@pytest.fixture(autouse=True)
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raft_core.model_checks.TEMPLATE_SECONDS", 1.0)
+
+
 MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda folder: shutil.rmtree(folder), r"no config\.json"),
     "no configuration": (missing("config.json"), r"no config\.json"),
