@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the locks again from pyproject.toml (`make lock`). Needs uv.
+# Makes the locks again from pyproject.toml (`make lock`). Needs uv (0.13.9 made them).
 #
 # Every release is held by the hashes of its files. torch alone has several builds of one version: it
 # is installed first, by its version, so that each machine gets its own build; what its CUDA build

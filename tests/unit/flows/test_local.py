@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from flows.api import require_answer
 from raft_core.errors import InputError
+from tasks.serving.access import basic
+from tests.endpoints import Asked, Reply, endpoint
 
 
 def test_noted_server_that_does_not_answer_is_one_error_with_the_remedy(
@@ -28,3 +31,49 @@ def test_noted_server_that_does_not_answer_is_one_error_with_the_remedy(
     monkeypatch.setenv("PREFECT_API_URL", "nonsense")
     with pytest.raises(InputError, match="does not answer"):
         require_answer(file)
+
+
+LOGIN = "raft:secret"
+
+
+def prefect(asked: Asked) -> Reply:
+    """A server that lets this login in."""
+    open_to_all = asked.path.endswith("/health")
+    known = asked.headers.get("Authorization") == basic(LOGIN)
+    return Reply(200 if open_to_all or known else 401, {})
+
+
+def test_server_that_turns_the_login_away_is_one_error_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    file = tmp_path / "prefect.toml"
+    with endpoint(prefect) as url:
+        file.write_text(f'[api]\nurl = "{url}"\nauth_string = "{LOGIN}"\n')
+        require_answer(file)
+        file.write_text(f'[api]\nurl = "{url}"\n')
+        with pytest.raises(InputError, match="asks for a login; set PREFECT_API_AUTH_STRING"):
+            require_answer(file)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "raft:wrong")
+        with pytest.raises(InputError, match="asks for another login"):
+            require_answer(file)
+
+
+def test_login_of_make_up_goes_to_no_other_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "it ends as it was")
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    file, sent = tmp_path / "prefect.toml", []
+    file.write_text(f'[api]\nurl = "http://127.0.0.1:1/api"\nauth_string = "{LOGIN}"\n')
+
+    def elsewhere(asked: Asked) -> Reply:
+        sent.append(asked.headers.get("Authorization"))
+        return Reply(200, {})
+
+    with endpoint(elsewhere) as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        require_answer(file)
+    assert sent == [None, None]
+    assert os.environ["PREFECT_API_AUTH_STRING"] == ""
