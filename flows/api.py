@@ -87,7 +87,8 @@ def require_answer(client_file: Path) -> None:
         named, remedy = str(client_file), "`make up` starts it, `make down` removes the file"
     url = given or noted.get("url", "")
     require_answering(url, f"{named} names a Prefect server", remedy)
-    if url != noted.get("url"):  # Prefect would send the login of `make up` to another server
+    # Prefect would send the login of `make up` to another server.
+    if noted.get("auth_string") and url.rstrip("/") != noted.get("url", "").rstrip("/"):
         os.environ.setdefault("PREFECT_API_AUTH_STRING", "")
     login = os.environ.get("PREFECT_API_AUTH_STRING", noted.get("auth_string", ""))
     if not os.environ.get("PREFECT_API_KEY"):

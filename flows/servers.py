@@ -5,10 +5,11 @@ from __future__ import annotations
 from http.client import HTTPException
 from ssl import SSLError
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, urlopen
 
 from raft_core.errors import InputError
-from tasks.serving.access import basic
+from tasks.serving.access import LOCAL_NAMES, basic
 from tasks.tracking.masking import masked, without_userinfo
 
 
@@ -33,6 +34,13 @@ def require_answering(url: str, named: str, remedy: str, timeout: float = 20) ->
         ) from None
 
 
+class Unredirected(HTTPRedirectHandler):
+    """A redirect is the answer: whoever is behind it is not whom the login is for."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def require_login(url: str, login: str, named: str) -> None:
     """Raise if Prefect's server at an address turns this login away.
 
@@ -44,8 +52,10 @@ def require_login(url: str, login: str, named: str) -> None:
     request = Request(f"{without_userinfo(url)}/version")
     if login:
         request.add_header("Authorization", basic(login))
+    # A proxy has no part in what stays on this machine.
+    proxies = [ProxyHandler({})] if urlsplit(url).hostname in LOCAL_NAMES else []
     try:
-        with urlopen(request, timeout=20):
+        with build_opener(Unredirected, *proxies).open(request, timeout=20):
             return
     except HTTPError as error:
         if error.code != 401:

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+SENT_AT_ONCE = 2**16
 _REQUEST = threading.local()
 
 
@@ -75,7 +76,9 @@ class Stream:
         return part
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, left(timeout))
+        # The wait is that of every single send of a buffer: a long one is sent in parts.
+        for start in range(0, max(len(buffer), 1), SENT_AT_ONCE):
+            self._inner.write(buffer[start : start + SENT_AT_ONCE], left(timeout))
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None

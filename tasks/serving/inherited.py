@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 
+from raft_core.secret_values import is_secret_name
+
 # Where programs, libraries and certificates lie, how text is written, how many threads there are;
 # and what is set for the two servers themselves.
 INHERITED = re.compile(
@@ -13,6 +15,8 @@ INHERITED = re.compile(
     r"|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|\w+_NUM_THREADS|OPENBLAS_\w+|DO_NOT_TRACK"
     r"|PREFECT_\w+|MLFLOW_\w+|RAFT_HOME|RAFT_ROOT"
 )
+# What the servers reach their own databases by; the rest of that sort is somebody else's.
+OWN = re.compile(r"PREFECT_(SERVER|API)_DATABASE_\w+|PG\w+")
 # Clients' own: a server checks logins and has none.
 LOGINS = re.compile(r"PREFECT_API_(KEY|AUTH_STRING)|MLFLOW_TRACKING_\w+")
 
@@ -23,5 +27,6 @@ def for_servers(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return {
         name: value
         for name, value in given.items()
-        if INHERITED.fullmatch(name) and not LOGINS.fullmatch(name)
+        if (INHERITED.fullmatch(name) and not is_secret_name(name) and not LOGINS.fullmatch(name))
+        or OWN.fullmatch(name)
     }

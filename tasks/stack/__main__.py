@@ -60,6 +60,9 @@ def up(config: StackConfig) -> int:
     """Start what is not running, set the Prefect server up, and wait until all of it works."""
     processes = Processes(config)
     databases = open_databases(config, create=True)
+    if not any(map(processes.find, processes.names())):
+        # Whoever took a port of servers that had crashed may have been sent the login of before.
+        config.login_file.unlink(missing_ok=True)
     write_logging(config.folder)
     for server in servers(config, databases):
         if processes.find(server.name) is None:

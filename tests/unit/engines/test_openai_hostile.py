@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import resource
+import socket
+import threading
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from raft_core.errors import EngineError
 from tests.endpoints import Asked, Reply, endpoint, said
-from tests.unit.engines.test_openai_limits import Served, questions
+from tests.unit.engines.test_openai_limits import Served, ask, questions
 
 TIMEOUT = 1.0
 
@@ -77,6 +80,25 @@ def test_endpoint_that_drips_its_headers_is_left_at_the_deadline(tmp_path: Path)
     with pytest.raises(EngineError, match="Timeout"):
         served.ask("q")
     assert time.monotonic() - started < 5 * TIMEOUT  # 100 s without a deadline
+
+
+def test_endpoint_that_reads_slowly_is_left_at_the_deadline(tmp_path: Path) -> None:
+    """A large body is sent in many parts, of which each is taken in time."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drain() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                until = time.monotonic() + 10 * TIMEOUT
+                while time.monotonic() < until and connection.recv(300_000):
+                    time.sleep(0.1)
+
+        threading.Thread(target=drain, daemon=True).start()
+        served = Served(tmp_path, lambda _: said("re"), timeout_s=TIMEOUT)
+        started = time.monotonic()
+        with pytest.raises(EngineError, match="Timeout"):
+            ask(served.stage(f"http://127.0.0.1:{listening.getsockname()[1]}/v1"), "x" * 40_000_000)
+    assert time.monotonic() - started < 5 * TIMEOUT
 
 
 def test_endpoint_deadline_is_each_requests_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.api import require_answer
+from flows.servers import require_login
 from raft_core.errors import InputError
 from tasks.serving.access import basic
 from tests.endpoints import Asked, Reply, endpoint
@@ -77,3 +78,40 @@ def test_login_of_make_up_goes_to_no_other_server(
         require_answer(file)
     assert sent == [None, None]
     assert os.environ["PREFECT_API_AUTH_STRING"] == ""
+
+
+def test_login_follows_no_redirect_and_passes_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    file, sent = tmp_path / "prefect.toml", []
+
+    def elsewhere(asked: Asked) -> Reply:
+        sent.append(asked.headers.get("Authorization"))
+        return Reply(200, {})
+
+    with endpoint(elsewhere) as other:
+
+        def here(asked: Asked) -> Reply:
+            health = asked.path.endswith("/health")
+            return Reply(200, {}) if health else Reply(302, {}, {"Location": f"{other}/x"})
+
+        with endpoint(here) as url:
+            file.write_text(f'[api]\nurl = "{url}"\nauth_string = "{LOGIN}"\n')
+            require_answer(file)
+            assert sent == []
+            monkeypatch.setenv("http_proxy", other)
+            require_login(url, LOGIN, "here")
+    assert LOGIN not in str(sent)
+    assert [each for each in sent if each] == []
+
+
+def test_login_of_a_prefect_profile_is_left_to_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    with endpoint(lambda _: Reply(200, {})) as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        require_answer(tmp_path / "prefect.toml")
+    assert "PREFECT_API_AUTH_STRING" not in os.environ

@@ -129,7 +129,8 @@ def test_server_inherits_no_key_and_no_login_of_the_shell() -> None:
     keys = {
         "RAFT_JUDGES_API_KEY": "k", "OPENAI_API_KEY": "k", "HF_TOKEN": "k", "DATABASE_URL": "k",
         "AWS_SECRET_ACCESS_KEY": "k", "PREFECT_API_AUTH_STRING": "k", "PREFECT_API_KEY": "k",
+        "MLFLOW_WORKER_PASSWORD": "k", "PREFECT_INTEGRATIONS_X_KEY": "k", "GITLAB_TOKEN": "k",
         "MLFLOW_TRACKING_PASSWORD": "k", "MLFLOW_TRACKING_TOKEN": "k", "GITHUB_TOKEN": "k",
     }  # fmt: skip
-    kept = {"PATH": "/bin", "HOME": "/h", "PREFECT_HOME": "/p", "LC_ALL": "C"}
+    kept = {"PATH": "/bin", "HOME": "/h", "PREFECT_HOME": "/p", "LC_ALL": "C", "PGPASSFILE": "/f"}
     assert for_servers(keys | kept) == kept
