@@ -10,6 +10,7 @@ from flows.servers import require_answering, require_login
 from raft_core.config import made_folder
 from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
+from tasks.serving.access import keep_direct
 from tasks.serving.login import new_login
 from tasks.serving.prefect_server import client_settings, server_settings
 from tasks.temporary_api import TemporaryApi
@@ -26,8 +27,9 @@ def choose_api(runtime: RuntimeConfig) -> None:
     Raises:
         InputError: `make up` was here, and its server does not answer; or there can be no home.
     """
-    require_answer(Path("prefect.toml"))
     keep_private(runtime.home_folder)
+    keep_direct()
+    require_answer(Path("prefect.toml"))
     home = made_folder(runtime.home_folder, HOME)
     profiles = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "profiles.toml"
     configured = (

@@ -36,7 +36,7 @@ TOKEN = re.compile(
     r"hf_(?=[a-z0-9]{0,60}[A-Z])[A-Za-z0-9]{16,}"
     r"|sk-[0-9a-f]{32,}|gsk_(?=[a-z]{0,60}[A-Z0-9])[A-Za-z0-9]{20,}|sk_live_[A-Za-z0-9]{16,}"
     r"|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
-    r"|A(?:KIA|SIA)(?=[A-Z]{0,15}\d)[A-Z0-9]{12,}(?![a-z])"
+    r"|A(?:KIA|SIA)(?=[A-Z]{0,15}\d)[A-Z0-9]{12,}(?![a-z])|AKIA[A-Z]{16}(?![A-Za-z0-9])"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
     r"|xox[abprs]-(?=[\w-]*\d)[\w-]{10,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,})"
     r"|(?i:\bbearer\s+)(?=\S{0,60}\d)[\w.~+/=-]{16,}"

@@ -18,6 +18,7 @@ from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_runtime
 from tasks.serving import mlflow_server
+from tasks.serving.access import keep_direct
 from tasks.serving.inherited import for_servers
 from tasks.serving.login import made_login
 from tasks.tracking import UI_PORT, experiment_id, masked
@@ -44,6 +45,7 @@ def browse(runtime: RuntimeConfig, port: int) -> int:
         InputError: there is no run yet, or the port is taken.
     """
     keep_private(runtime.home_folder)
+    keep_direct()
     uri = runtime.tracking_uri
     if uri.startswith("http"):
         print(f"runs: {masked(uri)} (the server that is set, or that make up started)")

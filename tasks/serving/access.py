@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
 import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 HEALTH_PATH = "/health"
 UNAUTHORIZED, FORBIDDEN = 401, 403
 REASONS = {UNAUTHORIZED: "This server asks for a login.", FORBIDDEN: "Not this server's own page."}
+
+
+def keep_direct() -> None:
+    """Have this process and its children ask servers of this machine past any proxy."""
+    known = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for each in known for host in each.split(",") if host.strip()]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
+        dict.fromkeys([*hosts, *LOCAL_NAMES])
+    )
 
 
 class LocalAccess:

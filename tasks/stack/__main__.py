@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from raft_core.errors import InputError, RaftError
 from raft_core.private_files import keep_private
 from raft_core.runtime import RuntimeConfig
+from tasks.serving.access import keep_direct
 from tasks.serving.login import write_private
 from tasks.stack.config import HEARTBEAT_SECONDS, ROOT, StackConfig
 from tasks.stack.databases import open_databases
@@ -50,6 +52,7 @@ def main() -> int:
     )
     try:
         keep_private(config.home)
+        keep_direct()
         return ACTIONS[options.action](config)
     except RaftError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -133,10 +136,17 @@ def down(config: StackConfig) -> int:
             print(f"  {name:<16} {'ended' if name in ended else 'was not running'}", flush=True)
     config.mlflow_note.unlink(missing_ok=True)
     if names:
-        config.client_file.unlink(missing_ok=True)
+        forget_server(config)
     else:
         print(f"  nothing was started for {config.home}")
     return 0
+
+
+def forget_server(config: StackConfig) -> None:
+    """Remove the note for clients, unless `up` of another home has written it since."""
+    with suppress(OSError):
+        if f'"{config.login}"' in config.client_file.read_text():
+            config.client_file.unlink()
 
 
 def status(config: StackConfig) -> int:

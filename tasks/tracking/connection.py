@@ -17,6 +17,8 @@ def open_client(runtime: RuntimeConfig) -> Any:
     note = runtime.server_note
     if note.is_file() and note.read_text().strip() == runtime.tracking_uri:
         login = read_login(runtime.login_file)
-        for name, value in client_settings(login).items() if login else ():
-            os.environ.setdefault(name, value)
+        settings = client_settings(login) if login else {}
+        # A name from here with a password from there would be nobody's login.
+        if not any(name in os.environ for name in settings):
+            os.environ |= settings
     return MlflowClient(runtime.tracking_uri, registry_uri=runtime.tracking_uri)

@@ -93,6 +93,7 @@ TOKENS = {
     "github_pat_11ABCDEFG0abcdefghijkl_mnopqrstuvwxyz": True,
     "glpat-abcdefghij0123456789": True,
     "AKIAIOSFODNN7EXAMPLE": True,
+    "AKIAIOSFODNNXEXAMPLE": True,
     "sk-0123456789abcdef0123456789abcdef": True,
     "gsk_0123456789ABCDEFabcdef012345": True,
     "sk_live_0123456789abcdef": True,

@@ -10,7 +10,7 @@ import pytest
 from flows.api import require_answer
 from flows.servers import require_login
 from raft_core.errors import InputError
-from tasks.serving.access import basic
+from tasks.serving.access import basic, keep_direct
 from tests.endpoints import Asked, Reply, endpoint
 
 
@@ -101,7 +101,9 @@ def test_login_follows_no_redirect_and_passes_no_proxy(
             file.write_text(f'[api]\nurl = "{url}"\nauth_string = "{LOGIN}"\n')
             require_answer(file)
             assert sent == []
-            monkeypatch.setenv("http_proxy", other)
+            for name, value in (("http_proxy", other), ("no_proxy", ""), ("NO_PROXY", "")):
+                monkeypatch.setenv(name, value)
+            keep_direct()
             require_login(url, LOGIN, "here")
     assert LOGIN not in str(sent)
     assert [each for each in sent if each] == []

@@ -7,10 +7,11 @@ import os
 import stat
 from pathlib import Path
 from typing import Any
+from urllib.request import proxy_bypass
 
 import pytest
 
-from tasks.serving.access import LocalAccess, basic
+from tasks.serving.access import LocalAccess, basic, keep_direct
 from tasks.serving.inherited import for_servers
 from tasks.serving.login import made_login, read_login
 
@@ -42,6 +43,17 @@ def asked(
     asyncio.run(LocalAccess(app, login=login)(scope, receive, send))  # type: ignore[arg-type]
     first = sent[0]
     return str(first.get("status", first["type"]))
+
+
+def test_loopback_is_asked_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "of.the.user")
+    monkeypatch.setenv("NO_PROXY", "")
+    keep_direct()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "of.the.user,127.0.0.1,localhost"
+    assert proxy_bypass("127.0.0.1:4200")
+    assert proxy_bypass("of.the.user")
+    assert not proxy_bypass("example.org")
 
 
 @pytest.mark.parametrize(

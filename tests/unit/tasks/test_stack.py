@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from raft_core.errors import InputError, StageError
+from tasks.serving.login import made_login
 from tasks.stack.__main__ import deploy, down
 from tasks.stack.config import StackConfig
 from tasks.stack.databases import Databases, open_databases
@@ -66,11 +67,23 @@ def test_down_ends_workers_at_once_and_then_the_servers(
     names = ["prefect-server", *(worker.name for worker in workers())]
     for name in names:
         processes.start(service(name=name), {})
+    made_login(config.login_file)
+    config.client_file.write_text(f'auth_string = "{config.login}"\n')
     assert down(config) == 0
+    assert not config.client_file.exists()
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in told] == ["ended"] * 3
     assert told[-1].split()[0] == "prefect-server"
     assert processes.names() == []
+
+
+def test_down_leaves_the_note_of_another_home(config: StackConfig, processes: Processes) -> None:
+    config = config.model_copy(update={"client_file": config.home / "prefect.toml"})
+    processes.start(service(), {})
+    made_login(config.login_file)
+    config.client_file.write_text('auth_string = "raft:of another home"\n')
+    assert down(config) == 0
+    assert config.client_file.exists()
 
 
 def test_down_where_nothing_was_started_says_so(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from raft_core.artifacts import ArtifactRef, StageSpec
 from raft_core.runtime import RuntimeConfig
 from raft_core.settings import load_settings
+from tasks.serving.login import made_login
 from tasks.silent import SilentTracker
 from tasks.tracking import Tracker, flatten, numbers
+from tasks.tracking.connection import open_client
 
 SPEC = StageSpec(stage="distill", version=1, config={"top_k": 4}, identity={})
 AWAY = "http://ann:secret@127.0.0.1:9"
@@ -122,3 +125,21 @@ def test_flatten_nested_settings_dotted_names() -> None:
 
 def test_numbers_leaves_the_step_and_texts_out() -> None:
     assert numbers({"step": 3, "loss": 1, "name": "x"}) == {"loss": 1.0}
+
+
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+@pytest.mark.parametrize("name", LOGIN)
+def test_login_of_the_home_is_not_mixed_with_that_of_the_environment(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in LOGIN:
+        monkeypatch.setenv(each, "restored afterwards")
+        monkeypatch.delenv(each)
+    monkeypatch.setenv(name, "of the environment")
+    runtime = RuntimeConfig(home=str(tmp_path), mlflow_uri="http://127.0.0.1:1")
+    made_login(runtime.login_file)
+    runtime.server_note.write_text("http://127.0.0.1:1\n")
+    open_client(runtime)
+    assert {key for key in LOGIN if key in os.environ} == {name}
