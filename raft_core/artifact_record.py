@@ -80,7 +80,7 @@ def names_itself(text: bytes, stage: str, key: str) -> bool:
     """Whether this is JSON that says of itself to be this artifact's record."""
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(told, dict) and (told.get("stage"), told.get("key")) == (stage, key)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from raft_core.engines.chat import TEMPLATE_DAY
 
-LONGEST = 1_000_000
+MEMORY_BYTES = 2**30
 
 
 def render(template: str, message: str, special_tokens: Mapping[str, str]) -> str:
@@ -19,18 +21,6 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
     """
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Bounded(ImmutableSandboxedEnvironment):
-        """A product of a text cannot fill the memory."""
-
-        intercepted_binops = frozenset("*")
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            size = next((len(x) for x in (left, right) if hasattr(x, "__len__")), 1)
-            times = next((x for x in (left, right) if isinstance(x, int)), 1)
-            if size * times > LONGEST:
-                raise ValueError(f"a text of more than {LONGEST:,} characters")
-            return super().call_binop(context, operator, left, right)
 
     class Generation(Extension):
         """`{% generation %}` marks the assistant's part, and shows it as it is."""
@@ -44,7 +34,7 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
     def refuse(said: str) -> NoReturn:
         raise ValueError(said)
 
-    environment = Bounded(
+    environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = lambda value, ensure_ascii=False, **how: json.dumps(
@@ -52,11 +42,36 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
     )
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = TEMPLATE_DAY.strftime
-    return environment.from_string(template).render(
-        **special_tokens,
-        messages=[{"role": "user", "content": message}],
-        tools=None,
-        documents=None,
-        add_generation_prompt=True,
-        enable_thinking=False,
-    )
+    with memory_bound(MEMORY_BYTES):
+        return environment.from_string(template).render(
+            **special_tokens,
+            messages=[{"role": "user", "content": message}],
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+
+
+@contextmanager
+def memory_bound(size: int) -> Iterator[None]:
+    """Let this process grow by so many bytes at most in here, where the kernel can hold it to that.
+
+    Raises:
+        MemoryError: it wanted more.
+    """
+    import resource
+
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + size
+    bound = most if soft == resource.RLIM_INFINITY else min(most, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

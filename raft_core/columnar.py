@@ -8,6 +8,7 @@ a cell names, the file of an image say, is opened.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,10 +81,11 @@ def rows_of(
     """Yields (where, row) of record batches; `names` are those of all columns.
 
     Raises:
-        InputError: a text is too long, there is too much of it, or a column is there twice.
+        InputError: a text is too long, there is too much of it, a column is there twice, or of a
+            type whose size cannot be known beforehand.
     """
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(f"{where}: the column '{twice[:60]}' is there twice; rename one")
     number, unread = first, dict.fromkeys(names)
     for batch in batches:
@@ -144,7 +146,12 @@ def _require_lengths(where: str, first: int, name: str, column: Any) -> int:
     if pa.types.is_string_view(texts.type):
         texts = texts.cast(pa.large_string())
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        return size
+        if _is_flat(texts.type):
+            return size
+        raise InputError(
+            f"{where}: the column '{name[:60]}' is stored as {str(kind)[:60]}, which is not read; "
+            "write it as text, a list or a struct"
+        )
     lengths = pc.binary_length(texts)
     if texts is not column and pa.types.is_dictionary(kind):
         lengths = pc.take(lengths, column.indices)
@@ -157,6 +164,15 @@ def _require_lengths(where: str, first: int, name: str, column: Any) -> int:
             "split it, or leave the row out"
         )
     return size + (pc.sum(lengths).as_py() or 0)
+
+
+def _is_flat(kind: Any) -> bool:
+    """Whether every value takes the same few bytes; others may repeat what is stored once."""
+    import pyarrow as pa
+
+    types = pa.types
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    return bool(number or types.is_boolean(kind) or types.is_null(kind) or types.is_temporal(kind))
 
 
 def _plain(value: Any, kind: Any) -> Any:

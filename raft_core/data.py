@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from math import isfinite
 from pathlib import Path
@@ -237,8 +238,8 @@ def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     fields = dict(items)
     if len(fields) != len(items):
-        names = [name for name, _ in items]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in items)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the field '{twice[:60]}' is there twice")
     return fields
 

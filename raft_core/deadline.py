@@ -34,11 +34,14 @@ def deadline(seconds: float) -> Iterator[None]:
 
     started = time.monotonic()
     handler = signal.signal(signal.SIGALRM, interrupt)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, interval = signal.getitimer(signal.ITIMER_REAL)
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:  # an alarm in the one before ends that early, and comes once
         signal.signal(signal.SIGALRM, handler)
         if left:
             rest = max(left - (time.monotonic() - started), 1e-3)

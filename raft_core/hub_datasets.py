@@ -37,8 +37,8 @@ def read_hub_rows(
     """
     where = f"hub:{name}{f'/{subset}' if subset else ''}"
     folder = Path(snapshot(name, commit))
-    require_own_files(name, folder)
     try:
+        require_own_files(name, folder)
         files = files_by_split(folder, subset)
         if all(file.suffix == ".parquet" for some in files.values() for file in some):
             chosen = [split] if split is not None else list(files)
@@ -172,15 +172,15 @@ def require_own_files(name: str, folder: Path) -> None:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """All strings in nested lists and mappings."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from texts_of(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts_of(item)
+    """All strings in nested lists and mappings; what YAML's names repeat is looked at once."""
+    seen, waiting = set[int](), [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict | list) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def snapshot(name: str, commit: str) -> str:

@@ -17,6 +17,7 @@ from raft_core.columnar import (
 )
 
 FEW_ROWS = 4
+SLACK_BYTES = 1024  # a page of few values grows when it is compressed
 KIND = "readable Parquet file"
 
 
@@ -79,21 +80,20 @@ def _parquet_batches(
 
 def _leaves(path: Path, file: Any, named: Collection[str]) -> tuple[list[int], list[str]]:
     """Numbers of the named columns' leaves, and paths of those whose texts can stay as stored."""
-    chosen = [n for n in range(len(file.schema)) if _top(file, n) in named]
+    paths, known = [column.path for column in file.schema], set(file.schema_arrow.names)
+    chosen = [n for n, at in enumerate(paths) if _top(at, known) in named]
     allowed = Allowance(path, path.stat().st_size)
     plain = set()
     for group in range(file.metadata.num_row_groups):
         for number in chosen:
             chunk = file.metadata.row_group(group).column(number)
+            if chunk.total_compressed_size > 2 * chunk.total_uncompressed_size + SLACK_BYTES:
+                raise ValueError("it says that its rows take less than they take compressed")
             allowed.take(chunk.total_uncompressed_size + BYTES_A_VALUE * chunk.num_values)
             if _is_delta(chunk):  # Arrow reads these as they are
                 plain.add(number)
     kept = [n for n in chosen if n not in plain]
-    return chosen, [
-        file.schema.column(n).path
-        for n in kept
-        if file.schema.column(n).physical_type == "BYTE_ARRAY"
-    ]
+    return chosen, [paths[n] for n in kept if file.schema.column(n).physical_type == "BYTE_ARRAY"]
 
 
 def _rows_at_once(path: Path, file: Any, chosen: Sequence[int]) -> int:
@@ -108,7 +108,8 @@ def _is_delta(chunk: Any) -> bool:
     return "DELTA_BYTE_ARRAY" in chunk.encodings
 
 
-def _top(file: Any, number: int) -> str:
-    path, name = file.schema.column(number).path, file.schema_arrow.names
-    # A name may hold dots itself.
-    return max((n for n in name if path == n or path.startswith(f"{n}.")), key=len, default=path)
+def _top(path: str, names: Collection[str]) -> str:
+    """Return the column that a leaf belongs to; a name may hold dots itself."""
+    parts = path.split(".")
+    starts = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((start for start in starts if start in names), path)

@@ -25,6 +25,8 @@ def read_saved(path: Path, named: Collection[str]) -> Iterator[tuple[str | None,
     with readable(path, "folder saved by datasets"):
         whole = not (path / "state.json").is_file() and (path / "dataset_dict.json").is_file()
         splits = _object(path / "dataset_dict.json")["splits"] if whole else [None]
+        if len(set(splits)) < len(splits):
+            raise ValueError("dataset_dict.json names a split twice")
         for split in splits:
             folder = path / _own_name(split) if split is not None else path
             where = f"{path}{f'/{split}' if split else ''}"
@@ -43,7 +45,10 @@ def _arrow_files(folder: Path) -> list[Path]:
     files = _object(folder / "state.json")["_data_files"]
     if not isinstance(features, dict | None):
         raise ValueError("dataset_info.json: 'features' is no object")
-    return [folder / _own_name(file["filename"]) for file in files]
+    names = [_own_name(file["filename"]) for file in files]
+    if len(set(names)) < len(names):
+        raise ValueError("state.json names a file twice")
+    return [folder / name for name in names]
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def _arrow_batches(file: Path, named: Collection[str]) -> tuple[list[str], Itera
     with pa.memory_map(str(file)) as source:
         schema = pa.ipc.open_stream(source).schema
     chosen = [n for n, name in enumerate(schema.names) if name in named]
+    one = chosen or [0]  # rows are counted where no column is named; without a choice all are read
 
     def batches() -> Iterator[Any]:
         with pa.memory_map(str(file)) as source:
@@ -75,21 +81,14 @@ def _arrow_batches(file: Path, named: Collection[str]) -> tuple[list[str], Itera
                 if message.type != "schema" and _is_compressed(message):
                     raise ValueError("its batches are compressed, which `datasets` does not do")
         with pa.memory_map(str(file)) as source:
-            options = pa.ipc.IpcReadOptions(included_fields=chosen)
+            options = pa.ipc.IpcReadOptions(included_fields=one)
             for batch in pa.ipc.open_stream(source, options=options):
+                batch = batch if chosen else batch.select([])
                 batch.validate(full=True)  # a wrong offset reads what is not the file's
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                     yield batch.slice(start, ROWS_AT_ONCE)
 
-    return schema.names, batches() if chosen else _empty_rows(file)
-
-
-def _empty_rows(file: Path) -> Iterator[Any]:
-    import pyarrow as pa
-
-    with pa.memory_map(str(file)) as source:
-        for batch in pa.ipc.open_stream(source):
-            yield batch.select([])
+    return schema.names, batches()
 
 
 def _is_compressed(message: Any) -> bool:

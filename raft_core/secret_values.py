@@ -27,7 +27,7 @@ HARMLESS = set(
 OF_CREDENTIALS = {"api", "access", "auth", "hf", "secret"}  # in the plural these alone
 BEARER = re.compile(
     r"\b(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
-    r"|(?<![\w-])sk-(?=[\w-]*\d)(?=(?-i:[\w-]*[A-Z]))[\w-]{20,}",
+    r"|(?<![\w-])sk-(?=[\w-]{0,80}\d)(?=(?-i:[\w-]{0,80}[A-Z]))[\w-]{20,}",
     re.IGNORECASE,
 )
 # Keys by the form that their issuers give them.
@@ -37,13 +37,14 @@ TOKEN = re.compile(
     r"|sk-[0-9a-f]{32,}|gsk_(?=[a-z]{0,60}[A-Z0-9])[A-Za-z0-9]{20,}|sk_live_[A-Za-z0-9]{16,}"
     r"|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|A(?:KIA|SIA)(?=[A-Z]{0,15}\d)[A-Z0-9]{12,}(?![a-z])|AKIA[A-Z]{16}(?![A-Za-z0-9])"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
-    r"|xox[abprs]-(?=[\w-]*\d)[\w-]{10,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,})"
+    r"|eyJ[\w-]{8,2048}\.[\w-]{8,8192}\.[\w-]*"
+    r"|xox[abprs]-(?=[\w-]{0,80}\d)[\w-]{10,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,})"
     r"|(?i:\bbearer\s+)(?=\S{0,60}\d)[\w.~+/=-]{16,}"
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[A-Za-z0-9+/=\s]*"
 )
 # A user alone, or a user and a password, in which a `/` may stand; a port and a path are none.
-USERINFO = re.compile(r"//(?:[^/@\s]*|[^/@\s]*:(?!\d+/)[^@\s]*)@")
+# Repeats are bounded so that no text is slow.
+USERINFO = re.compile(r"//(?:[^/?@\s]{0,2048}|[^/?@\s]{0,2048}:(?!\d+[/?])[^@\s]{0,2048})@")
 
 
 def is_secret_name(name: str) -> bool:
@@ -98,7 +99,7 @@ def has_secret(url: str) -> bool:
     """Whether an address holds a user, a password or a key."""
     if "://" not in url:
         return False
-    if USERINFO.search(url.partition("?")[0]) or has_token(url):
+    if USERINFO.search(url) or has_token(url):
         return True
     return any(is_secret_name(unquote(name)) for name in PARAMETER.findall(url))
 

@@ -36,13 +36,14 @@ class ControlTokens:
 
     pattern: re.Pattern[str] | None
     ids: frozenset[int]
+    keeps_ascii: bool = True
 
     def are_in(self, tokenizer: Any, text: str) -> bool:
         if self.pattern is None:
             return False
         if self.pattern.search(text) is not None:
             return True
-        normalizer = None if text.isascii() else _normalizer(tokenizer)
+        normalizer = self._normalizer_of(tokenizer, text)
         return normalizer is not None and bool(self.pattern.search(normalizer.normalize_str(text)))
 
     def split(self, tokenizer: Any, text: str) -> Iterator[Part]:
@@ -58,11 +59,15 @@ class ControlTokens:
 
     def _spans(self, tokenizer: Any, text: str) -> list[tuple[int, int]]:
         spans = [found.span() for found in self.pattern.finditer(text)] if self.pattern else []
-        if not text.isascii() and _normalizer(tokenizer) is not None:
+        if self._normalizer_of(tokenizer, text) is not None:
             read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             pairs = zip(read["input_ids"], read["offset_mapping"], strict=True)
             spans += [(first, end) for i, (first, end) in pairs if i in self.ids]
         return sorted(spans)
+
+    def _normalizer_of(self, tokenizer: Any, text: str) -> Any:
+        """What may make a control token of a text that is none; most leave ASCII alone."""
+        return None if self.keeps_ascii and text.isascii() else _normalizer(tokenizer)
 
     def encode(self, tokenizer: Any, parts: Sequence[Part] | Iterator[Part]) -> list[int]:
         """Token ids of all parts together; those that look like a control token as text."""
@@ -100,7 +105,7 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
         longest_first = sorted(texts, key=lambda text: (-len(text), text))
         pattern = re.compile("|".join(map(re.escape, longest_first))) if texts else None
         ids = frozenset(tokenizer.convert_tokens_to_ids(longest_first)) if texts else frozenset()
-        _KNOWN[tokenizer] = ControlTokens(pattern, ids)
+        _KNOWN[tokenizer] = ControlTokens(pattern, ids, _keeps_ascii(tokenizer))
     return _KNOWN[tokenizer]
 
 
@@ -128,6 +133,15 @@ def apply_template(tokenizer: Any, chats: Any, **options: Any) -> Any:
     count = len(chats) if chats and isinstance(chats[0], Sequence) else 1
     with deadline(TEMPLATE_SECONDS + count * SECONDS_A_CHAT):
         return tokenizer.apply_chat_template(chats, **options)
+
+
+def _keeps_ascii(tokenizer: Any) -> bool:
+    """Whether the normalizer leaves every sign of ASCII but blanks as it is."""
+    normalizer = _normalizer(tokenizer)
+    signs = (chr(code) for code in range(128) if code != ord(" "))
+    return normalizer is None or all(
+        sign in normalizer.normalize_str(f"a{sign}a") for sign in signs
+    )
 
 
 def _normalizer(tokenizer: Any) -> Any:

@@ -89,7 +89,7 @@ def read_choice(completion: Completion, choices: Sequence[str]) -> Completion:
 def tokens_used(response: Any) -> int | None:
     """Tokens of prompt and completion, reasoning included; None where the endpoint tells none."""
     total = getattr(getattr(response, "usage", None), "total_tokens", None)
-    return total if isinstance(total, int) else None
+    return total if type(total) is int and total >= 0 else None
 
 
 def require_answers(

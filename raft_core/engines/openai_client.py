@@ -6,6 +6,7 @@ It follows no redirect and takes no compressed answer.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from raft_core.spending import Account
 NO_KEY = "none"
 # Bytes of one response. The longest answer with all its token ids is far below it.
 LARGEST_RESPONSE = 32 * 2**20
+# The library builds an object of every one: a million take it most of a minute, deadline or not.
+MOST_PARTS = {b"{": 50_000, b"[": 50_000, b",": 400_000}
 
 
 def endpoint_key(name: str, endpoint: EndpointRuntime) -> str:
@@ -103,11 +106,15 @@ def bounded(stream: Any) -> Any:
 
     class Bounded(httpx2.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            size = 0
+            size, parts = 0, Counter[bytes]()
             for part in stream:
                 size += len(part)
                 if size > LARGEST_RESPONSE:
                     raise OpenAIError(f"the response is longer than {LARGEST_RESPONSE:,} bytes")
+                for sign, most in MOST_PARTS.items():
+                    parts[sign] += part.count(sign)
+                    if parts[sign] > most:
+                        raise OpenAIError(f"the response holds over {most:,} '{sign.decode()}'")
                 yield part
 
         def close(self) -> None:

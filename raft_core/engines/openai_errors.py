@@ -14,7 +14,7 @@ FORBIDDEN = 3
 UNREACHED = 3
 RETRIED_IN_VAIN = 16
 TOO_LONG = re.compile(r"context[ _](length|size|window)|prompt is too long", re.IGNORECASE)
-MODELS_NAMED = 20
+MODELS_NAMED, LONGEST_ID = 20, 200
 
 
 def is_too_long(error: Exception) -> bool:
@@ -84,7 +84,8 @@ def _unknown(model: str, client: Any) -> str:
     from openai import OpenAIError
 
     try:
-        served = [each.id for each in client.with_options(max_retries=0).models.list().data]
+        listed = client.with_options(max_retries=0).models.list().data
+        served = [each.id[:LONGEST_ID] for each in listed if isinstance(each.id, str)]
     except (OpenAIError, ValueError, AttributeError, TypeError):
         served = []
     if not served:

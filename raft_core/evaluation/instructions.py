@@ -53,7 +53,7 @@ def _is_pattern(text: Any) -> bool:
     """The harness searches for keywords as regular expressions."""
     try:
         re.compile(text)
-    except (re.error, TypeError):
+    except (re.error, TypeError, OverflowError, RecursionError):
         return False
     return isinstance(text, str) and bool(text)
 

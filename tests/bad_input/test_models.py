@@ -188,7 +188,10 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"chat template cannot be used \(OverdueError: it took longer than",
     ),
     "chat template that fills the memory": (
-        template("{{ 'a' * 10**10 }}{{ messages[0].content }}"), r"more than 1,000,000 characters",
+        template("{{ 'a' * 10**10 }}{{ messages[0].content }}"), r"cannot be used \(MemoryError",
+    ),
+    "chat template that pads": (
+        template("{{ 'a'.ljust(10**10) }}"), r"cannot be used \(MemoryError",
     ),
     "adapter instead of a model": (
         lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}'),

@@ -17,7 +17,7 @@ UNITS = (
     *("one ", "hundred ", "two hundred and ", "third ", "twofold ", "per cent ", "$", "$1 "),
     *("%", "5 km ", "Answer: A ", "answer is ", "\\boxed{", "yes, ", "http://a:b@c "),
     *("?token=a&", "sk-a1B", "eyJ.", "P.S. ", "* a\n", "Section 1 ", "******", "<<a>> "),
-    *("[a] ", ". ", "a. ", "! ", ";", "; "),
+    *("[a] ", ". ", "a. ", "! ", ";", "; ", "//a:", "-xoxb-", "-eyJaaaaaaaa", "?a", "sk-", "eyJa."),
 )  # fmt: skip
 FILLING = "The court of Penzek decided on 5 May 2020 that 12.5% of 40 cases are not open. "
 

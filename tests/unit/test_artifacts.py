@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.artifact_record import read_record
+from raft_core.artifact_record import is_foreign, read_record
 from raft_core.artifacts import ArtifactRef, Store
 from raft_core.errors import StageError
 from tests.artifacts import committed, rows, spec
@@ -157,3 +157,11 @@ def test_commit_to_a_full_disk_is_one_error_and_the_work_stays(
             store.commit(wanted, work, 1.0)
     assert store.find(wanted) is None
     assert store.commit(wanted, work, 1.0).folder.is_dir()
+
+
+def test_record_nested_beyond_reason_is_none_of_another_release(tmp_path: Path) -> None:
+    folder = tmp_path / "prepare" / ("0" * 24)
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("[" * 100_000)
+    assert read_record(folder) is None
+    assert not is_foreign(folder)

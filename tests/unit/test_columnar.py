@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from datasets import Features, Image, List, Value
 from raft_core.columnar import UNDECODED
 from raft_core.data import Columns, DataSource, question_and_answer, read_rows
 from raft_core.errors import InputError
+from raft_core.parquet_files import _leaves
 from tests.unit.test_hub_datasets import COMMIT, hub
 
 __all__ = ["hub"]
@@ -254,6 +256,84 @@ def test_saved_folder_whose_batches_are_compressed_is_refused(
         return
     with pytest.raises(InputError, match=r"its batches are compressed"):
         list(read_rows(source, NAMED))
+
+
+def of_type(kind: str) -> Any:
+    """A column of 512 values of which each is a megabyte, stored once."""
+    import pyarrow as pa
+
+    rows, numbers = 512, list(range(200_000))
+    zeros = pa.array([0] * rows, pa.int32())
+    if kind == "union":
+        types = pa.array([0] * rows, pa.int8())
+        return pa.UnionArray.from_dense(types, zeros, [pa.array(["x" * 2_000_000])])
+    if kind == "runs":
+        ends = pa.array([rows], pa.int32())
+        return pa.RunEndEncodedArray.from_arrays(ends, pa.array(["y" * 2_000_000]))
+    if kind == "views":
+        sizes = pa.array([len(numbers)] * rows, pa.int32())
+        return pa.ListViewArray.from_arrays(zeros, sizes, pa.array(numbers))
+    return pa.DictionaryArray.from_arrays(zeros, pa.array([numbers]))
+
+
+def arrow_folder(
+    folder: Path, name: str, column: Any, times: int = 1, **options: Any
+) -> DataSource:
+    """A folder as `datasets` saves it, of one column."""
+    import pyarrow as pa
+
+    batch = pa.record_batch([column], names=[name])
+    how = pa.ipc.IpcWriteOptions(**options)
+    with pa.ipc.new_stream(str(folder / "x.arrow"), batch.schema, options=how) as writer:
+        writer.write_batch(batch)
+    files = [{"filename": "x.arrow"}] * times
+    (folder / "state.json").write_text(json.dumps({"_data_files": files}))
+    (folder / "dataset_info.json").write_text("{}")
+    return DataSource(path=str(folder))
+
+
+@pytest.mark.parametrize("kind", ["union", "runs", "views", "dictionary of lists"])
+def test_saved_column_of_a_type_without_a_known_size_is_one_error(
+    kind: str, tmp_path: Path
+) -> None:
+    source = arrow_folder(tmp_path, "question", of_type(kind))
+    with pytest.raises(InputError, match=r"the column 'question' is stored as .*not read"):
+        next(iter(read_rows(source, NAMED)))
+
+
+def test_saved_folder_without_a_named_column_is_not_unpacked(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    source = arrow_folder(tmp_path, "other", pa.array([b"\0" * MEBIBYTE]), compression="zstd")
+    with pytest.raises(InputError, match=r"its batches are compressed"):
+        list(read_rows(source, NAMED))
+    source = arrow_folder(tmp_path, "other", pa.array(["a", "b"]))
+    assert [row for _, row in read_rows(source, NAMED)] == [{"other": None}] * 2
+
+
+def test_saved_folder_that_names_a_file_twice_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    source = arrow_folder(tmp_path, "question", pa.array(["q"]), times=2)
+    with pytest.raises(InputError, match=r"names a file twice"):
+        list(read_rows(source, NAMED))
+
+
+def test_parquet_that_says_it_holds_less_than_it_takes_is_refused(
+    tmp_path: Path,
+) -> None:
+    chunk = SimpleNamespace(
+        total_compressed_size=20_000, total_uncompressed_size=1_000, num_values=1, encodings=()
+    )
+    group = SimpleNamespace(column=lambda _: chunk)
+    file = SimpleNamespace(
+        schema=[SimpleNamespace(path="question")],
+        schema_arrow=SimpleNamespace(names=["question"]),
+        metadata=SimpleNamespace(num_row_groups=1, row_group=lambda _: group),
+    )
+    (tmp_path / "x").write_bytes(b"")
+    with pytest.raises(ValueError, match="less than they take compressed"):
+        _leaves(tmp_path / "x", file, NAMED)
 
 
 def test_columns_of_json_are_the_values_that_they_stand_for(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from raft_core import config
+from raft_core import config, hub_datasets
 from raft_core.config import fingerprint, pinned
 from raft_core.data import Columns, DataSource, read_rows
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.questions import QuestionsBenchmark
-from raft_core.hub_datasets import require_own_files
+from raft_core.hub_datasets import read_hub_rows, require_own_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = """---
@@ -142,3 +142,24 @@ def test_hub_dataset_whose_card_names_a_file_elsewhere_is_refused(
     own = "configs:\n- data_files: [{split: test, path: data/*.jsonl}]\n"
     card.write_text(f"---\n{own}---\n" if name == "README.md" else own)
     require_own_files("org/name", tmp_path)
+
+
+LAUGHS = "configs:\n- &a0 [x, x]\n" + "".join(
+    f"- &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+def test_hub_dataset_whose_card_repeats_itself_is_looked_at_once(tmp_path: Path) -> None:
+    for told in ("configs: &a\n- *a\n", LAUGHS):
+        (tmp_path / "README.md").write_text(f"---\n{told}---\n")
+        require_own_files("org/name", tmp_path)  # it took minutes, or ended in a RecursionError
+
+
+@pytest.mark.parametrize("told", [b"foo: [\n", b"- a\n", b"foo: \xff\n"])
+def test_hub_dataset_whose_card_cannot_be_read_is_one_error(
+    told: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_bytes(b"---\n" + told + b"---\n")
+    monkeypatch.setattr(hub_datasets, "snapshot", lambda *_: str(tmp_path))
+    with pytest.raises(InputError, match=r"data 'hub:org/name' at .*not readable"):
+        list(read_hub_rows("org/name", COMMIT, None, None, ("question",)))

@@ -92,6 +92,16 @@ def test_control_token_that_normalising_makes_is_text() -> None:
     assert tokenizer.decode(encode_text(tokenizer, text)) == "hello <|Late|> w\u00f6rld <|Late|>"
 
 
+def test_control_token_that_lower_case_makes_is_text() -> None:
+    tokenizer = by_letters(False)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens([AddedToken("<|over|>", special=True, normalized=True)])
+    (over,) = tokenizer.convert_tokens_to_ids(["<|over|>"])
+    for text in ("a<|over|>b", "a<|OVER|>b"):
+        assert over in tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert over not in encode_text(tokenizer, text)
+
+
 def test_thinking_tag_in_a_text_is_text() -> None:
     tokenizer = by_letters(False)
     tags = ("<think>", "</think>")

@@ -10,9 +10,11 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from raft_core.engines.openai_answers import tokens_used
 from raft_core.errors import EngineError
 from tests.endpoints import Asked, Reply, endpoint, said
 from tests.unit.engines.test_openai_limits import Served, ask, questions
@@ -67,6 +69,31 @@ def test_endpoint_compressed_answer_is_not_unpacked_and_ends_the_stage(
     assert encoding.lower() in str(ended.value)
     assert served.prompts == ["q0"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 2**10
+
+
+@pytest.mark.parametrize("part", ["{}", "[]", "0"])
+def test_endpoint_answer_of_a_million_parts_costs_its_row_at_once(
+    part: str, tmp_path: Path
+) -> None:
+    body = f'{{"choices":[{",".join([part] * 1_000_000)}]}}'.encode()
+    served = Served(tmp_path, lambda _: Reply(raw=body), max_failed_share=1)
+    started = time.monotonic()
+    (answer,) = served.ask("q")
+    assert answer.finish_reason == "error"
+    assert "the response holds over" in answer.error
+    assert time.monotonic() - started < 10  # it took 40 s
+
+
+def test_endpoint_whose_models_have_no_names_is_one_error(tmp_path: Path) -> None:
+    listed = Reply(body={"object": "list", "data": [{"id": 1}, {"id": None}, {"id": "x" * 999}]})
+    served = Served(tmp_path, lambda asked: Reply(404) if asked.body else listed)
+    with pytest.raises(EngineError, match=r"it serves: x{200} \("):
+        served.ask("q")
+
+
+def test_endpoint_that_says_it_used_less_than_nothing_does_not_count_tokens() -> None:
+    usage = SimpleNamespace(usage=SimpleNamespace(total_tokens=-5))
+    assert tokens_used(usage) is None
 
 
 def test_endpoint_that_says_identity_is_read(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def test_arguments_are_those_of_the_library() -> None:
         ("length_constraints:number_words", {"num_words": 3}, "takes num_words, relation"),
         ("length_constraints:number_words", {"num_words": 0, **TWO}, "whole number above 0"),
         ("keywords:existence", {"keywords": ["C("]}, "regular expressions"),
+        ("keywords:existence", {"keywords": ["a{99999999999}"]}, "regular expressions"),
+        ("keywords:existence", {"keywords": ["(" * 3_000 + ")" * 3_000]}, "regular expressions"),
         ("keywords:frequency", {"frequency": 1, "keyword": "a", "relation": "about"}, "less than"),
         ("punctuation:no_comma", {"num_words": 3}, "takes no arguments"),
     ],
