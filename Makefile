@@ -23,7 +23,7 @@ TORCH := torch==2.13.0
 INSTALL := pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench
-.PHONY: bench-neighbours bench-facts mini-base
+.PHONY: baseline bench-neighbours bench-facts mini-base
 .PHONY: learning-rates chaos fuzz audit lock clean
 
 help:  ## what can be made
@@ -76,6 +76,9 @@ study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 
 
 bench: $(INSTALLED)  ## speed and memory as ratios, into docs/benchmarks.md: ARGS="--only objective", ARGS=--short
 	$(PY) -m benchmarks $(ARGS)
+
+baseline: $(INSTALLED)  ## what this commit computes and takes, to compare with another: ARGS="record --out FILE", ARGS="compare A B"
+	$(PY) -m benchmarks.baseline $(ARGS)
 
 bench-facts: $(INSTALLED)  ## the fact guard beside the plain cosine, on a folder of real data: DATA=folder
 	$(PY) -m benchmarks.fact_guard --data $(or $(DATA),$(error name the folder: DATA=folder)) $(ARGS)
