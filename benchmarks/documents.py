@@ -23,18 +23,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from raft_core.document_settings import DocumentSettings, load_document_settings
-from raft_core.documents import asking, passages, voting
+from raft_core.app.document_settings import DocumentSettings, load_document_settings
+from raft_core.data.records import read_records, write_jsonl
+from raft_core.documents import ask as asking
+from raft_core.documents import passages
+from raft_core.documents import vote as voting
 from raft_core.documents.records import Pair, Passage
 from raft_core.engines import open_generator
+from raft_core.execution.progress import Progress
+from raft_core.execution.shards import WHOLE
+from raft_core.execution.stage import StageRun
 from raft_core.mini.documents import documents
 from raft_core.mini.lexicon import DOMAIN_NAMES, DOMAINS, NAMES, Fact
 from raft_core.mini.scores import holds_value
 from raft_core.mini.world import domain_facts
-from raft_core.progress import Progress
-from raft_core.records import read_records, write_jsonl
-from raft_core.shards import WHOLE
-from raft_core.stage import StageRun
 
 KINDS = ("stated", "crossed", "lost", "stranger")
 COUNTED = ("asked", "right", "kept", "kept right")

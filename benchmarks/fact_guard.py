@@ -34,9 +34,9 @@ from benchmarks.fact_changes import (
     with_date,
 )
 from benchmarks.fact_paraphrases import PAIRS
+from raft_core.data.records import read_jsonl
 from raft_core.facts.guard import Claim, Failures, GuardConfig
 from raft_core.facts.rules import check_rules
-from raft_core.records import read_jsonl
 
 SOLUTIONS = Path("gsm8k") / "solutions_6b.jsonl"
 CONCLUSIONS = Path("pubmedqa") / "train.jsonl"
@@ -145,8 +145,8 @@ def cosines(rows: Sequence[Row], encoder: str) -> list[float]:
 
 
 def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
+    from raft_core.config.runtime import RuntimeConfig
     from raft_core.engines import EmbedderConfig, open_encoder
-    from raft_core.runtime import RuntimeConfig
 
     loaded = open_encoder(EmbedderConfig(model={"path": encoder}), RuntimeConfig(device="cpu"))
     rows: dict[int, np.ndarray[Any, Any]] = {}

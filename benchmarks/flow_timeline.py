@@ -22,7 +22,10 @@ import psutil
 SAMPLE_SECONDS = 0.02
 LOG = re.compile(r"/work/(?P<stage>[a-z]+)-(?P<key>[0-9a-f]+)/log\.txt$")
 # The rest of a flow's processes, by a word of their command line.
-ROLES = {"stage server": "raft_core.stage_server", "Prefect's server": "tasks.temporary_api"}
+ROLES = {
+    "stage server": "raft_core.execution.stage_server",
+    "Prefect's server": "tasks.temporary_api",
+}
 
 
 @dataclass(frozen=True, slots=True)

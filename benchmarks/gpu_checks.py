@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from benchmarks.gpu_card import Card
 from benchmarks.gpu_cases import TINY, Sizes, TrainingCase
 from benchmarks.gpu_training import trainer_of, write_model
-from raft_core.distill.chunked import Head
-from raft_core.distill.losses import (
+from raft_core.distill.loss.chunked import Head
+from raft_core.distill.loss.losses import (
     TeacherTarget,
     cross_entropy,
     teacher_target,

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from benchmarks.gpu_card import GIB, Card, reason
 from benchmarks.gpu_cases import Sizes
 from benchmarks.objective import chunked, dense
-from raft_core.distill import chunked as implementation
-from raft_core.distill.chunked import Head
-from raft_core.distill.losses import cross_entropy
+from raft_core.distill.loss import chunked as implementation
+from raft_core.distill.loss.chunked import Head
+from raft_core.distill.loss.losses import cross_entropy
 
 TEMPERATURE = 1.5
 Variant = Callable[[], torch.Tensor]

@@ -25,7 +25,10 @@ from benchmarks.gpu_card import Card
 from benchmarks.gpu_cases import TRAINED, Shape, Sizes, TrainingCase
 from benchmarks.gpu_flops import Lengths
 from benchmarks.gpu_phases import Phases
-from raft_core.config import PACKAGE_ROOT, ModelRef
+from raft_core.config.base import PACKAGE_ROOT, ModelRef
+from raft_core.config.runtime import RuntimeConfig, TrainingRuntime
+from raft_core.data.records import FusedAnswer
+from raft_core.distill.batches.prefix_cache import PrefixCache
 from raft_core.distill.config import (
     AdapterConfig,
     BalanceConfig,
@@ -33,15 +36,12 @@ from raft_core.distill.config import (
     DistillStage,
     MethodConfig,
 )
-from raft_core.distill.prefix_cache import PrefixCache
-from raft_core.distill.stage import build_trainer
+from raft_core.distill.distill import build_trainer
 from raft_core.engines.base import Sampling
 from raft_core.engines.chat import load_tokenizer
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 from raft_core.mini.lexicon import NAMES
-from raft_core.progress import Progress
-from raft_core.records import FusedAnswer
-from raft_core.runtime import RuntimeConfig, TrainingRuntime
-from raft_core.stage import StageRun
 
 LIMIT = 8_192
 

@@ -11,9 +11,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from raft_core.data.records import write_jsonl
 from raft_core.mini.lexicon import DOMAIN_ATTRIBUTES, SYLLABLES, VALUES, Fact
 from raft_core.mini.styles import DOMAIN_FRAMES, question, raw
-from raft_core.records import write_jsonl
 
 DOMAIN = "law"
 HELD_OUT = 0.05  # of the rows, for validation and for test each

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from raft_core.neighbours import NearPairs, near_held_out, nearer_rows
+from raft_core.data.neighbours import NearPairs, near_held_out, nearer_rows
 
 WIDTH = 384
 HELD_OUT = 10_000

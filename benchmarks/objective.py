@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measuring import CaseResult, Ratio, paired, table
-from raft_core.distill.chunked import Head
-from raft_core.distill.losses import teacher_target, topk_kl
+from raft_core.distill.loss.chunked import Head
+from raft_core.distill.loss.losses import teacher_target, topk_kl
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int, float], torch.Tensor]
 MIB = 2**20

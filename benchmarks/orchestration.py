@@ -24,7 +24,7 @@ from benchmarks.measuring import CaseResult, Ratio, Spread, table
 ROOT = Path(__file__).resolve().parents[1]
 LONG_EPOCHS, SHORT_EPOCHS = 95, 1  # of the trainings: five minutes or more, and a report
 MOST_SHARE, MOST_CACHED, MOST_IMPORT, MOST_START = 0.05, 30.0, 0.5, 30.0
-IMPORT = "import raft_core.settings"
+IMPORT = "import raft_core.app.settings"
 # Of the surroundings: they choose servers, stores and threads.
 FOREIGN = ("RAFT_", "PREFECT_", "MLFLOW_", "OMP_", "MKL_", "OPENBLAS_", "VLLM_")
 

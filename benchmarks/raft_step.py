@@ -17,15 +17,15 @@ from transformers import LlamaForCausalLM
 
 from benchmarks.training_spec import StepSpec
 from benchmarks.training_turns import Phases, take_turns, watch_passes
-from raft_core.distill.batches import SFT, Batch, Group, StepSize
-from raft_core.distill.rollout import RolloutSource
-from raft_core.distill.stage import build_trainer
+from raft_core.app.settings import load_settings
+from raft_core.data.records import FusedAnswer
+from raft_core.distill.batches.batches import SFT, Batch, Group, StepSize
+from raft_core.distill.distill import build_trainer
+from raft_core.distill.rollout.rollout import RolloutSource
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.engines.chat import load_tokenizer
-from raft_core.progress import Progress
-from raft_core.records import FusedAnswer
-from raft_core.settings import load_settings
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 
 class KLAlone(RaftTrainer):

@@ -18,10 +18,10 @@ from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 from benchmarks.refinement_growth import REWRITE_TO_FILTER, STAGES, Cost, Refinement, exponent
 from benchmarks.refinement_pairs import Pairs, measured_pairs
 from benchmarks.stage_runs import note
-from raft_core.fusion import FuseStage
-from raft_core.rewrite import RewriteStage
-from raft_core.settings import load_settings
-from raft_core.shards import Shard
+from raft_core.app.settings import load_settings
+from raft_core.execution.shards import Shard
+from raft_core.refine.fuse import FuseStage
+from raft_core.refine.rewrite import RewriteStage
 
 PARTS = ("pairs", "overlap", "growth")
 # One round, one view and judges without a model, so that 20,000 rows end within minutes.

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.mini_rows import write_rows
 from benchmarks.stage_runs import StageRuns, Took, note
-from raft_core.records import read_jsonl
-from raft_core.settings import Settings, load_settings
-from raft_core.shards import Shard, shards_for
+from raft_core.app.settings import Settings, load_settings
+from raft_core.data.records import read_jsonl
+from raft_core.execution.shards import Shard, shards_for
 from tasks.processes import StageProcesses
 
 STAGES = ("prepare", "rewrite", "filter", "fuse")

@@ -16,16 +16,16 @@ from pathlib import Path
 
 from benchmarks.measuring import Spread, paired
 from benchmarks.stage_runs import StageRuns, Took, note
-from raft_core.config import FrozenConfig
+from raft_core.app.settings import Settings
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import RuntimeConfig, limit_threads
+from raft_core.data.records import Example, iter_records, read_jsonl
 from raft_core.engines import vllm
 from raft_core.engines.base import GenerationRequest, VllmConfig, request_seed
 from raft_core.engines.chat import load_tokenizer
-from raft_core.fusion import FuseStage
 from raft_core.prompts import FusePrompt, RewritePrompt
-from raft_core.records import Example, iter_records, read_jsonl
-from raft_core.rewrite import RewriteStage
-from raft_core.runtime import RuntimeConfig, limit_threads
-from raft_core.settings import Settings
+from raft_core.refine.fuse import FuseStage
+from raft_core.refine.rewrite import RewriteStage
 from tasks.processes import StageProcesses, environment
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.config.runtime import RuntimeConfig, VllmRuntime
 from raft_core.distill.models import store_by_columns
-from raft_core.distill.rollout import VllmRollouts
+from raft_core.distill.rollout.rollout import VllmRollouts
 from raft_core.engines.base import Sampling, request_seed
 from raft_core.engines.chat import encode_prompt, load_tokenizer, stop_token_ids
 from raft_core.engines.decoding import decode
 from raft_core.mini.world import domain_rows
-from raft_core.runtime import RuntimeConfig, VllmRuntime
 
 BASELINE = "`transformers.generate`"
 BATCH = 16

@@ -19,7 +19,7 @@ from benchmarks.measuring import CaseResult, Ratio, Spread, paired, table
 from benchmarks.rollout_ways import BASELINE, BATCH, RolloutSpec
 from benchmarks.training_models import model_folder
 from benchmarks.trl_environment import bench_folder
-from raft_core.runtime import KEEP_MEMORY
+from raft_core.config.runtime import KEEP_MEMORY
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMMARISED = ("and weights by columns", "and 3 steps ahead")

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raft_core.artifacts import ArtifactRef
-from raft_core.config import FrozenConfig
-from raft_core.runtime import RuntimeConfig
-from raft_core.stages import STAGES
+from raft_core.app.stages import STAGES
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.store.artifacts import ArtifactRef
 from tasks.processes import StageProcesses
 
 POLL_SECONDS = 0.02

@@ -12,9 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from raft_core.config import PACKAGE_ROOT
+from raft_core.config.base import PACKAGE_ROOT
+from raft_core.data.records import write_jsonl
 from raft_core.mini.world import domain_rows
-from raft_core.records import write_jsonl
 
 MINI = PACKAGE_ROOT / "mini" / "base"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

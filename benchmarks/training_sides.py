@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training_spec import StepSpec
+from raft_core.config.runtime import KEEP_MEMORY
 from raft_core.errors import StageError
-from raft_core.runtime import KEEP_MEMORY
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_LINES = 15

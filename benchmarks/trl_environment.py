@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from raft_core.config import local_path
+from raft_core.config.base import local_path
 
 ROOT = Path(__file__).resolve().parent.parent
 TRL = "trl==1.16.0"

@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 
 from flows.servers import require_answering, require_login
-from raft_core.config import made_folder
-from raft_core.private_files import keep_private
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.base import made_folder
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.store.private_files import keep_private
 from tasks.serving.access import keep_direct
 from tasks.serving.login import new_login
 from tasks.serving.prefect_server import client_settings, server_settings

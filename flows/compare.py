@@ -26,15 +26,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import checked_cell as settings_of
 from flows.local import run_flow
-from raft_core.artifacts import ArtifactRef
+from raft_core.app.settings import Settings
+from raft_core.app.study_plan import StudyPlan, load_plan, written_beside
 from raft_core.errors import InputError, StageError
-from raft_core.evaluation.stage import accuracies
-from raft_core.private_files import with_users_mask
-from raft_core.settings import Settings
-from raft_core.study.config import BASE, Cell, StudyStage
-from raft_core.study.rates import best_rate, mean_scores
-from raft_core.study.stage import KINDS
-from raft_core.study_plan import StudyPlan, load_plan, written_beside
+from raft_core.evaluation.evaluate import accuracies
+from raft_core.evaluation.study.config import BASE, Cell, StudyStage
+from raft_core.evaluation.study.rates import best_rate, mean_scores
+from raft_core.evaluation.study.study import KINDS
+from raft_core.store.artifacts import ArtifactRef
+from raft_core.store.private_files import with_users_mask
 from tasks.cell import Measured, measure, measure_rate
 from tasks.stage import RunContext, artifact_of, open_context
 from tasks.tracking import Tracker

@@ -1,7 +1,7 @@
 """Choosing each method's learning rate on validation splits, from one grid for all methods.
 
-The rule (`raft_core.study.rates`) is the same for every method, on the scores averaged over the
-domains. What it prints goes into the profile by hand.
+The rule (`raft_core.evaluation.study.rates`) is the same for every method, on the scores averaged
+over the domains. What it prints goes into the profile by hand.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Sequence
 
 from flows.local import exit_on_error, prepare_process, run_flow
+from raft_core.app.checks import checked
+from raft_core.app.settings import Settings, load_settings
 from raft_core.errors import InputError
-from raft_core.settings import Settings, load_settings
-from raft_core.settings_checks import checked
 
 
 def validation_settings(profile: str, domain: str, overrides: Sequence[str]) -> Settings:
@@ -45,8 +45,8 @@ if __name__ == "__main__":
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from raft_core.evaluation.stage import accuracies
-from raft_core.study.rates import best_rate, mean_scores, overall
+from raft_core.evaluation.evaluate import accuracies
+from raft_core.evaluation.study.rates import best_rate, mean_scores, overall
 from tasks import pipeline
 from tasks.stage import RunContext, open_context
 from tasks.tracking import Tracker

@@ -18,20 +18,20 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from flows.api import choose_api, wait_for_api
-from raft_core.config import local_path
-from raft_core.document_settings import (
+from raft_core.app.checks import checked
+from raft_core.app.document_settings import (
     DocumentSettings,
     checked_documents,
     load_document_settings,
 )
+from raft_core.app.settings import Settings, brings_domain, default_domain, load_settings
+from raft_core.app.stages import STAGES
+from raft_core.app.study_plan import StudyPlan, load_plan
+from raft_core.config.base import local_path
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, RaftError
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import Settings, brings_domain, default_domain, load_settings
-from raft_core.settings_checks import checked
-from raft_core.shared_store import open_store
-from raft_core.stages import STAGES
-from raft_core.study.config import BASE, Cell
-from raft_core.study_plan import StudyPlan, load_plan
+from raft_core.evaluation.study.config import BASE, Cell
+from raft_core.store.shared import open_store
 from tasks.processes import start_early
 from tasks.tracking import end_interrupted
 

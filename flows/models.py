@@ -10,9 +10,9 @@ import sys
 
 from flows.local import exit_on_error
 from flows.servers import require_answering
+from raft_core.app.settings import load_runtime
 from raft_core.errors import InputError
-from raft_core.private_files import keep_private
-from raft_core.settings import load_runtime
+from raft_core.store.private_files import keep_private
 from tasks.tracking import Registry
 
 

@@ -19,9 +19,9 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, document_settings_of, require_place, run_flow
-from raft_core.artifacts import ArtifactRef
-from raft_core.document_settings import checked_documents
+from raft_core.app.document_settings import checked_documents
 from raft_core.errors import RaftError
+from raft_core.store.artifacts import ArtifactRef
 from tasks import documents as tasks
 from tasks import pipeline
 from tasks.stage import RunContext, open_context

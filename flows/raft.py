@@ -18,8 +18,8 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, named, run_flow, settings_of
-from raft_core.artifacts import ArtifactRef
-from raft_core.settings_checks import checked
+from raft_core.app.checks import checked
+from raft_core.store.artifacts import ArtifactRef
 from tasks import pipeline, publish
 from tasks.stage import RunContext, open_context
 from tasks.tracking import Tracker

@@ -20,9 +20,9 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, named, one_method, run_flow, settings_of
-from raft_core.artifacts import ArtifactRef
-from raft_core.model_lineage import lineage
-from raft_core.settings_checks import checked
+from raft_core.app.checks import checked
+from raft_core.app.model_lineage import lineage
+from raft_core.store.artifacts import ArtifactRef
 from tasks import pipeline, promotion
 from tasks.stage import RunContext, open_context
 from tasks.tracking import Registry, Tracker, Version

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from raft_core.artifacts import StageSpec
-from raft_core.config import made_folder
+from raft_core.app.stages import STAGES
+from raft_core.config.base import made_folder
+from raft_core.config.runtime import RuntimeConfig, allow_open_files, limit_threads
 from raft_core.errors import EXIT_ORPHANED, InputError, RaftError, StageError
-from raft_core.launcher import is_launched, launch, rank
-from raft_core.private_files import keep_private
-from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig, allow_open_files, limit_threads
-from raft_core.stage import StageRun
-from raft_core.stages import STAGES
+from raft_core.execution.launcher import is_launched, launch, rank
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
+from raft_core.store.artifacts import StageSpec
+from raft_core.store.private_files import keep_private
 
 Model = TypeVar("Model", bound=BaseModel)
 PARENT_POLL_SECONDS = 0.5
@@ -69,11 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
 def command_of(arguments: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
     """What is no stage; `evaluate` is one when it is given a specification."""
     if arguments[:1] == ["artifacts"]:
-        from raft_core import store_commands
+        from raft_core.app import store_commands
 
         return store_commands.main
     if arguments[:1] == ["evaluate"] and not any(a.startswith("--spec") for a in arguments):
-        from raft_core import evaluate_command
+        from raft_core.app import evaluate_command
 
         return evaluate_command.main
     return None

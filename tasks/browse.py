@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from raft_core.app.settings import load_runtime
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, RaftError
-from raft_core.private_files import keep_private
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import load_runtime
+from raft_core.store.private_files import keep_private
 from tasks.serving import mlflow_server
 from tasks.serving.access import keep_direct
 from tasks.serving.inherited import for_servers

@@ -12,13 +12,13 @@ from typing import Any
 
 from prefect import task
 
-from raft_core.artifacts import ArtifactRef, Stopwatch
-from raft_core.config import FrozenConfig
+from raft_core.app.settings import Settings
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import read_jsonl
 from raft_core.errors import UnwellError
-from raft_core.records import read_jsonl
-from raft_core.settings import Settings
-from raft_core.shards import shards_for
-from raft_core.study.config import BASE, Cell
+from raft_core.evaluation.study.config import BASE, Cell
+from raft_core.execution.shards import shards_for
+from raft_core.store.artifacts import ArtifactRef, Stopwatch
 from tasks.pipeline import (
     STAGE_TASK,
     filter_inputs,

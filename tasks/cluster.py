@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.pools import addressed
 from tasks.stage import RunContext
 

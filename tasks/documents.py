@@ -11,11 +11,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import State
 
-from raft_core.artifacts import ArtifactRef
+from raft_core.data.records import read_jsonl
 from raft_core.documents.report import reasons, require_pairs
-from raft_core.private_files import with_users_mask
-from raft_core.records import read_jsonl
-from raft_core.shards import Shard, shards_for
+from raft_core.execution.shards import Shard, shards_for
+from raft_core.store.artifacts import ArtifactRef
+from raft_core.store.private_files import with_users_mask
 from tasks.pipeline import STAGE_TASK
 from tasks.stage import RunContext, run_stage
 from tasks.tracking import masked

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from raft_core.artifacts import StageSpec
+from raft_core.store.artifacts import StageSpec
 
 
 class Generations:

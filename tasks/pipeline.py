@@ -12,15 +12,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.states import State
 
-from raft_core.artifacts import ArtifactRef
-from raft_core.config import FrozenConfig
+from raft_core.app.settings import Settings
+from raft_core.app.stages import STAGES
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import read_jsonl
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
-from raft_core.gather import SHARD, GatherStage
-from raft_core.records import read_jsonl
-from raft_core.settings import Settings
-from raft_core.shards import WHOLE, Shard, shards_for
-from raft_core.stages import STAGES
+from raft_core.execution.shards import WHOLE, Shard, shards_for
+from raft_core.refine.gather import SHARD, GatherStage
+from raft_core.store.artifacts import ArtifactRef
 from tasks.stage import RunContext, run_stage
 
 BASE = "base"

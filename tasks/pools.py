@@ -23,9 +23,9 @@ from prefect.events.filters import (
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from raft_core.artifacts import StageSpec
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import StageError, UnwellError
-from raft_core.runtime import RuntimeConfig
+from raft_core.store.artifacts import StageSpec
 
 POLL_SECONDS = 2.0
 # Three heartbeats: a run of which none was heard for so long is given up for good.

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 import raft_core
-from raft_core.artifacts import StageSpec
+from raft_core.app.stages import STAGES
+from raft_core.config.runtime import KEEP_MEMORY, RuntimeConfig
 from raft_core.engines import vllm
 from raft_core.errors import StageError
-from raft_core.runtime import KEEP_MEMORY, RuntimeConfig
-from raft_core.stages import STAGES
+from raft_core.store.artifacts import StageSpec
 
 CLOSE_SECONDS = 2.0
 
@@ -128,7 +128,7 @@ class ForkedStage:
 
 
 class StageServer:
-    """One `raft_core.stage_server` and the stages that it runs."""
+    """One `raft_core.execution.stage_server` and the stages that it runs."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
         self.ended = False
@@ -225,7 +225,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def server_command(runtime: RuntimeConfig) -> list[str]:
-    command = [sys.executable, "-m", "raft_core.stage_server"]
+    command = [sys.executable, "-m", "raft_core.execution.stage_server"]
     command += ["--threads", str(runtime.threads_per_stage)]
     return command + [f"--import={module}" for module in runtime.preload]
 

@@ -7,8 +7,8 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from raft_core.artifacts import ArtifactRef
-from raft_core.settings import Settings
+from raft_core.app.settings import Settings
+from raft_core.store.artifacts import ArtifactRef
 from tasks.stage import RunContext
 from tasks.tracking import Version
 

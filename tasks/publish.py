@@ -11,7 +11,6 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from raft_core.artifacts import ArtifactRef
 from raft_core.evaluation.report import (
     comparison_table,
     interval,
@@ -19,6 +18,7 @@ from raft_core.evaluation.report import (
     score_cell,
     training_lines,
 )
+from raft_core.store.artifacts import ArtifactRef
 from tasks.stage import RunContext
 from tasks.tracking import masked
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from raft_core.artifacts import StageSpec
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.store.artifacts import StageSpec
 from tasks.stage import artifact_for, open_stages
 from tasks.tracking import JoinedTracker, Tracker
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from raft_core.artifacts import StageSpec
 from raft_core.distill.config import DistillStage
+from raft_core.store.artifacts import StageSpec
 
 # A run ends early if what takes longest, and what most other stages wait for, starts first.
 SHARED, LONG, SHORT = 0, 1, 2

@@ -13,15 +13,15 @@ from typing import Any
 
 from prefect.states import Completed, State
 
-from raft_core.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
-from raft_core.config import FrozenConfig
-from raft_core.document_settings import DocumentSettings
+from raft_core.app.document_settings import DocumentSettings
+from raft_core.app.settings import Settings
+from raft_core.app.stages import STAGES
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import EXIT_BAD_INPUT, InputError, StageError, UnwellError
-from raft_core.private_files import keep_private
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import Settings
-from raft_core.shared_store import open_store
-from raft_core.stages import STAGES
+from raft_core.store.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
+from raft_core.store.private_files import keep_private
+from raft_core.store.shared import open_store
 from tasks.display import Display
 from tasks.generations import Generations
 from tasks.pools import pool_for, run_in_pool

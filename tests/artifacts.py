@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raft_core.artifacts import ArtifactRef, StageSpec, Store
+from raft_core.store.artifacts import ArtifactRef, StageSpec, Store
 
 
 def spec(**changes: Any) -> StageSpec:

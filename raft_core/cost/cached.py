@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from raft_core.artifact_record import Record, read_record
-from raft_core.artifacts import ArtifactRef, StageSpec
-from raft_core.config import FrozenConfig
-from raft_core.gather import SHARD, GatherStage
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import Settings
-from raft_core.shards import shards_for
-from raft_core.stages import STAGES
+from raft_core.app.settings import Settings
+from raft_core.app.stages import STAGES
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.execution.shards import shards_for
+from raft_core.refine.gather import SHARD, GatherStage
+from raft_core.store.artifacts import ArtifactRef, StageSpec
+from raft_core.store.record import Record, read_record
 
 BASE = "base"
 Specs = dict[str, list[StageSpec]]

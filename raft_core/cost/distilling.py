@@ -21,7 +21,7 @@ from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
 from raft_core.cost.tokens import expected_longest, sampled
 from raft_core.cost.training import PrefixBudget, Training, planned_training
-from raft_core.data import checked_text, read_rows
+from raft_core.data.sources import checked_text, read_rows
 from raft_core.distill.config import DistillConfig, MethodConfig
 
 # Of distill/checkpoints.py, which loads nothing heavy but knows more than is asked here: two are

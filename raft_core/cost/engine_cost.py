@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.cost.device import Device
 from raft_core.cost.flops import forward
 from raft_core.cost.history import Rate
@@ -15,7 +16,6 @@ from raft_core.cost.requests import Asked
 from raft_core.cost.stage_cost import EndpointUse
 from raft_core.cost.tokens import expected_longest
 from raft_core.engines.base import GeneratorConfig, OpenAIConfig, TransformersConfig, VllmConfig
-from raft_core.runtime import RuntimeConfig
 
 
 @dataclass(frozen=True)

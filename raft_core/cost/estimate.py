@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from raft_core.app.checks import require_endpoint_keys
+from raft_core.app.model_checks import WRITERS, check_models, models_of
+from raft_core.app.settings import Settings
 from raft_core.cost.cached import BASE, RunKeys, Specs, folder_of, is_kept, store_root
 from raft_core.cost.completions import answers_found, rewrites_found
 from raft_core.cost.device import Device, device_of
@@ -19,9 +22,6 @@ from raft_core.cost.rows import DomainRows, assumed_rows, expected_rows, prepare
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost, wall_seconds
 from raft_core.errors import InputError
-from raft_core.model_checks import WRITERS, check_models, models_of
-from raft_core.settings import Settings
-from raft_core.settings_checks import require_endpoint_keys
 
 ANSWERS = {"raw": "prepare", "rewritten": "filter"}
 

@@ -13,11 +13,11 @@ from raft_core.cost.refining import judge_cost, start_of, together
 from raft_core.cost.requests import NOTHING, Asked, answering, judging
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
+from raft_core.data.records import Example
 from raft_core.engines.base import OpenAIConfig
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.benchmarks.base import Item
-from raft_core.judging import LlmJudge
-from raft_core.records import Example
+from raft_core.evaluation.judges import LlmJudge
 
 Items = dict[str, list[Item]]
 

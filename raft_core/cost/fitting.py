@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from raft_core.config.runtime import EndpointBudget
 from raft_core.cost.distilling import batch_problem
 from raft_core.cost.engine_cost import context_of
 from raft_core.cost.memory import GIB
@@ -11,7 +12,6 @@ from raft_core.cost.models import known_model
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import EndpointUse, StageCost
 from raft_core.engines.base import OpenAIConfig, VllmConfig
-from raft_core.runtime import EndpointBudget
 
 # MLflow's copy of a checkpoint: README, "Reading the results".
 TRACKED_BYTES = 2 * GIB

@@ -14,12 +14,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from raft_core.artifact_record import Record
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
 from raft_core.cost.cached import records_of
+from raft_core.data.records import read_jsonl
 from raft_core.distill.config import DistillStage
 from raft_core.errors import InputError
-from raft_core.records import read_jsonl
+from raft_core.store.record import Record
 
 NAMES = {"rewrite": "rewrites.jsonl", "respond": "responses.jsonl"}
 TRAINING_SIZES = (

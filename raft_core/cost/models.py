@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
 from raft_core.cost.shapes import BUILT_IN, EXACT, ModelShape, shape_of
 from raft_core.engines.base import OpenAIConfig, TransformersConfig, VllmConfig
 

@@ -19,8 +19,8 @@ from raft_core.cost.requests import Asked, fusing, grading, mean_rounds, rewriti
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost
 from raft_core.engines.base import GeneratorConfig, OpenAIConfig
-from raft_core.grading import LlmScorer
-from raft_core.shards import shards_for
+from raft_core.execution.shards import shards_for
+from raft_core.refine.grading import LlmScorer
 
 
 def refining_costs(at: Situation, found: int) -> list[StageCost]:

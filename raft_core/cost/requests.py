@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from raft_core.cost.tokens import Exchange, Reading, Sample, TokenCounter, sampled
+from raft_core.data.records import Example
 from raft_core.evaluation.benchmarks.base import Item
-from raft_core.fusion import FuseConfig
-from raft_core.judging import LlmJudge
-from raft_core.records import Example
-from raft_core.rewrite import RewriteConfig
+from raft_core.evaluation.judges import LlmJudge
+from raft_core.refine.fuse import FuseConfig
+from raft_core.refine.rewrite import RewriteConfig
 
 # Where nothing tells how long answers are: this share of the limit.
 UNKNOWN_SHARE = 1 / 3

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raft_core.prepare import drop_exact_duplicates, load_examples, require_splits, split_by_hash
-from raft_core.records import SPLITS, Example, Split, read_jsonl, read_records
-from raft_core.settings import Settings
+from raft_core.app.settings import Settings
+from raft_core.data.records import SPLITS, Example, Split, read_jsonl, read_records
+from raft_core.refine.prepare import (
+    drop_exact_duplicates,
+    load_examples,
+    require_splits,
+    split_by_hash,
+)
 
 # Where no data is named: what the method's paper trains on, and lengths of ours.
 ASSUMED_ROWS = 2000

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from raft_core.config import ModelRef
+from raft_core.app.settings import Settings
+from raft_core.config.base import ModelRef
 from raft_core.cost.device import Device
 from raft_core.cost.history import History
 from raft_core.cost.models import KnownModel, known_model
@@ -17,7 +18,6 @@ from raft_core.cost.rows import DomainRows
 from raft_core.cost.tokens import BY_CHARACTERS, Sample, TokenCounter, counter_of, sampled
 from raft_core.engines.base import GeneratorConfig, OpenAIConfig
 from raft_core.errors import InputError
-from raft_core.settings import Settings
 
 
 @dataclass

@@ -9,10 +9,10 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any, TypeVar
 
-from raft_core.chat_templates import render
+from raft_core.app.model_checks import PROBE, tokens_and_template
 from raft_core.cost.models import KnownModel
+from raft_core.engines.chat_templates import render
 from raft_core.errors import InputError
-from raft_core.model_checks import PROBE, tokens_and_template
 
 CHARACTERS_A_TOKEN = 4
 # Of a chat template around one user message, where the template is not here.

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from raft_core.distill.health import Health
 from raft_core.errors import UnwellError
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 
 
 class CurveCallback(TrainerCallback):

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raft_core.config import digest_file
-from raft_core.stage import free_space, short
+from raft_core.config.base import digest_file
+from raft_core.execution.stage import free_space, short
 
 STATE_FILE = "raft_state.json"
 TRAINER_STATE_FILE = "trainer_state.json"

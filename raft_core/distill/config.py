@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef, Seed
-from raft_core.data import DataSource
+from raft_core.config.base import FrozenConfig, ModelRef, Seed
+from raft_core.data.sources import DataSource
 from raft_core.engines.base import Sampling
 from raft_core.prompts import PromptRef, TeacherPrompt
 

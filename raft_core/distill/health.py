@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
+from raft_core.config.runtime import HealthLimits
+from raft_core.data.matching import mentions
 from raft_core.errors import UnwellError
-from raft_core.matching import mentions
-from raft_core.runtime import HealthLimits
 
 GRAM = 4
 # Signal -> what a high value means, and what to try.

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.distill.config import DistillStage
 from raft_core.distill.sharding import sharded, shards
 from raft_core.distill.teacher import DisabledAdapter, FrozenCopy, Teacher
 from raft_core.engines.chat import loading
 from raft_core.errors import InputError
-from raft_core.runtime import RuntimeConfig
 
 
 def generation_config(config: DistillStage) -> GenerationConfig | None:

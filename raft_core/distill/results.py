@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import FusedAnswer, Rejection, write_jsonl
 from raft_core.distill.config import DistillStage
 from raft_core.distill.health import CLAMPED
 from raft_core.distill.models import load_model, load_student
 from raft_core.distill.sharding import shards
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.distill.weight_distance import relative_distances
-from raft_core.records import FusedAnswer, Rejection, write_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun, writing_model
+from raft_core.execution.stage import StageRun, writing_model
 
 
 def whole_student(trainer: RaftTrainer, config: DistillStage, runtime: RuntimeConfig) -> Any:

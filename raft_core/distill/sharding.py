@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.distill.config import DistillStage
-from raft_core.launcher import world_size
-from raft_core.runtime import RuntimeConfig
+from raft_core.execution.launcher import world_size
 
 
 def shards(runtime: RuntimeConfig) -> bool:

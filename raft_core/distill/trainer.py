@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import Trainer
 
-from raft_core.distill.balance import AdaptiveBalance
-from raft_core.distill.batches import (
+from raft_core.data.matching import LEAK_PHRASES
+from raft_core.distill.batches.batches import (
     KL,
     REHEARSAL,
     Batch,
@@ -32,12 +32,15 @@ from raft_core.distill.batches import (
     collate,
     ending,
 )
+from raft_core.distill.batches.rehearsal import PromptCycle
+from raft_core.distill.batches.step_groups import StepGroups
+from raft_core.distill.batches.views import RowView
 from raft_core.distill.checkpoints import prune, seal, unwritten
-from raft_core.distill.chunked import Head
 from raft_core.distill.config import DistillConfig, MethodConfig
 from raft_core.distill.health import CLAMPED, leaking_share, repeated_share, require_finite
-from raft_core.distill.lookahead import Lookahead
-from raft_core.distill.losses import (
+from raft_core.distill.loss.balance import AdaptiveBalance
+from raft_core.distill.loss.chunked import Head
+from raft_core.distill.loss.losses import (
     TeacherTarget,
     cross_entropy,
     mass_and_entropy,
@@ -45,15 +48,12 @@ from raft_core.distill.losses import (
     teacher_target,
     topk_kl,
 )
-from raft_core.distill.output_layer import replaced_output, require_plain_output
-from raft_core.distill.rehearsal import PromptCycle
-from raft_core.distill.rollout import RolloutSource
+from raft_core.distill.loss.output_layer import replaced_output, require_plain_output
+from raft_core.distill.rollout.lookahead import Lookahead
+from raft_core.distill.rollout.rollout import RolloutSource
 from raft_core.distill.sharding import here
-from raft_core.distill.step_groups import StepGroups
 from raft_core.distill.teacher import Teacher
-from raft_core.distill.views import RowView
 from raft_core.errors import StageError
-from raft_core.matching import LEAK_PHRASES
 
 
 class RaftTrainer(Trainer):

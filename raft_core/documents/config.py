@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from raft_core.config import FrozenConfig, ModelRef
+from raft_core.config.base import FrozenConfig, ModelRef
 from raft_core.documents.self_contained import PHRASES
 from raft_core.documents.sources import DocumentSource
 from raft_core.engines.base import GeneratorConfig, Sampling
+from raft_core.execution.shards import WHOLE, Shard
 from raft_core.prompts import AskPrompt, PromptRef, TeacherPrompt, VerdictPrompt
-from raft_core.shards import WHOLE, Shard
 
 PASSAGES_VERSION = ASK_VERSION = 2
 PAIRS_VERSION = 1

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raft_core.data.records import Rejection, read_jsonl, read_records, write_jsonl
 from raft_core.documents.records import Pair, Passage
 from raft_core.documents.report import report
-from raft_core.prepare import comparable_words
-from raft_core.records import Rejection, read_jsonl, read_records, write_jsonl
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
+from raft_core.refine.prepare import comparable_words
 
 STAGE = "pairs"
 BEFORE = ("passages", "ask", "vote")

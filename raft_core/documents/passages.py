@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raft_core.data.records import Rejection, write_jsonl
 from raft_core.documents.config import BudgetConfig, PassagesConfig, PassagesStage
 from raft_core.documents.reading import STAGE, read_documents
 from raft_core.documents.records import Document, Passage
 from raft_core.documents.splitting import Measure, split
-from raft_core.records import Rejection, write_jsonl
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 
 
 def run(stage: StageRun) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from raft_core.data import checked_id, read_objects
+from raft_core.data.records import Rejection
+from raft_core.data.sources import checked_id, read_objects
 from raft_core.documents.records import Document
 from raft_core.documents.sources import (
     KINDS,
@@ -24,7 +25,6 @@ from raft_core.documents.sources import (
     files_of,
 )
 from raft_core.errors import InputError
-from raft_core.records import Rejection
 
 STAGE = "passages"
 BYTES_A_CHARACTER = 4

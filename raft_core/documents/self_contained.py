@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raft_core.matching import mentions
+from raft_core.data.matching import mentions
 
 # No phrase that a domain may need for itself: a law has articles, and a contract sections.
 PHRASES = (

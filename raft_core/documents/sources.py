@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from raft_core.config import FrozenConfig, digest_file, local_path
+from raft_core.config.base import FrozenConfig, digest_file, local_path
 from raft_core.errors import InputError
 
 MINI = "mini:"

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from raft_core.data import once
+from raft_core.data.sources import once
 from raft_core.documents.records import CRITERIA, Opinion
 from raft_core.engines.base import answer_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import (
     Embedder,
     EmbedderConfig,
@@ -11,9 +12,8 @@ from raft_core.engines.base import (
     GeneratorConfig,
 )
 from raft_core.engines.cached import CachedGenerator
-from raft_core.runtime import RuntimeConfig
-from raft_core.spending import Spending
-from raft_core.stage import StageRun
+from raft_core.execution.budget import Spending
+from raft_core.execution.stage import StageRun
 
 
 def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:

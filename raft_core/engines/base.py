@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_che
 
 from pydantic import Field, field_validator
 
-from raft_core.config import FrozenConfig, ModelRef
-from raft_core.secret_values import secret_in
+from raft_core.config.base import FrozenConfig, ModelRef
+from raft_core.config.secrets import secret_in
 
 if TYPE_CHECKING:
     import numpy as np

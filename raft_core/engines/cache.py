@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
@@ -16,7 +16,7 @@ from raft_core.engines.base import (
     JsonSchema,
     Sampling,
 )
-from raft_core.engines.keyed_file import KeyedFile, digest, installed_versions
+from raft_core.store.keyed_file import KeyedFile, digest, installed_versions
 
 # Raise an engine's when its code answers otherwise than before.
 VERSIONS = {"vllm": 1, "transformers": 1, "openai": 2}

@@ -19,8 +19,8 @@ from raft_core.engines.base import (
     Sampling,
 )
 from raft_core.engines.cache import CompletionCache, request_keys
-from raft_core.progress import Progress
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 # The most that a killed stage generates again. Engines tell of every completion while the others
 # go on, so no batch runs empty for a flush; it takes about 3 ms, 0.2 of which are the commit.

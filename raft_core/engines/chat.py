@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raft_core.config import ModelRef
-from raft_core.deadline import OverdueError
+from raft_core.config.base import ModelRef
 from raft_core.engines.control_tokens import ControlTokens, apply_template, control_tokens
 from raft_core.errors import InputError, first_line
+from raft_core.execution.deadline import OverdueError
 
 # What a template that prints the day is told. With the real one a row's prompt would be another
 # one tomorrow: a training that resumes would go on with other prompts, and two models that are

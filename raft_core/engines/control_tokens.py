@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from raft_core.deadline import deadline
+from raft_core.execution.deadline import deadline
 
 # In front of a part, so that a tokenizer that begins texts with a blank adds none to it.
 ANCHOR = "0"

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
 from raft_core.engines.base import EmbedderConfig, Encoder
-from raft_core.engines.keyed_file import KeyedFile, digest, installed_versions
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
+from raft_core.store.keyed_file import KeyedFile, digest, installed_versions
 
 # Raise it when the encoder's code gives other vectors than before.
 VERSION = 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
@@ -27,8 +28,7 @@ from raft_core.engines.openai_answers import (
 from raft_core.engines.openai_client import NO_KEY, endpoint_key, open_client
 from raft_core.engines.openai_errors import explanation, is_too_long, patience
 from raft_core.errors import EngineError, InputError
-from raft_core.runtime import RuntimeConfig
-from raft_core.spending import BudgetSpent, Spending
+from raft_core.execution.budget import BudgetSpent, Spending
 
 
 class OpenAIGenerator:

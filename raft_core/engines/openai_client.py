@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from raft_core.config.runtime import EndpointRuntime
 from raft_core.engines.openai_deadline import begin, watch
 from raft_core.errors import EngineError, InputError, first_line
-from raft_core.runtime import EndpointRuntime
-from raft_core.spending import Account
+from raft_core.execution.budget import Account
 
 NO_KEY = "none"
 # Bytes of one response. The longest answer with all its token ids is far below it.

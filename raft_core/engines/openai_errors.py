@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from raft_core.config.runtime import EndpointRuntime
+from raft_core.config.secrets import masked
 from raft_core.engines.base import OpenAIConfig
-from raft_core.runtime import EndpointRuntime
-from raft_core.secret_values import masked
 
 # 403 may be about one row, where a gateway moderates prompts.
 FORBIDDEN = 3

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import EmbedderConfig
 from raft_core.engines.chat import loading
-from raft_core.runtime import RuntimeConfig
 
 SORTED_TEXTS = 32_768  # texts of one length are gathered among so many
 TOKENIZED_TEXTS = 1024

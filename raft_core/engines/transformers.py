@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import (
     Completion,
     GenerationRequest,
@@ -23,7 +24,6 @@ from raft_core.engines.chat import (
     stop_token_ids,
 )
 from raft_core.errors import InputError
-from raft_core.runtime import RuntimeConfig
 
 
 class TransformersGenerator:

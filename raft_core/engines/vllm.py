@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import (
     Completion,
     FinishReason,
@@ -20,7 +21,6 @@ from raft_core.engines.base import (
     too_long,
 )
 from raft_core.engines.chat import encode_prompts, load_tokenizer, loading, stop_token_ids
-from raft_core.runtime import RuntimeConfig
 
 FEED_REQUESTS = 64
 GIB = 2**30

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from raft_core.records import Vote
+from raft_core.data.records import Vote
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raft_core.data.records import read_jsonl
 from raft_core.errors import InputError
 from raft_core.evaluation.statistics import (
     cluster,
@@ -19,7 +20,6 @@ from raft_core.evaluation.statistics import (
     paired_difference,
     retention,
 )
-from raft_core.records import read_jsonl
 
 
 @dataclass(frozen=True, slots=True)

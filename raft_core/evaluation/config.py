@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
 
-from raft_core.config import FrozenConfig, fingerprint
+from raft_core.config.base import FrozenConfig, fingerprint
 from raft_core.engines import GeneratorConfig
 from raft_core.engines.base import Sampling
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING
-from raft_core.judging import Panel
+from raft_core.evaluation.judges import Panel
 
 RESPOND_VERSION = 2
 EVALUATE_VERSION = 3

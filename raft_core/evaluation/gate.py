@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from raft_core.config import FrozenConfig
+from raft_core.config.base import FrozenConfig
 from raft_core.errors import GateError
 
 

@@ -16,10 +16,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
 from raft_core.engines.base import GeneratorConfig
 from raft_core.engines.cache import ENGINE_PACKAGES
-from raft_core.engines.keyed_file import KeyedFile, digest, installed_versions
+from raft_core.store.keyed_file import KeyedFile, digest, installed_versions
 
 PART = 256
 KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")

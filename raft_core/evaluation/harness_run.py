@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import GeneratorConfig, OpenAIConfig
 from raft_core.engines.chat import TEMPLATE_DAY
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING, HarnessBenchmark
 from raft_core.evaluation.harness_answers import answer_in_parts, made_by, read_whole, write_whole
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 
 UNSAFE = "{} runs code that the model writes, which is not done here"
 

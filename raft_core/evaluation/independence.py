@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from raft_core.config import FrozenConfig, ModelRef
+from raft_core.config.base import FrozenConfig, ModelRef
 from raft_core.engines.base import GeneratorConfig
-from raft_core.fusion import FuseConfig
-from raft_core.grading import LlmScorer
-from raft_core.judging import LlmJudge, Panel, judge_names
+from raft_core.evaluation.judges import LlmJudge, Panel, judge_names
+from raft_core.refine.fuse import FuseConfig
+from raft_core.refine.grading import LlmScorer
 
 HUB_CACHE = re.compile(r"models--[^/]+?--([^/]+)/snapshots/")
 QUANTISED = re.compile(

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from raft_core.data.records import SPLITS, read_jsonl
 from raft_core.evaluation import plots, report_sections
 from raft_core.evaluation.comparison import (
     Outcomes,
@@ -21,8 +22,7 @@ from raft_core.evaluation.distance_plots import weight_distances
 from raft_core.evaluation.markdown import estimate, plain, rate, table
 from raft_core.evaluation.metrics import Estimate
 from raft_core.evaluation.report_config import ReportStage
-from raft_core.records import SPLITS, read_jsonl
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 
 BASE = "base"
 LABELS = {

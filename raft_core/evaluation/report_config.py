@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from raft_core.config import FrozenConfig
+from raft_core.config.base import FrozenConfig
 from raft_core.evaluation.config import CompareConfig
 from raft_core.evaluation.independence import PanelMember
 

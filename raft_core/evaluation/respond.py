@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.data.records import write_jsonl
 from raft_core.engines import GeneratorConfig, open_generator
 from raft_core.engines.base import GenerationRequest, request_seed
 from raft_core.evaluation.benchmarks.base import Response
 from raft_core.evaluation.config import RespondStage
 from raft_core.evaluation.harness_run import ask_harness, load_tasks
-from raft_core.records import write_jsonl
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 
 
 def run(stage: StageRun) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raft_core.config import FrozenConfig
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.facts.nli import NliConfig, NliModel
-from raft_core.runtime import RuntimeConfig
 
 RULES_VERSION = 2
 LONGEST_DETAIL = 240

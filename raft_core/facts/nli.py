@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from raft_core.config import FrozenConfig, ModelRef
+from raft_core.config.base import FrozenConfig, ModelRef
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError
-from raft_core.runtime import RuntimeConfig
 
 
 class NliConfig(FrozenConfig):

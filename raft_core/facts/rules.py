@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from raft_core.data.matching import mentions
 from raft_core.facts.conclusion import choice, conclusion, same_conclusion
 from raft_core.facts.equations import equations, is_derivation, prose, results
 from raft_core.facts.guard import LONGEST_DETAIL, Claim, Failures, GuardConfig
@@ -30,7 +31,6 @@ from raft_core.facts.names import unsaid
 from raft_core.facts.negation import flipped
 from raft_core.facts.numbers import Number, missing, numbers, turned_around
 from raft_core.facts.text import is_english, statements
-from raft_core.matching import mentions
 
 
 def check_rules(claim: Claim, config: GuardConfig) -> Failures:

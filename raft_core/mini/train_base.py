@@ -25,14 +25,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from raft_core.launcher import ON_LOOPBACK
+from raft_core.config.runtime import KEEP_MEMORY
+from raft_core.execution.launcher import ON_LOOPBACK
 from raft_core.mini import corpus
 from raft_core.mini.architectures import new_model
 from raft_core.mini.model_card import write_card
 from raft_core.mini.scores import score_base, write_scores
 from raft_core.mini.styles import VOICES
 from raft_core.mini.tokenizer import build_tokenizer
-from raft_core.runtime import KEEP_MEMORY
 
 IGNORED = -100
 

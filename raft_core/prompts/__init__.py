@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from raft_core.config import FrozenConfig, local_path
+from raft_core.config.base import FrozenConfig, local_path
 from raft_core.errors import InputError
 
 FOLDER = Path(__file__).parent

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from raft_core.secret_values import is_secret_name
+from raft_core.config.secrets import is_secret_name
 
 # Where programs, libraries and certificates lie, how text is written, how many threads there are;
 # and what is set for the two servers themselves.

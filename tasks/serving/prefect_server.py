@@ -13,7 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from raft_core.stage_server import die_with_parent
+from raft_core.execution.stage_server import die_with_parent
 from tasks.serving.access import LOCAL_NAMES, LocalAccess
 
 DATABASE_URLS = {

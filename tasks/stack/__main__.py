@@ -11,9 +11,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, RaftError
-from raft_core.private_files import keep_private
-from raft_core.runtime import RuntimeConfig
+from raft_core.store.private_files import keep_private
 from tasks.serving.access import keep_direct
 from tasks.serving.login import write_private
 from tasks.stack.config import HEARTBEAT_SECONDS, ROOT, StackConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 import raft_core
-from raft_core.config import FrozenConfig
-from raft_core.runtime import LOGIN_FILE, SERVER_NOTE
+from raft_core.config.base import FrozenConfig
+from raft_core.config.runtime import LOGIN_FILE, SERVER_NOTE
 from tasks.serving import mlflow_server, prefect_server
 from tasks.serving.inherited import for_servers
 from tasks.serving.login import read_login

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError
-from raft_core.remote_files import connect, reason
-from raft_core.runtime import RuntimeConfig
-from raft_core.shared_store import open_store
+from raft_core.store.remote_files import connect, reason
+from raft_core.store.shared import open_store
 
 
 def make_bucket(runtime: RuntimeConfig) -> None:

@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
 from tasks.tracking.connection import open_client
 from tasks.tracking.journal import METRICS_A_CALL, Journal, now
 from tasks.tracking.masking import masked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
 from tasks.serving.login import read_login
 from tasks.serving.mlflow_server import client_settings
 

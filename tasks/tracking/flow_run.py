@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from raft_core.artifacts import ArtifactRef, StageSpec
-from raft_core.document_settings import DocumentSettings
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import Settings
+from raft_core.app.document_settings import DocumentSettings
+from raft_core.app.settings import Settings
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.tracking.client import UI_PORT, log_curves, log_metrics, log_params, never_fatal
 from tasks.tracking.masking import without_userinfo
 from tasks.tracking.outbox import INTERRUPT_SECONDS, Outbox, open_outbox

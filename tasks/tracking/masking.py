@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from raft_core.secret_values import masked
+from raft_core.config.secrets import masked
 
 # `//user:password@`, where the password may hold what it should not, and `//token@`.
 USERINFO = re.compile(r"(?<=://)(?:[^\s/@]*:[^\s@]*|[^\s/?#]+)@")

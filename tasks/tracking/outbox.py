@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
 from tasks.tracking.journal import Call, Journal
 from tasks.tracking.masking import masked
 from tasks.tracking.server import Server, refused

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
 
-from raft_core.artifacts import ArtifactRef
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError, first_line
-from raft_core.prepare import DOMAIN_NAME
-from raft_core.runtime import RuntimeConfig
+from raft_core.refine.prepare import DOMAIN_NAME
+from raft_core.store.artifacts import ArtifactRef
 from tasks.tracking.connection import open_client
 from tasks.tracking.masking import masked
 from tasks.tracking.server import refused

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
 from tasks.tracking.connection import open_client
 from tasks.tracking.journal import Call
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from raft_core.artifacts import ArtifactRef, StageSpec
+from raft_core.data.records import read_jsonl
 from raft_core.errors import RaftError
-from raft_core.records import read_jsonl
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.tracking.client import log_curves, log_metrics, log_params, never_fatal
 from tasks.tracking.journal import Journal
 

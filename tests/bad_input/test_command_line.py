@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from raft_core.__main__ import main
-from raft_core.artifacts import Store
 from raft_core.errors import EXIT_BAD_INPUT
+from raft_core.store.artifacts import Store
 from tests.artifacts import committed, spec
 
 SPEC = {"stage": "prepare", "version": 1, "config": {}, "identity": {}}

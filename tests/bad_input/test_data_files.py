@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raft_core import prepare
-from raft_core.config import ModelRef
+from raft_core.app.checks import checked
+from raft_core.app.settings import load_settings
+from raft_core.config.base import ModelRef
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import SPLITS, Example, read_jsonl, read_records
 from raft_core.engines.base import EmbedderConfig
 from raft_core.errors import InputError
-from raft_core.progress import Progress
-from raft_core.records import SPLITS, Example, read_jsonl, read_records
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import load_settings
-from raft_core.settings_checks import checked
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
+from raft_core.refine import prepare
 
 Rows = list[dict[str, Any]]
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from raft_core.document_settings import checked_documents, load_document_settings
+from raft_core.app.document_settings import checked_documents, load_document_settings
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl, read_records
 from raft_core.documents import passages
 from raft_core.documents.reading import read_documents
 from raft_core.documents.records import Passage
 from raft_core.documents.sources import DocumentSource
 from raft_core.errors import InputError
-from raft_core.progress import Progress
-from raft_core.records import read_jsonl, read_records
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 GOOD = "The bridge over the Aare was built in 1930 by the town itself.\n"
 ARABIC = "ما هي عاصمة فرنسا؟ باريس هي العاصمة، وهي مدينة كبيرة."

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from raft_core import judging
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.config.runtime import EndpointRuntime, RuntimeConfig
+from raft_core.data.records import FusedAnswer, Verdict, Vote
+from raft_core.distill.batches.views import build_view
 from raft_core.distill.config import DistillConfig
-from raft_core.distill.views import build_view
 from raft_core.engines import open_generator
 from raft_core.engines.base import (
     Completion,
@@ -29,12 +30,17 @@ from raft_core.engines.base import (
 from raft_core.engines.chat import encode_prompts, encode_text, load_tokenizer
 from raft_core.engines.openai_client import LARGEST_RESPONSE, open_client
 from raft_core.errors import EngineError, InputError
-from raft_core.grading import LlmScorer
-from raft_core.judging import JudgedAnswer, LlmJudge, llm_votes, majority_correct, undecided
-from raft_core.progress import Progress
-from raft_core.records import FusedAnswer, Verdict, Vote
-from raft_core.runtime import EndpointRuntime, RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.evaluation import judges as judging
+from raft_core.evaluation.judges import (
+    JudgedAnswer,
+    LlmJudge,
+    llm_votes,
+    majority_correct,
+    undecided,
+)
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
+from raft_core.refine.grading import LlmScorer
 
 
 def completion(message: Any, finish: Any = "stop") -> bytes:

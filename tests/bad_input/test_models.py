@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import PACKAGE_ROOT, ModelRef
+from raft_core.app.checks import checked
+from raft_core.app.model_checks import check_chat_model
+from raft_core.app.settings import load_settings
+from raft_core.config.base import PACKAGE_ROOT, ModelRef
 from raft_core.engines.chat import load_tokenizer, loading, stop_token_ids
 from raft_core.errors import InputError
-from raft_core.model_checks import check_chat_model
-from raft_core.settings import load_settings
-from raft_core.settings_checks import checked
 
 BASE = PACKAGE_ROOT / "mini" / "base"
 
@@ -87,7 +87,7 @@ def a_folder(folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raft_core.model_checks.TEMPLATE_SECONDS", 1.0)
+    monkeypatch.setattr("raft_core.app.model_checks.TEMPLATE_SECONDS", 1.0)
 
 
 MODELS: dict[str, tuple[Callable[[Path], object], str]] = {

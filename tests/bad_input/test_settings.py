@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flows.api import choose_api
+from raft_core.app.checks import checked
+from raft_core.app.settings import CONF, load_settings
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import CONF, load_settings
-from raft_core.settings_checks import checked
-from raft_core.shared_store import open_store
+from raft_core.store.shared import open_store
 from tests.artifacts import spec
 
 SETTINGS: dict[str, tuple[list[str], str]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raft_core.records import read_jsonl
+from raft_core.data.records import read_jsonl
 from tests.integration.flow import ROOT, small_profile
 
 pytestmark = pytest.mark.timeout(900)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from raft_core.distill import stage as distill_stage
-from raft_core.distill.balance import AdaptiveBalance
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
+from raft_core.distill import distill as distill_stage
 from raft_core.distill.config import MethodConfig
+from raft_core.distill.loss.balance import AdaptiveBalance
 from raft_core.distill.models import load_model
 from raft_core.distill.teacher import FrozenCopy
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 from tests.integration.training import (
     RAFT,
     SFT,

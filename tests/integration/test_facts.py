@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import fact_guard
 from benchmarks.fact_changes import ALTERING, DATES_ALTERED, DATES_HARMLESS, HARMLESS
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
 from raft_core.facts.guard import Claim, Guard, GuardConfig
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef, Store
-from raft_core.config import FrozenConfig
+from raft_core.app.settings import Settings, load_settings
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import read_jsonl, write_jsonl
 from raft_core.mini.world import domain_rows
-from raft_core.records import read_jsonl, write_jsonl
-from raft_core.rewrite import Shard
-from raft_core.settings import Settings, load_settings
+from raft_core.refine.rewrite import Shard
+from raft_core.store.artifacts import ArtifactRef, Store
 from tasks.processes import StageProcesses
 from tasks.silent import SilentDisplay, SilentTracker
 from tasks.slots import Slots

@@ -10,19 +10,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from raft_core.config import digest_file
-from raft_core.distill import pruning
-from raft_core.distill import stage as distill_stage
+from raft_core.config.base import digest_file
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
+from raft_core.distill import distill as distill_stage
+from raft_core.distill import prune as pruning
 from raft_core.distill.config import DistillStage, MethodConfig, PruneConfig, PruneStage
 from raft_core.distill.models import load_model
-from raft_core.distill.rollout import TransformersRollouts, VllmRollouts, student_weights
+from raft_core.distill.rollout.rollout import TransformersRollouts, VllmRollouts, student_weights
 from raft_core.distill.teacher import DisabledAdapter
 from raft_core.engines.base import Sampling
 from raft_core.engines.transformers import generate_batch
 from raft_core.errors import InputError
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 from tests.integration.training import (
     RAFT,
     SFT,

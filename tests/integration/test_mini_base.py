@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from raft_core.config import PACKAGE_ROOT
-from raft_core.document_settings import load_document_settings
+from raft_core.app.document_settings import load_document_settings
+from raft_core.config.base import PACKAGE_ROOT
 from raft_core.documents.passages import measure_of
 from raft_core.mini.lexicon import DOMAINS
 from raft_core.mini.scores import FILE, score_base

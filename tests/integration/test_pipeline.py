@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
-from raft_core.prepare import load_examples
-from raft_core.settings import load_settings
+from raft_core.app.settings import load_settings
+from raft_core.refine.prepare import load_examples
 from tests.integration.flow import ROOT, Flow, ended_flow, run_flow, start_flow
 
 PUBMEDQA = ROOT.parent / "shared" / "data" / "pubmedqa" / "train.jsonl"

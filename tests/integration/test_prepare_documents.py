@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from raft_core.app.checks import checked
+from raft_core.app.settings import load_settings
+from raft_core.data.records import read_jsonl
 from raft_core.mini.documents import documents
 from raft_core.mini.scores import holds_value
 from raft_core.mini.world import domain_facts
-from raft_core.records import read_jsonl
-from raft_core.settings import load_settings
-from raft_core.settings_checks import checked
 from tests.integration.flow import ROOT
 
 LIMIT = 3

@@ -14,11 +14,11 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from raft_core.artifacts import ArtifactRef
+from raft_core.app.stages import STAGES
+from raft_core.data.records import read_jsonl
 from raft_core.distill.config import DistillStage
 from raft_core.errors import UnwellError
-from raft_core.records import read_jsonl
-from raft_core.stages import STAGES
+from raft_core.store.artifacts import ArtifactRef
 from tests.integration.flow import ROOT
 from tests.integration.training import SFT, runtime, settings, stage_run
 

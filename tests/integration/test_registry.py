@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from raft_core.artifacts import ArtifactRef
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError
-from raft_core.runtime import RuntimeConfig
+from raft_core.store.artifacts import ArtifactRef
 from tasks.tracking import Registry, Version
 
 LINEAGE = {"dataset": "d1", "base_model": "b1", "config": "c1", "code": "v1"}

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from raft_core.__main__ import main
-from raft_core.artifact_record import stage_key
-from raft_core.artifacts import ArtifactRef
-from raft_core.config import digest_file
+from raft_core.app.settings import Settings, load_settings
+from raft_core.config.base import digest_file
 from raft_core.errors import InputError, StageError
-from raft_core.settings import Settings, load_settings
-from raft_core.shared_store import SharedStore
+from raft_core.store.artifacts import ArtifactRef
+from raft_core.store.record import stage_key
+from raft_core.store.shared import SharedStore
 from tasks.silent import SilentTracker
 from tasks.stage import open_context, run_stage
 from tests.artifacts import committed, rows, spec
@@ -105,7 +105,7 @@ def test_find_altered_remote_file_is_absent_until_it_is_committed_again(
 def test_find_upload_killed_before_the_record_is_absent(machine: Machine, fs: Any) -> None:
     code = (
         "import os, signal, sys\n"
-        "from raft_core.shared_store import SharedStore\n"
+        "from raft_core.store.shared import SharedStore\n"
         "from tests.artifacts import committed, spec\n"
         "store = SharedStore(sys.argv[1], 's3://bucket/prefix')\n"
         "store._remote._fs.put_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -19,8 +19,8 @@ from urllib.request import urlopen
 import pytest
 from mlflow import MlflowClient
 
-from raft_core.artifacts import ArtifactRef, StageSpec
-from raft_core.runtime import RuntimeConfig
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.tracking import Tracker
 from tasks.tracking.server import Server
 
@@ -245,7 +245,8 @@ def test_server_away_from_start_to_end_the_next_run_sends_everything(
     assert "what is logged waits in" in caplog.text
     assert len(left(runtime.home_folder)) == 1
     server.start()
-    run = "import sys; from raft_core.runtime import RuntimeConfig; from tasks.tracking import *\n"
+    run = "import sys; from raft_core.config.runtime import RuntimeConfig\n"
+    run += "from tasks.tracking import *\n"
     run += "with Tracker(RuntimeConfig(mlflow_uri=sys.argv[1]), 'next', {'next': '1'}, {}): pass"
     subprocess.run([sys.executable, "-c", run, server.uri], cwd=ROOT, check=True)
     assert left(runtime.home_folder) == []
@@ -279,8 +280,8 @@ TRACKED = """
 import time
 from flows.local import exit_on_interrupt
 from prefect.utilities.engine import capture_sigterm
-from raft_core.artifacts import StageSpec
-from raft_core.runtime import RuntimeConfig
+from raft_core.store.artifacts import StageSpec
+from raft_core.config.runtime import RuntimeConfig
 from tasks.tracking import Tracker, flow_run, outbox
 
 # A busy machine may need more than the two seconds, and would leave the rest to the next run.

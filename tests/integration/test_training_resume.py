@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import digest_file
-from raft_core.distill import stage as distill_stage
+from raft_core.config.base import digest_file
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import read_jsonl
+from raft_core.distill import distill as distill_stage
 from raft_core.distill.config import DistillStage
 from raft_core.distill.health import MEANINGS
 from raft_core.distill.trainer import RaftTrainer
 from raft_core.errors import InputError, StageError
-from raft_core.records import read_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.stage import StageRun
 from tests.integration.flow import ROOT
 from tests.integration.training import STEPS, runtime, settings, stage_run
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from raft_core import engines
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.config.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
+from raft_core.data.records import Example, read_jsonl, write_jsonl
 from raft_core.documents.structured import VERDICT_SCHEMA, pairs_schema, read_verdict
 from raft_core.engines import open_engine
 from raft_core.engines.base import (
@@ -25,12 +27,10 @@ from raft_core.engines.base import (
 from raft_core.engines.chat import encode_prompt, load_tokenizer
 from raft_core.evaluation.benchmarks.base import Response
 from raft_core.evaluation.config import EvaluateStage
-from raft_core.evaluation.stage import run
+from raft_core.evaluation.evaluate import run
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 from raft_core.mini.world import general_rows
-from raft_core.progress import Progress
-from raft_core.records import Example, read_jsonl, write_jsonl
-from raft_core.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
-from raft_core.stage import StageRun
 
 MODEL = ModelRef(path="mini:base")
 CONFIG = VllmConfig(model=MODEL, dtype="float32", max_model_len=384)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from raft_core import fusion
 from raft_core.__main__ import main
-from raft_core.artifacts import ArtifactRef, StageSpec
-from raft_core.config import FrozenConfig, ModelRef, fingerprint
+from raft_core.config.base import FrozenConfig, ModelRef, fingerprint
+from raft_core.config.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
+from raft_core.data.records import Example, FilteredRewrite, read_jsonl, write_jsonl
 from raft_core.engines import open_engine, open_generator
 from raft_core.engines.base import (
     Completion,
@@ -26,16 +26,16 @@ from raft_core.engines.base import (
     VllmConfig,
 )
 from raft_core.errors import EngineError
-from raft_core.evaluation import stage as evaluation
+from raft_core.evaluation import evaluate as evaluation
 from raft_core.evaluation.benchmarks.base import Response
 from raft_core.evaluation.config import EvaluateStage
-from raft_core.fusion import FuseConfig, FuseStage
-from raft_core.judging import JudgedAnswer, LlmJudge, llm_votes
+from raft_core.evaluation.judges import JudgedAnswer, LlmJudge, llm_votes
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 from raft_core.mini.world import domain_rows, general_rows
-from raft_core.progress import Progress
-from raft_core.records import Example, FilteredRewrite, read_jsonl, write_jsonl
-from raft_core.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
-from raft_core.stage import StageRun
+from raft_core.refine import fuse as fusion
+from raft_core.refine.fuse import FuseConfig, FuseStage
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tests.endpoints import Asked, Reply, endpoint
 from tests.integration.vllm_server import KEY, KEY_VARIABLE, MODEL, VllmServer, vllm_server
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from raft_core.config import ModelRef, digest_file
+from raft_core.config.base import ModelRef, digest_file
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import FusedAnswer, read_jsonl, write_jsonl
+from raft_core.distill.batches.targets import load_targets
+from raft_core.distill.batches.views import RowView
 from raft_core.distill.config import DistillConfig, DistillStage, MethodConfig
-from raft_core.distill.stage import build_trainer
-from raft_core.distill.targets import load_targets
+from raft_core.distill.distill import build_trainer
 from raft_core.distill.trainer import RaftTrainer
-from raft_core.distill.views import RowView
 from raft_core.engines.chat import load_tokenizer
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 from raft_core.mini.world import domain_rows
-from raft_core.progress import Progress
-from raft_core.records import FusedAnswer, read_jsonl, write_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
 
 RAFT = MethodConfig(targets="fused", distillation="answer_conditioned", learning_rate=1e-3)
 SFT = MethodConfig(targets="fused", learning_rate=1e-3)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from raft_core.config import PACKAGE_ROOT
+from raft_core.config.base import PACKAGE_ROOT
 
 MODEL = "mini"
 KEY_VARIABLE, KEY = "RAFT_TEST_JUDGES_KEY", "sk-raft-serve-77c1"

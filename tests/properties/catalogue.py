@@ -14,9 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from raft_core import data, grading, judging, matching
-from raft_core.config import PACKAGE_ROOT, ModelRef
-from raft_core.data import Columns, question_and_answer
+from raft_core.config.base import PACKAGE_ROOT, ModelRef
+from raft_core.config.secrets import masked
+from raft_core.data import matching
+from raft_core.data import sources as data
+from raft_core.data.records import Example, FilteredRewrite
+from raft_core.data.sources import Columns, question_and_answer
 from raft_core.distill import health
 from raft_core.documents import reading, report, splitting, structured, wording
 from raft_core.documents.records import Document
@@ -26,6 +29,7 @@ from raft_core.engines import chat
 from raft_core.engines.base import Completion, answer_text
 from raft_core.engines.openai_answers import read_answer, read_choice
 from raft_core.errors import InputError
+from raft_core.evaluation import judges as judging
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.benchmarks.instructions import check_responses
 from raft_core.facts import (
@@ -40,13 +44,12 @@ from raft_core.facts import (
 )
 from raft_core.facts.guard import Claim, GuardConfig
 from raft_core.facts.rules import check_rules
-from raft_core.prepare import comparable_words
+from raft_core.lineage import page
+from raft_core.lineage.differences import difference
 from raft_core.prompts import PromptRef
-from raft_core.records import Example, FilteredRewrite
-from raft_core.sample_lineage import page
-from raft_core.sample_lineage.differences import difference
-from raft_core.secret_values import masked
-from raft_core.similarity import view_of
+from raft_core.refine import grading
+from raft_core.refine.filter import view_of
+from raft_core.refine.prepare import comparable_words
 
 Call = Callable[[str, str], object]
 # Each asks its own question of the same answer; those that take patterns are given plain words.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from raft_core.config.secrets import masked
 from raft_core.errors import InputError, printable
-from raft_core.secret_values import masked
 
 HOSTILE = {
     "\x1b[2J\x1b]0;title\x07": "\\x1b[2J\\x1b]0;title\\x07",

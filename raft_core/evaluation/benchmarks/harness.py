@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from raft_core.config import FrozenConfig, digest_file
+from raft_core.config.base import FrozenConfig, digest_file
 from raft_core.evaluation.benchmarks.base import Item
 
 VERSION: Final = 1

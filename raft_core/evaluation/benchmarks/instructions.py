@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_id, checked_text, read_rows
-from raft_core.deadline import deadline
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import Verdict, Vote
+from raft_core.data.sources import DataSource, checked_id, checked_text, read_rows
 from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
@@ -24,7 +24,7 @@ from raft_core.evaluation.instructions import (
     split_sentences_by,
 )
 from raft_core.evaluation.metrics import wilson
-from raft_core.records import Verdict, Vote
+from raft_core.execution.deadline import deadline
 
 VERSION: Final = 1
 CHECK_SECONDS = 10.0  # of one instruction, which takes milliseconds

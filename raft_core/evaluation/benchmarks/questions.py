@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from raft_core.config import FrozenConfig
-from raft_core.data import (
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import Example, Split, Vote, read_records
+from raft_core.data.sources import (
     DataSource,
     checked_expected,
     checked_id,
@@ -17,9 +18,8 @@ from raft_core.data import (
 from raft_core.engines.base import answer_text
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
-from raft_core.judging import JudgedAnswer, Panel, judge_answers
-from raft_core.records import Example, Split, Vote, read_records
-from raft_core.stage import StageRun
+from raft_core.evaluation.judges import JudgedAnswer, Panel, judge_answers
+from raft_core.execution.stage import StageRun
 
 VERSION: Final = 1
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from raft_core.config import FrozenConfig
-from raft_core.data import DataSource, checked_expected, checked_text, read_rows
+from raft_core.config.base import FrozenConfig
+from raft_core.data.records import Example, read_records
+from raft_core.data.sources import DataSource, checked_expected, checked_text, read_rows
 from raft_core.evaluation.benchmarks.base import Item
 from raft_core.prompts import PromptRef, TeacherPrompt
-from raft_core.records import Example, read_records
 
 VERSION: Final = 1
 FIELDS = ("id", "reference", "question", "expected")

@@ -16,9 +16,9 @@ from benchmarks.training_spec import StepSpec
 from benchmarks.training_step import FULL, trl_teacher_prompt
 from benchmarks.training_turns import Phases, completion_tokens
 from benchmarks.trl_environment import NotInstalled, bench_folder, trl_python
+from raft_core.data.records import read_jsonl
 from raft_core.distill.config import DistillConfig
 from raft_core.engines.chat import encode_prompt
-from raft_core.records import read_jsonl
 
 SPEC = StepSpec("kl", "model", "rows", 24, 1, 10, "folder", "prompt")
 

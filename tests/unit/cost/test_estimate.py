@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from raft_core.app.settings import load_settings
 from raft_core.cost import report
 from raft_core.cost.estimate import Estimate, estimate
 from raft_core.errors import InputError
-from raft_core.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef, Store
-from raft_core.config import FrozenConfig
+from raft_core.app.settings import load_settings
+from raft_core.app.stages import STAGES
+from raft_core.config.base import FrozenConfig
 from raft_core.cost.cached import is_kept, records_of
 from raft_core.cost.history import History, slowest
-from raft_core.records import write_jsonl
-from raft_core.settings import load_settings
-from raft_core.shards import WHOLE
-from raft_core.stages import STAGES
+from raft_core.data.records import write_jsonl
+from raft_core.execution.shards import WHOLE
+from raft_core.store.artifacts import ArtifactRef, Store
 
 SETTINGS = load_settings("mini", "law")
 PREPARED = ArtifactRef(stage="prepare", key="0" * 24, path="nowhere")

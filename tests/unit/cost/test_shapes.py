@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import ModelRef
+from raft_core.app.model_checks import shapes_of_weights
+from raft_core.config.base import ModelRef
 from raft_core.cost.models import known_model
 from raft_core.cost.shapes import BUILT_IN, EXACT, ModelShape, shape_of
-from raft_core.model_checks import shapes_of_weights
 
 SMALL = {
     "hidden_size": 24,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
 from raft_core.cost.models import known_model
 from raft_core.cost.tokens import (
     BY_CHARACTERS,

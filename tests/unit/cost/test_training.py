@@ -9,8 +9,8 @@ import pytest
 
 from raft_core.cost.tokens import BY_CHARACTERS, TEMPLATE_TOKENS, Sample
 from raft_core.cost.training import PrefixBudget, Training, planned_training, shares, steps_of
+from raft_core.data.records import Example
 from raft_core.distill.config import DistillConfig, MethodConfig
-from raft_core.records import Example
 from tests.integration.training import settings, stage_run
 
 RAFT = MethodConfig(targets="fused", distillation="answer_conditioned", learning_rate=1e-3)
@@ -45,7 +45,7 @@ def planned(method: MethodConfig = RAFT, *, rows: int = 8, **changes: Any) -> Tr
 def test_steps_are_those_of_the_trainer(
     rows: int, batch: int, accumulation: int, epochs: float, tmp_path: Path
 ) -> None:
-    from raft_core.distill.stage import training_arguments
+    from raft_core.distill.distill import training_arguments
 
     config = settings(SFT, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
     arguments = training_arguments(config, stage_run(tmp_path, config), rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.distill.balance import AdaptiveBalance
 from raft_core.distill.config import BalanceConfig
+from raft_core.distill.loss.balance import AdaptiveBalance
 
 
 def test_weight_first_step_is_the_ratio_of_the_losses() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from raft_core.config.runtime import HealthLimits
 from raft_core.distill.health import Health, leaking_share, repeated_share, require_finite
 from raft_core.errors import StageError
-from raft_core.runtime import HealthLimits
 
 
 def health(**limits: Any) -> Health:

@@ -10,7 +10,7 @@ ABSENT = ("vllm", "prefect", "mlflow", "faiss", "sentence_transformers")
 
 def test_training_stage_imports_neither_vllm_nor_the_orchestration() -> None:
     code = (
-        "import sys; import raft_core.distill.stage, raft_core.distill.pruning;"
+        "import sys; import raft_core.distill.distill, raft_core.distill.prune;"
         f"print(*sorted(set({ABSENT!r}) & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 import torch
 
-from raft_core.distill import chunked
-from raft_core.distill.chunked import Head
-from raft_core.distill.losses import (
+from raft_core.distill.loss import chunked
+from raft_core.distill.loss.chunked import Head
+from raft_core.distill.loss.losses import (
     TeacherTarget,
     cross_entropy,
     mass_and_entropy,
@@ -20,7 +20,7 @@ from raft_core.distill.losses import (
     topk_kl,
 )
 
-# Dimensions as in raft_core.distill.losses.
+# Dimensions as in raft_core.distill.loss.losses.
 B, T, D, V = 3, 5, 8, 17
 
 

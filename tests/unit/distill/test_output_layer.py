@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from raft_core.distill.output_layer import require_plain_output
+from raft_core.distill.loss.output_layer import require_plain_output
 from raft_core.errors import InputError
 
 MODEL = SimpleNamespace(config=SimpleNamespace(model_type="capped"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig, Qwen3Config
 
-from raft_core.distill.batches import shared_starts
-from raft_core.distill.packed_attention import ATTENTION, Packing, packed_inputs, packs
-from raft_core.distill.prefix_cache import PrefixCache
+from raft_core.distill.batches.batches import shared_starts
+from raft_core.distill.batches.packed_attention import ATTENTION, Packing, packed_inputs, packs
+from raft_core.distill.batches.prefix_cache import PrefixCache
 from raft_core.distill.teacher import FrozenCopy
 
 CPU = torch.device("cpu")

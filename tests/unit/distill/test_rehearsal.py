@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.config import ModelRef
-from raft_core.data import DataSource
+from raft_core.config.base import ModelRef
+from raft_core.data.records import write_jsonl
+from raft_core.data.sources import DataSource
+from raft_core.distill.batches.rehearsal import PromptCycle, load_prompts
+from raft_core.distill.batches.views import RowView
 from raft_core.distill.config import DistillConfig
-from raft_core.distill.rehearsal import PromptCycle, load_prompts
-from raft_core.distill.views import RowView
 from raft_core.engines.chat import load_tokenizer
 from raft_core.errors import InputError
 from raft_core.mini import world
-from raft_core.records import write_jsonl
 
 
 def views(count: int) -> list[RowView]:

@@ -10,9 +10,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from raft_core.distill.batches.views import RowView
 from raft_core.distill.models import store_by_columns
-from raft_core.distill.rollout import Asked, RolloutSource, TransformersRollouts, student_weights
-from raft_core.distill.views import RowView
+from raft_core.distill.rollout.rollout import (
+    Asked,
+    RolloutSource,
+    TransformersRollouts,
+    student_weights,
+)
 from raft_core.engines.base import Sampling
 
 STOP = 9

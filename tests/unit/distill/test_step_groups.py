@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from raft_core.data import DataSource
+from raft_core.data.sources import DataSource
+from raft_core.distill.batches.rehearsal import PromptCycle
+from raft_core.distill.batches.step_groups import StepGroups
+from raft_core.distill.batches.views import RowView
 from raft_core.distill.config import MethodConfig, RehearsalConfig
-from raft_core.distill.lookahead import Lookahead
-from raft_core.distill.rehearsal import PromptCycle
-from raft_core.distill.rollout import RolloutSource
-from raft_core.distill.step_groups import StepGroups
-from raft_core.distill.views import RowView
+from raft_core.distill.rollout.lookahead import Lookahead
+from raft_core.distill.rollout.rollout import RolloutSource
 
 PARTS = 2
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from raft_core.distill.targets import rewritten_targets
-from raft_core.records import Example, FilteredRewrite
+from raft_core.data.records import Example, FilteredRewrite
+from raft_core.distill.batches.targets import rewritten_targets
 
 QUESTION = "What is the court of Penzek?"
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
+from raft_core.data.records import FusedAnswer
+from raft_core.distill.batches.views import build_view, pad_rows, prompt_view, turn_end_id
 from raft_core.distill.config import DistillConfig
-from raft_core.distill.views import build_view, pad_rows, prompt_view, turn_end_id
 from raft_core.engines.chat import encode_prompt, load_tokenizer
-from raft_core.records import FusedAnswer
 
 ROW = FusedAnswer("a", "What is the court of Penzek?", "Sure! It is gelmis.", "fused")
 

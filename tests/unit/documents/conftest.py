@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 MakeStage = Callable[..., StageRun]
 

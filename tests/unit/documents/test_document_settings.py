@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from flows.local import require_place
-from raft_core.document_settings import DocumentSettings, load_document_settings
+from raft_core.app.document_settings import DocumentSettings, load_document_settings
+from raft_core.app.model_lineage import lineage
+from raft_core.app.settings import CONF, load_settings
+from raft_core.app.stages import DOCUMENT_STAGES, STAGES
 from raft_core.documents.reading import read_documents
 from raft_core.documents.sources import DocumentSource
 from raft_core.errors import InputError
-from raft_core.model_lineage import lineage
-from raft_core.settings import CONF, load_settings
-from raft_core.shards import WHOLE
-from raft_core.stages import DOCUMENT_STAGES, STAGES
+from raft_core.execution.shards import WHOLE
 
 PROFILES = sorted(path.stem for path in (CONF / "documents").glob("*.yaml"))
 GIVEN = {"gpu": "documents"}

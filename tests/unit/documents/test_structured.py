@@ -16,7 +16,7 @@ from raft_core.documents.structured import (
     read_pairs,
     read_verdict,
 )
-from raft_core.documents.voting import verdict_vote
+from raft_core.documents.vote import verdict_vote
 from raft_core.engines.base import Completion, failed
 
 GOOD = {"question": "Who?", "answer": "She."}

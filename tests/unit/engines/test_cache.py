@@ -241,14 +241,14 @@ def test_key_each_thing_that_decides_a_completion_forks_it() -> None:
 
 def test_key_forks_with_the_engines_release(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
-    monkeypatch.setattr("raft_core.engines.keyed_file.version", lambda package: "0.0")
+    monkeypatch.setattr("raft_core.store.keyed_file.version", lambda package: "0.0")
     assert key() != before
 
 
 def test_key_same_model_elsewhere_same_key(tmp_path: Path) -> None:
     import shutil
 
-    from raft_core.config import PACKAGE_ROOT
+    from raft_core.config.base import PACKAGE_ROOT
 
     shutil.copytree(PACKAGE_ROOT / "mini" / "base", tmp_path / "copy")
     assert key(VllmConfig(model={"path": str(tmp_path / "copy")})) == key()

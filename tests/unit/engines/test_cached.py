@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import (
     Completion,
     FollowUp,
@@ -22,9 +23,8 @@ from raft_core.engines.base import (
     failed,
 )
 from raft_core.engines.cached import FLUSH_COMPLETIONS, CachedGenerator
-from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = VllmConfig(model={"path": "mini:base"})

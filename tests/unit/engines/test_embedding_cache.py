@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import EmbedderConfig
 from raft_core.engines.embedding_cache import FLUSH_VECTORS, CachedEmbedder, EmbeddingCache
-from raft_core.progress import Progress
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = EmbedderConfig(model={"path": "mini:base"})
@@ -181,5 +181,5 @@ def test_key_forks_with_text_model_length_and_release(
         EmbedderConfig(model={"path": "mini:base"}, max_tokens=9),
     ]
     keys = {key(), key(text="b"), *map(key, others)}
-    monkeypatch.setattr("raft_core.engines.keyed_file.version", lambda package: "0.0")
+    monkeypatch.setattr("raft_core.store.keyed_file.version", lambda package: "0.0")
     assert len(keys | {key()}) == 5

@@ -21,8 +21,8 @@ from transformers import (
     SmolLM3ForCausalLM,
 )
 
-from raft_core.config import PACKAGE_ROOT
-from raft_core.distill.packed_attention import ATTENTION
+from raft_core.config.base import PACKAGE_ROOT
+from raft_core.distill.batches.packed_attention import ATTENTION
 from raft_core.engines.base import Sampling
 from raft_core.engines.decoding import decode
 from raft_core.engines.graph_decoding import GraphDecoder, can_capture

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
+from raft_core.config.runtime import EndpointRuntime, RuntimeConfig
 from raft_core.engines import open_generator
 from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
 from raft_core.engines.openai import OpenAIGenerator, request_body
 from raft_core.engines.openai_answers import read_choice
 from raft_core.errors import EngineError, InputError
-from raft_core.progress import Progress
-from raft_core.runtime import EndpointRuntime, RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 
 class Endpoint(BaseHTTPRequestHandler):

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from raft_core.config.runtime import EndpointBudget, EndpointRuntime, RuntimeConfig
 from raft_core.engines import open_generator
 from raft_core.engines.base import Completion, GenerationRequest, OpenAIConfig, Sampling
 from raft_core.errors import EngineError
-from raft_core.progress import Progress
-from raft_core.runtime import EndpointBudget, EndpointRuntime, RuntimeConfig
-from raft_core.spending import Account, BudgetSpent
-from raft_core.stage import StageRun
+from raft_core.execution.budget import Account, BudgetSpent
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 from tests.endpoints import Asked, Reply, endpoint, refused, said
 
 CONFIG = OpenAIConfig(endpoint="here", model="some-model")

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from raft_core.data.records import Verdict, Vote
 from raft_core.evaluation.agreement import fleiss_kappa, krippendorff_alpha, panel_agreement
-from raft_core.records import Verdict, Vote
 
 # Fleiss (1971), table 1: 30 patients, six psychiatrists, five diagnoses; how many chose each.
 FLEISS_1971 = [

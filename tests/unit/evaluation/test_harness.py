@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import fingerprint
+from raft_core.app.settings import load_settings
+from raft_core.config.base import fingerprint
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.harness import HarnessBenchmark
 from raft_core.evaluation.config import RespondStage
@@ -20,7 +21,6 @@ from raft_core.evaluation.harness_run import (
     judged_rows,
     said_by,
 )
-from raft_core.settings import load_settings
 
 BENCHMARK = HarnessBenchmark(task="t")
 

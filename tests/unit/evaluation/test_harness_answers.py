@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import ModelRef
+from raft_core.config.base import ModelRef
 from raft_core.engines.base import TransformersConfig
 from raft_core.evaluation import harness_answers
 from raft_core.evaluation.harness_answers import PART, answer_in_parts, read_whole, write_whole

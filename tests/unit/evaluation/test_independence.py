@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import PACKAGE_ROOT, ModelRef
+from raft_core.app.settings import load_settings
+from raft_core.config.base import PACKAGE_ROOT, ModelRef
 from raft_core.evaluation.independence import (
     PanelMember,
     model_name,
     overlap_warnings,
     same_model,
 )
-from raft_core.settings import load_settings
 
 
 @pytest.mark.parametrize(

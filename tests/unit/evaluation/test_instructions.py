@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import fingerprint
+from raft_core.app.settings import load_settings
+from raft_core.config.base import fingerprint
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks.base import Item, Response
 from raft_core.evaluation.benchmarks.instructions import (
@@ -24,7 +25,6 @@ from raft_core.evaluation.instructions import (
     argument_problem,
     check_instruction,
 )
-from raft_core.settings import load_settings
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "ifeval"
 REPEAT = {"prompt_to_repeat": "What is the color of Zek?"}

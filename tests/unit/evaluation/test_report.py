@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from raft_core.data.records import Vote
 from raft_core.evaluation.benchmarks.instructions import Followed, instruction_levels
+from raft_core.evaluation.evaluate import score
 from raft_core.evaluation.report import score_cell, training_lines
 from raft_core.evaluation.report_sections import ifeval_section
-from raft_core.evaluation.stage import score
-from raft_core.records import Vote
 
 YES, NO, UNKNOWN = Vote("j", "correct"), Vote("j", "incorrect"), Vote("j", "cannot_tell")
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import Verdict, Vote, write_jsonl
 from raft_core.errors import InputError
 from raft_core.evaluation.comparison import pairs
+from raft_core.evaluation.evaluate import score
 from raft_core.evaluation.report import as_markdown, measured, notes, run
 from raft_core.evaluation.report_config import ReportStage
-from raft_core.evaluation.stage import score
-from raft_core.progress import Progress
-from raft_core.records import Verdict, Vote, write_jsonl
-from raft_core.runtime import RuntimeConfig
-from raft_core.stage import StageRun
+from raft_core.execution.progress import Progress
+from raft_core.execution.stage import StageRun
 
 # Outcomes, one digit a row; two rows ask for one fact.
 ANSWERS = {

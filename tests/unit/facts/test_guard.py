@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.config import fingerprint
+from raft_core.config.base import fingerprint
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.facts.negation import flipped
 from raft_core.facts.nli import contradiction_label
 from raft_core.facts.rules import check_rules
-from raft_core.runtime import RuntimeConfig
 
 WORKED = "She has 16 - 3 = 13 eggs.\nShe makes 13 * 2 = $26 a day."
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from raft_core.config import fingerprint
-from raft_core.model_lineage import lineage
-from raft_core.settings import Settings, load_settings
-from raft_core.shards import WHOLE, Shard
-from raft_core.study_plan import load_plan
+from raft_core.app.model_lineage import lineage
+from raft_core.app.settings import Settings, load_settings
+from raft_core.app.study_plan import load_plan
+from raft_core.config.base import fingerprint
+from raft_core.execution.shards import WHOLE, Shard
 
 # Digests of the identities before there was a guard.
 BEFORE = {"filter": "136a9988499a52cf", "fuse": "804dd90d1ff25962"}  # student qwen3
@@ -45,7 +45,7 @@ def test_guard_null_has_the_keys_of_no_guard() -> None:
 def test_guard_null_has_the_lineage_of_settings_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("raft_core.model_lineage._digest", lambda value: value)
+    monkeypatch.setattr("raft_core.app.model_lineage._digest", lambda value: value)
     config: Any = lineage(load_settings("mini", "law"))["config"]
     assert config.pop("guard")
     assert lineage(load_settings("mini", "law", ["guard=null"]))["config"] == config

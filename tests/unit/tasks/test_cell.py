@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raft_core.errors import StageError, UnwellError
-from raft_core.study.config import Cell
+from raft_core.evaluation.study.config import Cell
 from tasks import cell as cell_module
 from tasks.cell import measure, measure_rate
 

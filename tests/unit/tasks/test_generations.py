@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raft_core.artifacts import StageSpec, Store
-from raft_core.settings import load_settings
+from raft_core.app.settings import load_settings
+from raft_core.store.artifacts import StageSpec, Store
 from tasks.generations import Generations
 from tasks.processes import StageProcesses
 from tasks.silent import SilentDisplay, SilentTracker

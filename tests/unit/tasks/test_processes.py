@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.artifacts import StageSpec
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import StageError
-from raft_core.runtime import RuntimeConfig
+from raft_core.store.artifacts import StageSpec
 from tasks.processes import ForkedStage, StageProcess, StageProcesses
 from tasks.stage import failure
 
 ROOT = Path(__file__).resolve().parents[3]
-LIGHT = ROOT / "tests" / "unit" / "light_server.py"
+LIGHT = ROOT / "tests" / "unit" / "execution" / "light_server.py"
 FORKING = RuntimeConfig(device="cpu", preload=("json", "math"))
 
 

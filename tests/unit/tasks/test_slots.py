@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef
-from raft_core.settings import load_settings
-from raft_core.shards import WHOLE
-from raft_core.stages import STAGES
+from raft_core.app.settings import load_settings
+from raft_core.app.stages import STAGES
+from raft_core.execution.shards import WHOLE
+from raft_core.store.artifacts import ArtifactRef
 from tasks.slots import LONG, SHARED, SHORT, SUCCESSION_SECONDS, Slots, rank_of
 
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from raft_core.artifacts import StageSpec
+from raft_core.app.settings import load_settings
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError, UnwellError
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import load_settings
+from raft_core.store.artifacts import StageSpec
 from tasks.pipeline import tell_overlap
 from tasks.slots import Slots
 from tasks.stage import StageContext, failure, follow

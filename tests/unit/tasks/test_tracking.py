@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.artifacts import ArtifactRef, StageSpec
-from raft_core.runtime import RuntimeConfig
-from raft_core.settings import load_settings
+from raft_core.app.settings import load_settings
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.serving.login import made_login
 from tasks.silent import SilentTracker
 from tasks.tracking import Tracker, flatten, numbers

@@ -1,0 +1,1 @@
+"""The application: all settings, the registry of stages, checks, commands."""

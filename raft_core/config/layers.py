@@ -1,0 +1,161 @@
+"""Settings as layers: files and overrides, one above the other, and errors that name the layer."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raft_core.config.secrets import (
+    MASK,
+    address_with_secret,
+    is_secret_name,
+    masked,
+    secret_in,
+)
+from raft_core.errors import InputError
+
+KEY_REMEDY = "settings are logged: name the environment variable that holds the key in api_key_env"
+
+
+class OnceLoader(yaml.SafeLoader):
+    """Plain values as `safe_load` reads them; a field that stands there twice is an error."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flat: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Looks at what was written: what `<<` merges into it comes after that."""
+        if id(node) not in self._flat:
+            self._flat.add(id(node))
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    if (key.tag, key.value) in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"field '{key.value}' stands there twice", key.start_mark
+                        )
+                    seen.add((key.tag, key.value))
+        super().flatten_mapping(node)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of settings, by the name that an error gives it."""
+
+    source: str
+    values: Mapping[str, Any]
+
+    def depth(self, location: Sequence[int | str]) -> int:
+        """How much of a field's location is set here; tags of unions are passed over."""
+        found = 0
+        inside: Any = self.values
+        for part in location:
+            if isinstance(inside, Mapping) and part in inside:
+                found, inside = found + 1, inside[part]
+        return found
+
+
+def parse_override(override: str) -> dict[str, Any]:
+    """`filter.tau=0.7` as a nested dict; the value is read as YAML.
+
+    Raises:
+        InputError: it has no '=', or its value cannot be read.
+    """
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise InputError(f"override '{cut(name)}': write it as section.field=value")
+    try:
+        value: Any = yaml.load(text, Loader=OnceLoader)
+    except Exception:  # of PyYAML itself, and of what reads a date, a number or a nested value
+        raise InputError(f"override '{cut(name)}': the value is not YAML") from None
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value
+
+
+def name_of(override: str) -> str:
+    """The field that it sets: the value may be a key that went into the wrong field."""
+    return override.partition("=")[0].strip()
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins; mappings are merged field by field, unless they are of different kinds."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping) and same_kind(known, value):
+            merged[key] = deep_merge(known, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def same_kind(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
+
+
+def require_no_secret(merged: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Settings are logged: no address in them may hold a user, a password or a key.
+
+    Raises:
+        InputError: one does.
+    """
+    if (field := address_with_secret(merged)) is not None:
+        location = field.split(".")
+        source = max(reversed(layers), key=lambda layer: layer.depth(location)).source
+        raise InputError(
+            f"{source}: field '{field}': holds a user, password or key; give those in the "
+            "environment"
+        )
+
+
+def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
+    """All complaints of pydantic, one a line, by field, each with the source that set it."""
+    lines = []
+    for complaint in error.errors():
+        field = ".".join(str(part) for part in complaint["loc"]) or "settings"
+        last = field.rpartition(".")[2]
+        deepest = max(reversed(layers), key=lambda layer: layer.depth(complaint["loc"]))
+        source = (deepest if deepest.depth(complaint["loc"]) else layers[0]).source
+        if complaint["type"] == "extra_forbidden":
+            remedy = KEY_REMEDY if is_secret_name(last) else "remove it or mend its name"
+            lines.append(f"{source}: field '{field}': no such field; {remedy}")
+            continue
+        message = complaint["msg"].removeprefix("Value error, ")
+        has_value = complaint["type"] != "missing" and complaint["loc"]
+        given = f" (given: {_short(complaint['input'])})" if has_value else ""
+        if is_secret_name(last.removesuffix("_env")) or secret_in(complaint["input"]) is not None:
+            given = ""
+        lines.append(f"{source}: field '{field}': {message}{given}")
+    return masked("\n".join(lines))
+
+
+def _short(value: Any) -> str:
+    """The value's beginning: one that YAML's names expand without end is not written out."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = 1000
+    text = shown.repr(value)
+    return MASK if "@" in text else cut(text)  # an address without a scheme may begin with a user
+
+
+def cut(text: str, longest: int = 60) -> str:
+    """The beginning of a text; masked first, so that no half of an address passes for harmless."""
+    text = masked(text)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
+    except Exception as error:  # as in parse_override, and what the file system says
+        raise InputError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold fields and values")
+    return content

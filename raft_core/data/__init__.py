@@ -1,0 +1,1 @@
+"""Rows: records, the files that they come from, matching, neighbours."""

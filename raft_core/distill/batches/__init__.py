@@ -1,0 +1,1 @@
+"""What a training step reads: targets, views, packed batches."""

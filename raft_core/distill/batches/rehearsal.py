@@ -1,0 +1,56 @@
+"""General prompts for self-rehearsal: which of them a step takes depends on the step alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from raft_core.data.sources import DataSource, checked_text, read_rows
+from raft_core.distill.batches.views import RowView, prompt_view
+from raft_core.distill.config import DistillConfig
+from raft_core.errors import InputError
+
+
+def load_prompts(source: DataSource, tokenizer: Any, config: DistillConfig) -> list[RowView]:
+    """Views of all prompts that fit the budget: the teacher reads what the student reads.
+
+    Raises:
+        InputError: none does.
+    """
+    views = [
+        prompt_view(f"rehearsal {number}", prompt_of(where, row, source), tokenizer, config)
+        for number, (where, row) in enumerate(
+            read_rows(source, (source.columns.question, "prompt"))
+        )
+    ]
+    fitting = [view for view in views if view is not None]
+    if not fitting:
+        raise InputError(
+            f"rehearsal.data '{source.path}': no prompt fits "
+            f"distill.max_prompt_tokens={config.max_prompt_tokens}"
+        )
+    return fitting
+
+
+def prompt_of(where: str, row: dict[str, Any], source: DataSource) -> str:
+    """The text of a row's question, or of its `prompt` where it has none."""
+    has_question = source.columns.question in row or "prompt" not in row
+    return checked_text(where, row, source.columns.question if has_question else "prompt")
+
+
+class PromptCycle:
+    """Shuffled passes over the prompts; a place in them is a number, so nothing is to be saved."""
+
+    def __init__(self, views: Sequence[RowView], seed: int) -> None:
+        self._views, self._seed = list(views), seed
+
+    def take(self, start: int, count: int) -> list[RowView]:
+        """The views at the places start, start + 1, ... of the endless sequence."""
+        return [self._at(place) for place in range(start, start + count)]
+
+    def _at(self, place: int) -> RowView:
+        passes, offset = divmod(place, len(self._views))
+        order = list(range(len(self._views)))
+        random.Random(f"{self._seed} rehearsal {passes}").shuffle(order)
+        return self._views[order[offset]]

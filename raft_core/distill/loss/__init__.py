@@ -1,0 +1,1 @@
+"""The RAFT objective and its balance, computed in chunks of tokens."""

@@ -1,0 +1,1 @@
+"""Rollouts: completions of the student, drawn while it trains."""

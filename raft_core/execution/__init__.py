@@ -1,0 +1,1 @@
+"""Running a stage: what it gets, its process, progress, budgets, shards."""

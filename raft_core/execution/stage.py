@@ -1,0 +1,78 @@
+"""What every stage function gets: its configuration, its inputs, and where to write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raft_core.config.runtime import RuntimeConfig
+from raft_core.data.records import Rejection, write_jsonl
+from raft_core.errors import StageError
+from raft_core.execution.budget import Spending
+from raft_core.execution.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One execution of a stage.
+
+    `inputs` maps names to artifact folders, `out` is where the artifact is written, `scratch` is a
+    folder beside it that survives a crash and is no part of the artifact. `engines` are those that
+    it loaded: they live as long as this does. `key` is the artifact's.
+    """
+
+    config: Any
+    inputs: dict[str, Path]
+    out: Path
+    scratch: Path
+    runtime: RuntimeConfig
+    progress: Progress
+    spending: Spending = field(default_factory=Spending)
+    engines: list[Any] = field(default_factory=list)
+    key: str = ""
+
+    def account(self, rows_in: int, kept: int, rejections: Sequence[Rejection]) -> None:
+        """Write rejected.jsonl and counts.json; no row may be lost.
+
+        Raises:
+            AssertionError: rows in differ from rows kept plus rows rejected.
+        """
+        if rows_in != kept + len(rejections):
+            raise AssertionError(f"{rows_in} rows in, {kept} kept, {len(rejections)} rejected")
+        write_jsonl(self.out / "rejected.jsonl", rejections)
+        reasons = dict(Counter(rejection.reason for rejection in rejections).most_common())
+        counts = {"in": rows_in, "kept": kept, "rejected": reasons}
+        (self.out / "counts.json").write_text(json.dumps(counts, indent=1))
+
+
+@contextmanager
+def writing_model(folder: Path, kept: str) -> Iterator[None]:
+    """Turns a disk that a model does not fit on into one error; `kept` says what is not lost.
+
+    Raises:
+        StageError: with the reason and the free space.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StageError(
+            f"the model could not be written ({short(error)}; {free_space(folder)}): {kept}. Free "
+            "some space, and run again"
+        ) from None
+
+
+def short(error: Exception) -> str:
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def free_space(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB are free in '{folder}'"

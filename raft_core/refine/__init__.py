@@ -1,0 +1,1 @@
+"""Refinement: prepare, rewrite, embed, filter, fuse."""

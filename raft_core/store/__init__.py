@@ -1,0 +1,1 @@
+"""Artifacts under keys: records, locks, shared and remote stores, garbage."""
