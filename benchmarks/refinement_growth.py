@@ -12,10 +12,11 @@ from pathlib import Path
 
 from benchmarks.mini_rows import write_rows
 from benchmarks.stage_runs import StageRuns, Took, note
+from raft_core.app import stages
 from raft_core.app.settings import Settings, load_settings
 from raft_core.data.records import read_jsonl
+from raft_core.execution.processes import StageProcesses
 from raft_core.execution.shards import Shard, shards_for
-from tasks.processes import StageProcesses
 
 STAGES = ("prepare", "rewrite", "filter", "fuse")
 REWRITE_TO_FILTER = "rewrite to filter"
@@ -64,7 +65,7 @@ class Refinement:
     def run(self, *, fuse: bool = True, ahead: bool = False) -> Cost:
         """`ahead` embeds what the filter compares as it comes, as `tasks.pipeline` does."""
         os.environ["RAFT_HOME"] = str(self._folder / "home")
-        with StageProcesses(self.settings.runtime) as processes:
+        with StageProcesses(self.settings.runtime, stages.STAGES) as processes:
             self._runs = StageRuns(self._folder, self.settings.runtime, processes)
             self._warm(processes)
             self._prepare()

@@ -17,16 +17,17 @@ from pathlib import Path
 from benchmarks.measuring import Spread, paired
 from benchmarks.stage_runs import StageRuns, Took, note
 from raft_core.app.settings import Settings
+from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig, limit_threads
 from raft_core.data.records import Example, iter_records, read_jsonl
 from raft_core.engines import vllm
 from raft_core.engines.base import GenerationRequest, VllmConfig, request_seed
 from raft_core.engines.chat import load_tokenizer
+from raft_core.execution.processes import StageProcesses, environment
 from raft_core.prompts import FusePrompt, RewritePrompt
 from raft_core.refine.fuse import FuseStage
 from raft_core.refine.rewrite import RewriteStage
-from tasks.processes import StageProcesses, environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def run_stage(
     runtime = settings.runtime.model_copy(update={"preload": ()})
     shutil.copytree(home, folder / "home", ignore=shutil.ignore_patterns("generations*"))
     os.environ["RAFT_HOME"] = str(folder / "home")
-    with StageProcesses(runtime) as processes:
+    with StageProcesses(runtime, STAGES) as processes:
         return StageRuns(folder, runtime, processes).run(stage, config, inputs)
 
 
@@ -187,7 +188,7 @@ def run_bare(
     job, out = folder / "job.json", folder / "bare.json"
     job.write_text(json.dumps(bare_job(config, runtime, requests)))
     limit_threads(runtime.threads_per_stage)
-    env = environment(runtime) | vllm.environment(runtime)
+    env = environment(runtime) | runtime.vllm_environment()
     begun = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "benchmarks.bare_vllm", str(job), str(out)],

@@ -13,8 +13,8 @@ from pathlib import Path
 from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig
+from raft_core.execution.processes import StageProcesses
 from raft_core.store.artifacts import ArtifactRef
-from tasks.processes import StageProcesses
 
 POLL_SECONDS = 0.02
 

@@ -12,7 +12,7 @@ from raft_core.config.runtime import RuntimeConfig
 from raft_core.store.private_files import keep_private
 from tasks.serving.access import keep_direct
 from tasks.serving.login import new_login
-from tasks.serving.prefect_server import client_settings, server_settings
+from tasks.serving.prefect_server import client_settings
 from tasks.temporary_api import TemporaryApi
 
 HOME = "runtime.home (or RAFT_HOME)"
@@ -43,8 +43,6 @@ def choose_api(runtime: RuntimeConfig) -> None:
         made_folder(home / "prefect", HOME)
         defaults |= {
             "PREFECT_HOME": str(home / "prefect"),
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         }
@@ -53,13 +51,8 @@ def choose_api(runtime: RuntimeConfig) -> None:
     if not configured:
         login = new_login()
         os.environ |= client_settings(login)
-        # Workers of a Ray cluster could not reach it: they start servers of their own, as Prefect
-        # does, of which nothing checks the Host.
-        if runtime.task_runner == "ray":
-            os.environ |= server_settings("http://127.0.0.1", login)
-        else:
-            _STARTED.append(TemporaryApi(Path(os.environ["PREFECT_HOME"]), login))
-            os.environ["PREFECT_API_URL"] = _STARTED[-1].url
+        _STARTED.append(TemporaryApi(Path(os.environ["PREFECT_HOME"]), login))
+        os.environ["PREFECT_API_URL"] = _STARTED[-1].url
 
 
 def wait_for_api() -> None:

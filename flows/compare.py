@@ -179,8 +179,7 @@ def write_document(
     inputs = {f"evaluate.{m.cell.name}": m.evaluated for m in measured}
     inputs |= {f"distill.{m.cell.name}": m.trained for m in measured if m.trained is not None}
     inputs |= {f"training.{m.cell.name}": m.training for m in measured if m.training != m.trained}
-    found, _ = artifact_of(context, "study", config, inputs, "study")
-    return found
+    return artifact_of(context, "study", config, inputs, "study").artifact
 
 
 def environment() -> dict[str, str]:

@@ -31,8 +31,8 @@ from raft_core.config.base import local_path
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, RaftError
 from raft_core.evaluation.study.config import BASE, Cell
+from raft_core.execution.processes import start_early
 from raft_core.store.shared import open_store
-from tasks.processes import start_early
 from tasks.tracking import end_interrupted
 
 EXIT_INTERRUPTED = 130

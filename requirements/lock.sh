@@ -44,7 +44,7 @@ resolved --override "$override" pyproject.toml --extra cpu --extra dev --constra
     "${without[@]}" | grep -vE '^(nvidia|cuda)-' | beside cpu.lock |
     write dev.lock "what the dev extra adds to either lock."
 resolved --constraint requirements/cpu.lock --constraint requirements/dev.lock \
-    <(grep -oE '"(prefect-ray|ray)[^"]*"' pyproject.toml | tr -d '"' | sort -u) | beside cpu.lock |
+    <(grep -oE '"ray\[[^"]*"' pyproject.toml | tr -d '"') | beside cpu.lock |
     write ray.lock "what the extra ray adds to cpu.lock and gpu.lock."
 resolved --constraint requirements/cpu.lock --constraint requirements/dev.lock requirements/servers.in |
     write servers.lock "pins everything, install with --no-deps --require-hashes."

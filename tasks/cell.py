@@ -7,7 +7,7 @@ first that needs it; the others wait for its lock and find it in the store.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
@@ -26,7 +26,6 @@ from tasks.pipeline import (
     respond_inputs,
     target_inputs,
 )
-from tasks.silent import SilentDisplay, SilentTracker
 from tasks.stage import RunContext, artifact_of
 
 
@@ -53,8 +52,7 @@ class Stages:
     def run(
         self, stage: str, config: FrozenConfig, inputs: Mapping[str, ArtifactRef]
     ) -> ArtifactRef:
-        found, _ = artifact_of(self._context, stage, config, inputs, f"{self._name} {stage}")
-        return found
+        return artifact_of(self._context, stage, config, inputs, f"{self._name} {stage}").artifact
 
     def train(self, method: str, prepared: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
         """The method's training, and the model that it ends with, which may be pruned."""
@@ -106,14 +104,13 @@ def measure_rate(context: RunContext, cell: Cell, label: str) -> Measured | None
         try:
             return measured(context, cell, label)
         except UnwellError as unwell:
-            context.display.note(f"{label} is not chosen: {unwell}")
+            context.tell("note", f"{label} is not chosen: {unwell}")
             return None
 
 
 def measured(context: RunContext, cell: Cell, label: str) -> Measured:
     watch = Stopwatch()
-    silent = replace(context, display=SilentDisplay(), tracker=SilentTracker())
-    stages = Stages(silent, label)
+    stages = Stages(context.quiet(), label)
     prepared = stages.run("prepare", context.settings.prepare_stage(), {})
     training, trained = (None, None)
     if cell.row != BASE:
@@ -121,7 +118,7 @@ def measured(context: RunContext, cell: Cell, label: str) -> Measured:
     evaluated = stages.score(prepared, trained)
     if cell.row == BASE:
         require_gate(context.settings, evaluated)
-    context.display.finished(label, watch.seconds)
+    context.terminal.finished(label, watch.seconds)
     context.tracker.log_cell(label, tags_of(cell), parameters(context), evaluated, trained)
     return Measured(cell, evaluated, training, trained)
 

@@ -13,8 +13,6 @@ from prefect.futures import wait
 from prefect.states import State
 
 from raft_core.app.settings import Settings
-from raft_core.app.stages import STAGES
-from raft_core.config.base import FrozenConfig
 from raft_core.data.records import read_jsonl
 from raft_core.distill.config import PruneStage, Targets
 from raft_core.evaluation.gate import require_readable
@@ -24,7 +22,7 @@ from raft_core.store.artifacts import ArtifactRef
 from tasks.stage import RunContext, run_stage
 
 BASE = "base"
-# The store is the cache: see tasks/stage.py.
+# The store is the cache: see raft_core/execution/execute.py.
 STAGE_TASK: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -40,11 +38,8 @@ def rewrite_shard(context: RunContext, prepared: ArtifactRef, shard: Shard, labe
 
 
 def rewrite(context: RunContext, prepared: ArtifactRef) -> list[Any]:
-    """All shards of the training rows, as artifacts or futures."""
+    """All shards of the training rows, as futures."""
     shards = labelled_shards(context, prepared, "rewrite")
-    if context.runtime.task_runner == "ray":
-        configs = [context.settings.rewrite_stage(shard) for shard in shards.values()]
-        return on_cluster(context, "rewrite", configs, {"prepare": prepared}, list(shards))
     return [rewrite_shard.submit(context, prepared, s, label) for label, s in shards.items()]
 
 
@@ -56,20 +51,6 @@ def labelled_shards(context: RunContext, prepared: ArtifactRef, stage: str) -> d
         stage if shard.is_whole else f"{stage} {shard.index + 1}/{shard.of}": shard
         for shard in shards
     }
-
-
-def on_cluster(
-    context: RunContext,
-    stage: str,
-    configs: Sequence[FrozenConfig],
-    inputs: dict[str, ArtifactRef],
-    labels: Sequence[str],
-) -> list[ArtifactRef]:
-    """Shards that a Ray cluster makes."""
-    from tasks.cluster import on_ray
-
-    specs = [STAGES[stage].spec(config, inputs, context.runtime) for config in configs]
-    return on_ray(context, specs, labels)
 
 
 @task(name="embed", task_run_name="{label}", **STAGE_TASK)
@@ -131,12 +112,8 @@ def fuse_shard(
 
 
 def fuse(context: RunContext, prepared: ArtifactRef, filtered: Any) -> list[Any]:
-    """All shards of the fused answers, as artifacts or futures."""
+    """All shards of the fused answers, as futures."""
     shards = labelled_shards(context, prepared, "fuse")
-    if context.runtime.task_runner == "ray":
-        configs = [context.settings.fuse_stage(shard) for shard in shards.values()]
-        inputs = {"prepare": prepared, "filter": filtered.result()}
-        return on_cluster(context, "fuse", configs, inputs, list(shards))
     return [
         fuse_shard.submit(context, prepared, filtered, shard, label)
         for label, shard in shards.items()
@@ -176,7 +153,7 @@ class Refined:
 def tell_overlap(context: RunContext) -> None:
     """Say at the start of a run which judges had a part in what they judge."""
     for warning in context.settings.panel_warnings():
-        context.display.note(f"Note: {warning}.")
+        context.tell("note", f"Note: {warning}.")
 
 
 def refine(context: RunContext) -> Refined:

@@ -6,6 +6,7 @@ Only keys travel; what the stage reads and makes lies in the store that both mac
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,7 +26,9 @@ from prefect.states import Cancelling
 
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import StageError, UnwellError
+from raft_core.execution.execute import Remote
 from raft_core.store.artifacts import StageSpec
+from tasks.tracking import Tracker
 
 POLL_SECONDS = 2.0
 # Three heartbeats: a run of which none was heard for so long is given up for good.
@@ -38,6 +41,24 @@ def pool_for(stage: str, runtime: RuntimeConfig) -> str | None:
     """The work pool that runs this stage: the runtime's, where a worker of it is online."""
     pool = runtime.pools.get(stage)
     return pool if pool is not None and has_worker(pool) else None
+
+
+def remote_in_pool(
+    runtime: RuntimeConfig, tracker: Tracker
+) -> Callable[[StageSpec], Remote | None]:
+    """Return what tells where a stage runs: its pool, or here where no worker of it is online."""
+
+    def remote(spec: StageSpec) -> Remote | None:
+        pool = pool_for(spec.stage, runtime)
+        if pool is None:
+            return None
+
+        def run(spec: StageSpec, label: str) -> None:
+            run_in_pool(pool, spec, runtime, label, tracker.run_id)
+
+        return Remote(f"work pool {pool}", run)
+
+    return remote
 
 
 def has_worker(pool: str) -> bool:

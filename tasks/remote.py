@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from raft_core.app.stages import STAGES
 from raft_core.config.runtime import RuntimeConfig
+from raft_core.execution.execute import execute, open_execution
+from raft_core.execution.terminal import Terminal
 from raft_core.store.artifacts import StageSpec
-from tasks.stage import artifact_for, open_stages
 from tasks.tracking import JoinedTracker, Tracker
 
 # One stage alone: nothing to fork it from, and nowhere to send it on to.
@@ -26,6 +28,6 @@ def make(spec: dict[str, Any], label: str, mlflow_run: str) -> dict[str, str]:
         sent.pop("mlflow_uri", None)
     runtime = RuntimeConfig.model_validate(sent | ALONE)
     tracker = JoinedTracker(runtime, mlflow_run) if mlflow_run else Tracker(runtime, label, {}, {})
-    with open_stages(runtime, tracker) as context:
-        made, _ = artifact_for(context, context.store.localised(wanted), label)
+    with open_execution(runtime, STAGES, (Terminal(), tracker)) as run:
+        made = execute(run, run.store.localised(wanted), label).artifact
     return {"stage": made.stage, "key": made.key}

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from raft_core.errors import StageError
-from tasks.processes import importable
+from raft_core.execution.processes import importable
 from tasks.serving.inherited import for_servers
 from tasks.serving.prefect_server import server_settings
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +18,15 @@ from raft_core.app.checks import require_endpoint_keys, require_rows
 from raft_core.app.model_checks import check_models
 from raft_core.app.settings import Settings, default_domain, load_settings
 from raft_core.app.stages import STAGES
-from raft_core.config.base import ModelRef, made_folder, pinned
+from raft_core.config.base import FrozenConfig, ModelRef, made_folder, pinned
 from raft_core.engines.base import OpenAIConfig
-from raft_core.errors import InputError, StageError
+from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.independence import overlap_warnings
-from raft_core.store.artifacts import ArtifactRef, StageSpec, Stopwatch, Store
-from raft_core.store.private_files import keep_private, with_users_mask
-from raft_core.store.shared import open_store
+from raft_core.execution.execute import Execution, execute, open_execution
+from raft_core.execution.terminal import Terminal
+from raft_core.store.artifacts import ArtifactRef
+from raft_core.store.private_files import with_users_mask
 
 IFEVAL = "ifeval"
 
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = settings_for(options)
     for warning in overlap_warnings(settings.panel_members()):
         print(f"warning: {warning}", file=sys.stderr)
-    keep_private(settings.runtime.home_folder)
-    store = open_store(settings.runtime)
-    with store.in_use():
-        answered, evaluated = stages(store, settings)
+    # Two stages alone: nothing is worth forking them from.
+    runtime = settings.runtime.model_copy(update={"preload": ()})
+    with open_execution(runtime, STAGES, (Terminal(),)) as run:
+        answered, evaluated = stages(run, settings)
     scores = json.loads((evaluated.folder / "scores.json").read_text())
     print("\n".join(line for name, score in scores.items() for line in lines_of(name, score)))
     folder = keep(options.out, answered, evaluated) if options.out else evaluated.folder
@@ -53,15 +53,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def stages(store: Store, settings: Settings) -> tuple[ArtifactRef, ArtifactRef]:
-    """The model's answers, and their scores."""
+def stages(run: Execution, settings: Settings) -> tuple[ArtifactRef, ArtifactRef]:
+    """Return the model's answers, and their scores."""
+
+    def made(stage: str, config: FrozenConfig, inputs: Mapping[str, ArtifactRef]) -> ArtifactRef:
+        return execute(run, STAGES[stage].spec(config, inputs, run.runtime)).artifact
+
     inputs = {}
     if any(benchmark.needs_domain for benchmark in settings.evaluate.benchmarks.values()):
-        inputs["prepare"] = artifact(store, settings, "prepare", settings.prepare_stage(), {})
-    answered = artifact(store, settings, "respond", settings.respond_stage(trained=False), inputs)
-    inputs["respond"] = answered
-    config = settings.evaluate_stage(trained=False)
-    return answered, artifact(store, settings, "evaluate", config, inputs)
+        inputs["prepare"] = made("prepare", settings.prepare_stage(), {})
+    answered = made("respond", settings.respond_stage(trained=False), inputs)
+    scored = {**inputs, "respond": answered}
+    return answered, made("evaluate", settings.evaluate_stage(trained=False), scored)
 
 
 def settings_for(options: argparse.Namespace) -> Settings:
@@ -105,38 +108,6 @@ def choose(known: Mapping[str, BenchmarkConfig], names: str | None) -> dict[str,
             )
         chosen[key] = known[key]
     return chosen
-
-
-def artifact(
-    store: Store, settings: Settings, stage: str, config: Any, inputs: Mapping[str, ArtifactRef]
-) -> ArtifactRef:
-    """What the stage makes: found in the store, or made now in a process of its own."""
-    spec = STAGES[stage].spec(config, inputs, settings.runtime)
-    with store.lock(spec):
-        return store.find(spec) or made(store, spec)
-
-
-def made(store: Store, spec: StageSpec) -> ArtifactRef:
-    """Run the stage, its progress on the terminal.
-
-    Raises:
-        InputError: it refused its input, and said why.
-        StageError: it failed; its work folder stays, so that it can resume.
-    """
-    work = store.work_folder(spec)
-    shutil.rmtree(work / "out", ignore_errors=True)
-    (work / "spec.json").write_text(spec.model_dump_json(indent=1))
-    command = [sys.executable, "-m", "raft_core", spec.stage, "--exit-with-parent"]
-    files = ["--spec", str(work / "spec.json"), "--out", str(work / "out")]
-    watch = Stopwatch()
-    with open(work / "log.txt", "w") as log:
-        code = subprocess.run([*command, *files], stdin=subprocess.DEVNULL, stdout=log).returncode
-    if code != 0:
-        kind = InputError if code == InputError.exit_code else StageError
-        raise kind(
-            f"stage '{spec.stage}' failed; the line above says why, and '{work}/log.txt' more"
-        )
-    return store.commit(spec, work, watch.seconds)
 
 
 def lines_of(name: str, score: Mapping[str, Any]) -> list[str]:

@@ -1,63 +1,32 @@
-"""All stages by name, with the type of their configuration and the function that runs them.
+"""The registry of stages: by name, with the type of their configuration and what runs them.
 
 Importing this loads neither torch nor vllm: a stage's function is found when it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-
-from raft_core.config.base import FrozenConfig, fingerprint
-from raft_core.config.runtime import RuntimeConfig
 from raft_core.distill import config as distill_config
 from raft_core.documents import config as documents_config
 from raft_core.evaluation import config as evaluation_config
 from raft_core.evaluation import promote, report_config
 from raft_core.evaluation.study import config as study_config
-from raft_core.execution.stage import StageRun
+from raft_core.execution.slots import LONG, SHARED, SHORT
+from raft_core.execution.stage import Stage
 from raft_core.lineage import config as lineage_config
 from raft_core.refine import embed, fuse, gather, prepare, rewrite
 from raft_core.refine import filter as filter_rewrites
-from raft_core.store.artifacts import ArtifactRef, StageSpec
+from raft_core.store.artifacts import StageSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """`version` changes when the code's results do, and so forks every key.
+def rank_after_training(spec: StageSpec) -> int:
+    """Refining and the base's answers come before a trained model's."""
+    return SHORT if "distill" in spec.inputs else SHARED
 
-    A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
-    no language model and runs beside the others, whatever `runtime.parallel_stages` says. `needs`
-    names the packages of `runtime.preload` that it uses; None: it waits for all.
-    """
 
-    name: str
-    version: int
-    config: type[FrozenConfig]
-    module: str
-    trains: bool = False
-    light: bool = False
-    needs: tuple[str, ...] | None = None
-
-    def load(self) -> Callable[[StageRun], None]:
-        run: Callable[[StageRun], None] = import_module(self.module).run
-        return run
-
-    def spec(
-        self, config: FrozenConfig, inputs: Mapping[str, ArtifactRef], runtime: RuntimeConfig
-    ) -> StageSpec:
-        """The stage with its configuration and inputs, ready to run or to look up."""
-        if not isinstance(config, self.config):
-            raise TypeError(f"stage {self.name} takes {self.config.__name__}")
-        return StageSpec(
-            stage=self.name,
-            version=self.version,
-            config=config.model_dump(mode="json"),
-            identity=fingerprint(config),
-            inputs=dict(inputs),
-            runtime=runtime.model_dump(mode="json"),
-        )
+def rank_of_training(spec: StageSpec) -> int:
+    """Of the trainings those that sample take longest, and come first."""
+    sampling = distill_config.DistillStage.model_validate(spec.config).method.samples
+    return LONG if sampling else SHORT
 
 
 # They make a domain's rows; no model depends on their code but through these.
@@ -102,12 +71,14 @@ STAGES = {
             distill_config.DistillStage,
             "raft_core.distill.distill",
             trains=True,
+            rank=rank_of_training,
         ),
         Stage(
             "prune",
             distill_config.PRUNE_VERSION,
             distill_config.PruneStage,
             "raft_core.distill.prune",
+            rank=rank_after_training,
         ),
         Stage(
             "respond",
@@ -115,6 +86,7 @@ STAGES = {
             evaluation_config.RespondStage,
             "raft_core.evaluation.respond",
             needs=GENERATION,
+            rank=rank_after_training,
         ),
         Stage(
             "evaluate",

@@ -263,6 +263,18 @@ class RuntimeConfig(FrozenConfig):
 
         return "cuda" if torch.cuda.is_available() else "cpu"
 
+    def vllm_environment(self) -> dict[str, str]:
+        """Return what vLLM reads from the environment at import; values that are set stay."""
+        defaults = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            # Bound threads of two engines would all sit on the first cores.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        }
+        if self.torch_device() == "cpu":
+            defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
 
 def allow_open_files() -> None:
     """As many open files as the system lets a process have: a stage reads all shards at once."""

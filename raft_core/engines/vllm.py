@@ -30,7 +30,7 @@ class VllmGenerator:
     """One loaded model. A seed per request keeps a row's answer independent of its batch."""
 
     def __init__(self, config: VllmConfig, runtime: RuntimeConfig) -> None:
-        os.environ.update(environment(runtime))
+        os.environ.update(runtime.vllm_environment())
         from vllm import LLM
 
         self._enable_thinking = config.enable_thinking
@@ -233,16 +233,3 @@ def structured(choices: Sequence[str] | None, json_schema: JsonSchema | None) ->
 def _completion(output: Any) -> Completion:
     reason: FinishReason = "stop" if output.finish_reason == "stop" else "length"
     return Completion(output.text.strip(), tuple(output.token_ids), reason)
-
-
-def environment(runtime: RuntimeConfig) -> dict[str, str]:
-    """What vLLM reads from the environment at import; values that are set already stay."""
-    defaults = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        # Bound threads of two engines would all sit on the first cores.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    }
-    if runtime.torch_device() == "cpu":
-        defaults["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    return {name: os.environ.get(name, value) for name, value in defaults.items()}

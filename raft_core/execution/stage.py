@@ -1,21 +1,65 @@
-"""What every stage function gets: its configuration, its inputs, and where to write."""
+"""What a stage is, and what its function gets: configuration, inputs, and where to write."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from raft_core.config.base import FrozenConfig, fingerprint
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import Rejection, write_jsonl
 from raft_core.errors import StageError
 from raft_core.execution.budget import Spending
 from raft_core.execution.progress import Progress
+from raft_core.execution.slots import SHARED
+from raft_core.store.artifacts import ArtifactRef, StageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`version` changes when the code's results do, and so forks every key.
+
+    A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
+    no language model and runs beside the others, whatever `runtime.parallel_stages` says. `needs`
+    names the packages of `runtime.preload` that it uses; None: it waits for all. `rank` says who
+    starts first where more are ready than may run at once.
+    """
+
+    name: str
+    version: int
+    config: type[FrozenConfig]
+    module: str
+    trains: bool = False
+    light: bool = False
+    needs: tuple[str, ...] | None = None
+    rank: Callable[[StageSpec], int] = lambda _: SHARED
+
+    def load(self) -> Callable[[StageRun], None]:
+        """Import and return the function that runs it."""
+        run: Callable[[StageRun], None] = import_module(self.module).run
+        return run
+
+    def spec(
+        self, config: FrozenConfig, inputs: Mapping[str, ArtifactRef], runtime: RuntimeConfig
+    ) -> StageSpec:
+        """Return the stage with its configuration and inputs, ready to run or to look up."""
+        if not isinstance(config, self.config):
+            raise TypeError(f"stage {self.name} takes {self.config.__name__}")
+        return StageSpec(
+            stage=self.name,
+            version=self.version,
+            config=config.model_dump(mode="json"),
+            identity=fingerprint(config),
+            inputs=dict(inputs),
+            runtime=runtime.model_dump(mode="json"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

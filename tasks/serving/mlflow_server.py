@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.processes import importable
+from raft_core.execution.processes import importable
 from tasks.serving.access import LocalAccess
 from tasks.serving.login import write_private
 

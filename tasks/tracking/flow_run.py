@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from raft_core.app.document_settings import DocumentSettings
 from raft_core.app.settings import Settings
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import read_jsonl
+from raft_core.execution.listener import Listener
 from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.tracking.client import UI_PORT, log_curves, log_metrics, log_params, never_fatal
 from tasks.tracking.masking import without_userinfo
@@ -32,8 +33,8 @@ def note_of(page: Path) -> str:
     return text[:NOTE_LIMIT].rpartition("\n")[0] + f"\n\nThe rest is in {page.name}."
 
 
-class Tracker:
-    """The parent run of a flow run; `params` are nested settings."""
+class Tracker(Listener):
+    """The parent run of a flow run; `params` are nested settings. Stages have runs below it."""
 
     def __init__(
         self,
@@ -48,8 +49,9 @@ class Tracker:
         self._runtime, self._name, self._tags, self._params = runtime, name, tags, params
         self._outbox: Outbox | None = None
         self._run = ""
+        self._stages: dict[tuple[str, str], StageTracker] = {}
 
-    def __enter__(self) -> Tracker:
+    def __enter__(self) -> Self:
         self._start()
         return self
 
@@ -92,8 +94,41 @@ class Tracker:
         path = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"{without_userinfo(server)}/{path}" if self.run_id else ""
 
-    def stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
-        """The child run of one stage, to be entered."""
+    def cached(self, label: str, spec: StageSpec, found: ArtifactRef) -> None:
+        """Log what the store already held as a run of its own."""
+        tracked = self._stage(label, spec, cached=True)
+        tracked.log_artifact(found)
+        tracked.end()
+
+    def started(self, label: str, spec: StageSpec) -> None:
+        """Begin the stage's run."""
+        self._stages[label, spec.key] = self._stage(label, spec, cached=False)
+
+    def heard(self, label: str, spec: StageSpec, event: Mapping[str, Any]) -> None:
+        """Log curves, counts of what was generated, and notes as they come."""
+        tracked = self._stages[label, spec.key]
+        if event["kind"] == "metrics":
+            tracked.live_metrics(event["step"], event["values"])
+        elif event["kind"] == "generation":
+            counts = {f"generation.{name}": n for name, n in event.items() if name != "kind"}
+            tracked.live_metrics(0, counts)
+        elif event["kind"] == "note":
+            tracked.add_note(event["text"])
+
+    def ended(self, label: str, spec: StageSpec, made: ArtifactRef, seconds: float) -> None:
+        """Log the artifact; one that was made elsewhere was logged there."""
+        tracked = self._stages.pop((label, spec.key), None)
+        if tracked is not None:
+            tracked.log_artifact(made)
+            tracked.end()
+
+    def failed(self, label: str, spec: StageSpec, error: BaseException) -> None:
+        """End the stage's run with its error."""
+        tracked = self._stages.pop((label, spec.key), None)
+        if tracked is not None:
+            tracked.end(error)
+
+    def _stage(self, label: str, spec: StageSpec, *, cached: bool) -> StageTracker:
         journal = None if self._outbox is None else self._outbox.journal
         return StageTracker(self._run, journal, label, spec, cached)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any
 
 from raft_core.data.records import read_jsonl
@@ -31,18 +30,7 @@ class StageTracker:
         self._steps: set[int] = set()
         self._notes: list[str] = []
         self._run = ""
-
-    def __enter__(self) -> StageTracker:
         self._start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end(status_after(error), error)
 
     @never_fatal
     def _start(self) -> None:
@@ -57,15 +45,16 @@ class StageTracker:
         log_params(self._journal, self._run, self._spec.config)
 
     @never_fatal
-    def _end(self, status: str, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None = None) -> None:
+        """End the run, with the error that ended the stage."""
         if self._journal is not None:
             if isinstance(error, RaftError):
                 self._tell("raft.error", str(error))
-            self._journal.end_run(self._run, status)
+            self._journal.end_run(self._run, status_after(error))
 
     @never_fatal
-    def note(self, text: str) -> None:
-        """What the stage warned of: a model that was made in spite of it shows it."""
+    def add_note(self, text: str) -> None:
+        """Show what the stage warned of: a model that was made in spite of it shows it."""
         if self._journal is not None:
             self._notes.append(text)
             self._tell("raft.notes", "\n".join(self._notes))

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from raft_core.app.settings import Settings, load_settings
+from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.data.records import read_jsonl, write_jsonl
+from raft_core.execution.execute import Execution, execute
+from raft_core.execution.generations import Generations
+from raft_core.execution.processes import StageProcesses
+from raft_core.execution.slots import Slots
 from raft_core.mini.world import domain_rows
 from raft_core.refine.rewrite import Shard
 from raft_core.store.artifacts import ArtifactRef, Store
-from tasks.processes import StageProcesses
-from tasks.silent import SilentDisplay, SilentTracker
-from tasks.slots import Slots
-from tasks.stage import RunContext, artifact_of
 from tests.integration.flow import small_profile
 
 ROWS, ADDED = 60, 20
@@ -51,18 +52,18 @@ def settings_for(folder: Path, *overrides: str) -> Settings:
 
 
 def refine(settings: Settings, processes: StageProcesses, store: Path) -> Refinement:
-    context = RunContext(
-        settings=settings,
+    generations = Generations()
+    run = Execution(
         runtime=settings.runtime,
         store=Store(store),
-        tracker=SilentTracker(),
-        display=SilentDisplay(),
+        stages=STAGES,
         processes=processes,
         slots=Slots(),
+        listeners=(generations,),
     )
 
     def made(stage: str, config: FrozenConfig, **inputs: ArtifactRef) -> ArtifactRef:
-        return artifact_of(context, stage, config, inputs, stage)[0]
+        return execute(run, STAGES[stage].spec(config, inputs, run.runtime)).artifact
 
     prepared = made("prepare", settings.prepare_stage())
     rewritten = made("rewrite", settings.rewrite_stage(Shard()), prepare=prepared)
@@ -71,7 +72,7 @@ def refine(settings: Settings, processes: StageProcesses, store: Path) -> Refine
     return Refinement(
         by_id(rewritten.folder / "rewrites.jsonl"),
         by_id(fused.folder / "lineage.jsonl"),
-        context.generations.by_stage(),
+        generations.by_stage(),
         {path.name: path.read_text() for path in fused.folder.glob("*.jsonl")},
     )
 
@@ -90,7 +91,7 @@ def runs(tmp_path: Path) -> tuple[Refinement, Refinement, Refinement]:
     store = tmp_path / "store"
     settings = settings_for(tmp_path)
     uncached = settings_for(tmp_path, "runtime.cache_generations=false")
-    with StageProcesses(settings.runtime) as processes:
+    with StageProcesses(settings.runtime, STAGES) as processes:
         write_jsonl(tmp_path / "law.jsonl", rows_of(ROWS))
         before = refine(settings, processes, store)
         write_jsonl(tmp_path / "law.jsonl", rows_of(ROWS + ADDED))

@@ -17,13 +17,13 @@ import pytest
 
 from raft_core.__main__ import main
 from raft_core.app.settings import Settings, load_settings
+from raft_core.app.stages import STAGES
 from raft_core.config.base import digest_file
 from raft_core.errors import InputError, StageError
+from raft_core.execution.execute import execute, open_execution
 from raft_core.store.artifacts import ArtifactRef
 from raft_core.store.record import stage_key
 from raft_core.store.shared import SharedStore
-from tasks.silent import SilentTracker
-from tasks.stage import open_context, run_stage
 from tests.artifacts import committed, rows, spec
 from tests.integration.flow import ROOT
 from tests.integration.s3 import s3_server
@@ -215,9 +215,9 @@ def settings_at(home: Path) -> Settings:
 def prepared(home: Path) -> tuple[str, ArtifactRef]:
     """Name of the state in which the stage `prepare` ended, and its artifact."""
     settings = settings_at(home)
-    with open_context(settings, SilentTracker()) as context:
-        state = run_stage(context, "prepare", settings.prepare_stage(), {})
-    return state.name or "", state.data
+    with open_execution(settings.runtime, STAGES) as run:
+        made = execute(run, STAGES["prepare"].spec(settings.prepare_stage(), {}, run.runtime))
+    return "Cached" if made.cached else "Completed", made.artifact
 
 
 def test_stage_that_another_machine_ran_is_cached(
@@ -257,7 +257,7 @@ def test_context_store_that_cannot_be_reached_is_one_error_before_any_work(
     monkeypatch.setenv("RAFT_STORE", url)
     with (
         pytest.raises(InputError, match=f"store '{url}' cannot be read and written: .*") as caught,
-        open_context(settings_at(tmp_path / "home"), SilentTracker()),
+        open_execution(settings_at(tmp_path / "home").runtime, STAGES),
     ):
         raise AssertionError("the context was opened")
     assert message in str(caught.value)

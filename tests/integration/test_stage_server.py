@@ -10,9 +10,9 @@ import pytest
 from raft_core.app.settings import Settings, load_settings
 from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig, digest_file
+from raft_core.execution.processes import StageProcesses
 from raft_core.execution.shards import Shard
 from raft_core.store.artifacts import ArtifactRef, StageSpec
-from tasks.processes import StageProcesses
 
 PLAIN = "runtime.preload=[]"
 

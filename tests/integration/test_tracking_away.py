@@ -23,10 +23,12 @@ from raft_core.config.runtime import RuntimeConfig
 from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.tracking import Tracker
 from tasks.tracking.server import Server
+from tests.tracked import stage_of
 
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
+
 SPEC = StageSpec(stage="distill", version=1, config={"distill": {"top_k": 4}}, identity={})
 
 
@@ -143,9 +145,9 @@ def run_flow(runtime: RuntimeConfig, folder: Path, during: Callable[[Tracker, in
     config = {"domain": {"name": "law"}}
     prepare = StageSpec(stage="prepare", version=1, config=config, identity={})
     with Tracker(runtime, "law", {"raft.domain": "law"}, {"filter": {"tau": 0.8}}) as tracker:
-        with tracker.stage("prepare", prepare, cached=False) as stage:
+        with stage_of(tracker, "prepare", prepare) as stage:
             stage.log_artifact(artifact(folder, "prepare"))
-        with tracker.stage("distill raft", SPEC, cached=False) as stage:
+        with stage_of(tracker, "distill raft", SPEC) as stage:
             for step in range(1, STEPS + 1):
                 during(tracker, step)
                 stage.live_metrics(step, {"loss": 1 / step})
@@ -266,7 +268,7 @@ def test_server_that_hangs_holds_up_neither_the_training_nor_its_end(
         tracker = Tracker(runtime.model_copy(update={"mlflow_uri": uri}), "law", {}, {})
         with suppress(KeyboardInterrupt), tracker:
             wait_until(lambda: bool(attempts))
-            with tracker.stage("distill raft", SPEC, cached=False) as stage:
+            with stage_of(tracker, "distill raft", SPEC) as stage:
                 for step in range(1, STEPS + 1):
                     stage.live_metrics(step, {"loss": 1 / step})
                 raise KeyboardInterrupt
@@ -283,13 +285,14 @@ from prefect.utilities.engine import capture_sigterm
 from raft_core.store.artifacts import StageSpec
 from raft_core.config.runtime import RuntimeConfig
 from tasks.tracking import Tracker, flow_run, outbox
+from tests.tracked import stage_of
 
 # A busy machine may need more than the two seconds, and would leave the rest to the next run.
 outbox.INTERRUPT_SECONDS = flow_run.INTERRUPT_SECONDS = 300
 exit_on_interrupt()
 spec = StageSpec(stage="distill", version=1, config={}, identity={})
 with capture_sigterm(), Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
-    with tracker.stage("distill raft", spec, cached=False) as stage:
+    with stage_of(tracker, "distill raft", spec) as stage:
         stage.live_metrics(1, {"loss": 1.0})
         print(tracker.run_id, flush=True)
         time.sleep(120)

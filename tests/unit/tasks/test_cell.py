@@ -22,9 +22,9 @@ class Context:
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.notes: list[str] = []
-        self.display = self
 
-    def note(self, text: str) -> None:
+    def tell(self, what: str, text: str) -> None:
+        assert what == "note"
         self.notes.append(text)
 
     @contextmanager

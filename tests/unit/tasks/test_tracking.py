@@ -13,9 +13,9 @@ from raft_core.app.settings import load_settings
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.store.artifacts import ArtifactRef, StageSpec
 from tasks.serving.login import made_login
-from tasks.silent import SilentTracker
 from tasks.tracking import Tracker, flatten, numbers
 from tasks.tracking.connection import open_client
+from tests.tracked import stage_of
 
 SPEC = StageSpec(stage="distill", version=1, config={"top_k": 4}, identity={})
 AWAY = "http://ann:secret@127.0.0.1:9"
@@ -40,7 +40,7 @@ def test_tracking_server_that_is_away_warns_and_stops_nothing(
     nothing = ArtifactRef(stage="distill", key="k", path="/none")
     caplog.set_level(logging.WARNING)
     with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
-        with tracker.stage("distill raft", SPEC, cached=False) as stage:
+        with stage_of(tracker, "distill raft", SPEC) as stage:
             stage.live_metrics(1, {"loss": 1.0})
             stage.log_artifact(nothing)
         assert tracker.run_id == tracker.experiment_id == tracker.url == ""
@@ -65,7 +65,7 @@ def test_tracking_never_shows_a_password(
     settings = load_settings("mini", "law")
     spec = SPEC.model_copy(update={"config": {"url": endless}})
     caplog.set_level(logging.DEBUG)
-    with Tracker.of(settings) as tracker, tracker.stage("x", spec, cached=True):
+    with Tracker.of(settings) as tracker, stage_of(tracker, "x", spec, cached=True):
         pass
     params = [line["params"] for line in lines(home) if line.get("call") == "log_params"]
     assert params[1] == {"url": "http://***@host"}
@@ -86,7 +86,7 @@ def test_run_ends_with_the_status_of_its_error(
 ) -> None:
     def run() -> None:
         with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
-            tracker.stage("distill raft", SPEC, cached=False).__enter__()
+            tracker.started("distill raft", SPEC)
             if error is not None:
                 raise error
 
@@ -104,18 +104,10 @@ def test_home_that_cannot_be_written_is_one_warning(
 ) -> None:
     (home / "outbox").write_text("a file where a folder should be")
     with Tracker(RuntimeConfig(), "law", {}, {}) as tracker:
-        with tracker.stage("distill raft", SPEC, cached=False) as stage:
+        with stage_of(tracker, "distill raft", SPEC) as stage:
             stage.live_metrics(1, {"loss": 1.0})
         assert tracker.url == ""
     assert [r.message.split(" failed")[0] for r in caplog.records] == ["MLflow: _start"]
-
-
-def test_silent_tracker_logs_nothing(home: Path) -> None:
-    tracker = SilentTracker()
-    with tracker.stage("distill raft", SPEC, cached=False) as stage:
-        stage.live_metrics(1, {"loss": 1.0})
-    assert tracker.run_id == ""
-    assert not (home / "outbox").exists()
 
 
 def test_flatten_nested_settings_dotted_names() -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import StageError
+from raft_core.execution.execute import failure
+from raft_core.execution.processes import ForkedStage, StageProcess, StageProcesses
 from raft_core.store.artifacts import StageSpec
-from tasks.processes import ForkedStage, StageProcess, StageProcesses
-from tasks.stage import failure
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = ROOT / "tests" / "unit" / "execution" / "light_server.py"
@@ -155,7 +155,7 @@ def test_flow_that_is_killed_leaves_neither_server_nor_stage(tmp_path: Path) -> 
     flow = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tests.unit.tasks import test_processes as t\n"
+        "from tests.unit.execution import test_processes as t\n"
         "processes = t.StageProcesses(t.FORKING, server=[sys.executable, str(t.LIGHT)])\n"
         "stage = t.start(processes, 'sleep', Path(sys.argv[1]))\n"
         "print(t.pid_of(stage), t.server_of(stage), flush=True)\n"

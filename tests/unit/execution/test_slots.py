@@ -12,8 +12,8 @@ import pytest
 from raft_core.app.settings import load_settings
 from raft_core.app.stages import STAGES
 from raft_core.execution.shards import WHOLE
+from raft_core.execution.slots import LONG, SHARED, SHORT, SUCCESSION_SECONDS, Slots
 from raft_core.store.artifacts import ArtifactRef
-from tasks.slots import LONG, SHARED, SHORT, SUCCESSION_SECONDS, Slots, rank_of
 
 
 class Waiter(threading.Thread):
@@ -107,4 +107,5 @@ def test_rank_of_stages(stage: str, of: str | None, rank: int) -> None:
     }
     inputs = {"prepare": made("prepare")}
     inputs |= {"distill": made("distill")} if of == "distill" else {}
-    assert rank_of(STAGES[stage].spec(configs[stage](), inputs, settings.runtime)) == rank
+    spec = STAGES[stage].spec(configs[stage](), inputs, settings.runtime)
+    assert STAGES[stage].rank(spec) == rank

@@ -9,9 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from raft_core.distill.config import DistillStage
-from raft_core.store.artifacts import StageSpec
-
 # A run ends early if what takes longest, and what most other stages wait for, starts first.
 SHARED, LONG, SHORT = 0, 1, 2
 # A stage that waited for another one's artifact asks for a slot this soon after it ended.
@@ -56,10 +53,3 @@ class Slots:
         if not self._free or self._waiting[0] != waiter:
             return None
         return self._short_from - self._clock() if waiter[0] == SHORT else 0.0
-
-
-def rank_of(spec: StageSpec) -> int:
-    """Refining and the base's answers come before trainings; of those, the sampling ones first."""
-    if spec.stage == "distill":
-        return LONG if DistillStage.model_validate(spec.config).method.samples else SHORT
-    return SHORT if "distill" in spec.inputs else SHARED

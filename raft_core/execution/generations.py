@@ -6,18 +6,21 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from raft_core.execution.listener import Listener
 from raft_core.store.artifacts import StageSpec
 
 
-class Generations:
+class Generations(Listener):
     """The latest counts of every stage; stages note theirs from threads of their own."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._counts: dict[tuple[str, str], dict[str, int]] = {}
 
-    def note(self, spec: StageSpec, event: Mapping[str, Any]) -> None:
-        """An event of kind `generation` tells a stage's counts so far."""
+    def heard(self, label: str, spec: StageSpec, event: Mapping[str, Any]) -> None:
+        """Keep a stage's counts so far, which an event of kind `generation` tells."""
+        if event["kind"] != "generation":
+            return
         with self._guard:
             self._counts[spec.stage, spec.key] = {
                 name: event[name] for name in ("generated", "cached")

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Protocol
 
 import raft_core
-from raft_core.app.stages import STAGES
 from raft_core.config.runtime import KEEP_MEMORY, RuntimeConfig
-from raft_core.engines import vllm
 from raft_core.errors import StageError
+from raft_core.execution.stage import Stage
 from raft_core.store.artifacts import StageSpec
 
 CLOSE_SECONDS = 2.0
@@ -51,11 +50,17 @@ class StageProcesses:
     """Starts the stages of one flow; as a context manager it leaves no forked stage behind.
 
     With `runtime.preload` one server forks them all. It starts with the first stage, unless it was
-    started early, and anew with the next one after it died. `server` replaces its command.
+    started early, and anew with the next one after it died. `server` replaces its command. Without
+    `stages`, which say what each needs, a stage waits until all modules are loaded.
     """
 
-    def __init__(self, runtime: RuntimeConfig, server: Sequence[str] | None = None) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        runtime: RuntimeConfig,
+        stages: Mapping[str, Stage] = MappingProxyType({}),
+        server: Sequence[str] | None = None,
+    ) -> None:
+        self._runtime, self._stages = runtime, stages
         self._command = list(server or server_command(runtime))
         self._server = _EARLY.pop(tuple(self._command), None)
         self._closed = False
@@ -97,7 +102,14 @@ class StageProcesses:
                     )
             if self._server is None or self._server.ended:
                 self._server = StageServer(self._command, server_environment(self._runtime))
-            return self._server.run(arguments, log, needs_of(spec.stage, self._runtime))
+            return self._server.run(arguments, log, self._needs(spec.stage))
+
+    def _needs(self, stage: str) -> dict[str, list[str]]:
+        """Return what a request says of the modules that the stage waits for; nothing: all."""
+        packages = self._stages[stage].needs if stage in self._stages else None
+        if packages is None:
+            return {}
+        return {"needs": [m for m in self._runtime.preload if m.partition(".")[0] in packages]}
 
 
 class ForkedStage:
@@ -231,15 +243,7 @@ def server_command(runtime: RuntimeConfig) -> list[str]:
 
 
 def server_environment(runtime: RuntimeConfig) -> dict[str, str]:
-    return environment(runtime) | vllm.environment(runtime)
-
-
-def needs_of(stage: str, runtime: RuntimeConfig) -> dict[str, list[str]]:
-    """What a request says of the modules that the stage waits for; nothing: all of them."""
-    packages = STAGES[stage].needs if stage in STAGES else None
-    if packages is None:
-        return {}
-    return {"needs": [m for m in runtime.preload if m.partition(".")[0] in packages]}
+    return environment(runtime) | runtime.vllm_environment()
 
 
 def stage_arguments(spec: StageSpec, work: Path) -> list[str]:

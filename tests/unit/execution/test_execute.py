@@ -6,18 +6,26 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from raft_core.app.settings import load_settings
+from raft_core.app.stages import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError, UnwellError
-from raft_core.store.artifacts import StageSpec
-from tasks.pipeline import tell_overlap
-from tasks.slots import Slots
-from tasks.stage import StageContext, failure, follow
+from raft_core.execution.execute import (
+    Execution,
+    Remote,
+    execute,
+    failure,
+    follow,
+    open_execution,
+)
+from raft_core.execution.listener import Listener
+from raft_core.execution.slots import Slots
+from raft_core.refine.gather import GatherStage
+from raft_core.store.artifacts import ArtifactRef, StageSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -120,8 +128,8 @@ def test_stage_process_ends_with_the_one_that_started_it() -> None:
 
 def test_slot_light_stage_does_not_wait_for_the_others() -> None:
     slots = Slots(1)
-    context = StageContext(
-        runtime=RuntimeConfig(), store=None, tracker=None, display=None, processes=None, slots=slots
+    context = Execution(
+        runtime=RuntimeConfig(), store=None, stages=STAGES, processes=None, slots=slots
     )
 
     def spec(stage: str) -> StageSpec:
@@ -131,10 +139,74 @@ def test_slot_light_stage_does_not_wait_for_the_others() -> None:
         pass
 
 
-@pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])
-def test_run_begins_with_what_the_panel_had_a_part_in(profile: str, count: int) -> None:
-    told: list[str] = []
-    display = SimpleNamespace(note=told.append)
-    tell_overlap(SimpleNamespace(settings=load_settings(profile, "law"), display=display))
-    assert len(told) == count
-    assert all("llm_3 (qwen3-32b): wrote the fused answers" in line for line in told)
+class Heard(Listener):
+    """Notes what it hears, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(f"note {text}")
+
+    def cached(self, label: str, spec: StageSpec, found: ArtifactRef) -> None:
+        self.told.append(f"cached {label}")
+
+    def started(self, label: str, spec: StageSpec) -> None:
+        self.told.append(f"started {label}")
+
+    def ended(self, label: str, spec: StageSpec, made: ArtifactRef, seconds: float) -> None:
+        self.told.append(f"ended {label}")
+
+    def failed(self, label: str, spec: StageSpec, error: BaseException) -> None:
+        self.told.append(f"failed {label}: {type(error).__name__}")
+
+
+GATHER = STAGES["gather"]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RuntimeConfig:
+    for name in ("RAFT_HOME", "RAFT_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return RuntimeConfig(device="cpu", home=str(tmp_path / "home"))
+
+
+def gathering(folder: Path, runtime: RuntimeConfig, **inputs: str) -> StageSpec:
+    """A specification of a stage that loads no model: shards of a fusion become one."""
+    refs = {name: ArtifactRef(stage=name, key="k", path=str(folder / name)) for name in inputs}
+    return GATHER.spec(GatherStage(), refs, runtime)
+
+
+def test_execute_failed_stage_is_told_and_none_starts_after_it(
+    tmp_path: Path, runtime: RuntimeConfig
+) -> None:
+    heard = Heard()
+    spec = gathering(tmp_path, runtime, prepare="")  # its folder is not there
+    with open_execution(runtime, STAGES, (heard,)) as run:
+        with pytest.raises(StageError), run.noting_failure():
+            execute(run, spec, "gather it")
+        with pytest.raises(StageError, match="was not started: another stage failed"):
+            execute(run, spec, "the next")
+    assert heard.told == ["started gather it", "failed gather it: StageError"]
+
+
+def test_execute_elsewhere_gives_the_artifact_that_the_store_then_holds(
+    tmp_path: Path, runtime: RuntimeConfig
+) -> None:
+    heard, asked = Heard(), list[str]()
+    spec = gathering(tmp_path, runtime)
+    with open_execution(runtime, STAGES, (heard,)) as run:
+
+        def elsewhere(spec: StageSpec, label: str) -> None:
+            with run.store.lock(spec):  # it is free for the other machine
+                work = run.store.work_folder(spec)
+                (work / "out" / "rows.jsonl").write_text("{}\n")
+                run.store.commit(spec, work, 1.0)
+            asked.append(label)
+
+        away = replace(run, remote=lambda _: Remote("work pool far", elsewhere))
+        first, second = (execute(away, spec, "gather") for _ in range(2))
+    assert (first.cached, second.cached) == (False, True)
+    assert first.artifact == second.artifact
+    assert asked == ["gather"]
+    assert heard.told == ["note gather: in work pool far", "ended gather", "cached gather"]
