@@ -33,10 +33,11 @@ from raft_core.evaluation.evaluate import accuracies
 from raft_core.evaluation.study.config import BASE, Cell, StudyStage
 from raft_core.evaluation.study.rates import best_rate, mean_scores
 from raft_core.evaluation.study.study import KINDS
+from raft_core.execution.graph import Node, run_graph
 from raft_core.store.artifacts import ArtifactRef
 from raft_core.store.private_files import with_users_mask
 from tasks.cell import Measured, measure, measure_rate
-from tasks.stage import RunContext, artifact_of, open_context
+from tasks.run_context import RunContext, open_context
 from tasks.tracking import Tracker
 
 Grid = dict[str, dict[str, dict[float, dict[str, float]]]]
@@ -71,7 +72,7 @@ def compare(
     settings = settings_of(plan, wanted[0])
     params = plan.model_dump(mode="json")
     tracker = Tracker(settings.runtime, f"study {study}", {"raft.study": study}, params)
-    with open_context(settings, tracker) as context:
+    with open_context(settings.runtime, tracker) as context:
         # The bases first: whether they can read their references is the gate to all training.
         bases = all_cells(context, plan, [c for c in wanted if c.row == BASE], {})
         grid = validation_grid(context, plan, wanted)
@@ -81,7 +82,7 @@ def compare(
         if only != "*":
             cells = {m.cell.name: accuracies(m.evaluated.folder) for m in measured}
             return {"cells": cells, "grid": grid, "rates": rates}
-        document = write_document(context, plan, study, measured, grid, rates)
+        document = write_document(context, settings, plan, study, measured, grid, rates)
         published = publish(document, folder)
         tracker.log_study(document)
         return {"document": str(published), "cells": len(measured)}
@@ -99,9 +100,11 @@ def validation_grid(context: RunContext, plan: StudyPlan, wanted: Sequence[Cell]
         for rate in plan.rates:
             for domain in plan.rate_domains_of(student):
                 cell = Cell(student=student, domain=domain, seed=plan.seeds[0], row=row)
-                own = context.for_settings(settings_of(plan, cell, rate).on_validation())
+                own = settings_of(plan, cell, rate).on_validation()
                 label = f"rate {rate:.1e} {cell.name}"
-                submitted[student, row, rate, domain] = measure_rate.submit(own, cell, label)
+                submitted[student, row, rate, domain] = measure_rate.submit(
+                    context, own, cell, label
+                )
     finished(context, list(submitted.values()))
     grid: Grid = {}
     for student, row in needed:
@@ -131,21 +134,22 @@ def all_cells(
     futures = []
     for cell in wanted:
         rate = None if cell.row == BASE else plan.rate(cell.row, rates.get(cell.student, {}))
-        own = context.for_settings(settings_of(plan, cell, rate))
-        futures.append(measure.submit(own, cell, cell.name))
+        own = settings_of(plan, cell, rate)
+        futures.append(measure.submit(context, own, cell, cell.name))
     return finished(context, futures)
 
 
 def finished(context: RunContext, futures: Sequence[Any]) -> list[Measured]:
     """The results of all; the first failure is raised instead."""
     wait(list(futures))
-    if context.failures:
-        raise context.failures[0]
+    for error in context.failures:
+        raise error
     return [future.result() for future in futures]
 
 
 def write_document(
     context: RunContext,
+    settings: Settings,
     plan: StudyPlan,
     study: str,
     measured: Sequence[Measured],
@@ -153,7 +157,6 @@ def write_document(
     rates: dict[str, dict[str, float]],
 ) -> ArtifactRef:
     """Run the stage that turns all cells into study.md."""
-    settings: Settings = context.settings
     config = StudyStage(
         title=plan.title,
         command=f"python -m flows.compare --study {study}",
@@ -179,7 +182,8 @@ def write_document(
     inputs = {f"evaluate.{m.cell.name}": m.evaluated for m in measured}
     inputs |= {f"distill.{m.cell.name}": m.trained for m in measured if m.trained is not None}
     inputs |= {f"training.{m.cell.name}": m.training for m in measured if m.training != m.trained}
-    return artifact_of(context, "study", config, inputs, "study").artifact
+    node = Node("study", "study", config, inputs)
+    return run_graph(context, [node])[node]
 
 
 def environment() -> dict[str, str]:

@@ -45,10 +45,11 @@ if __name__ == "__main__":
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from raft_core.app.pipeline import evaluate, prepare_node, refine, train, training_rows
 from raft_core.evaluation.evaluate import accuracies
 from raft_core.evaluation.study.rates import best_rate, mean_scores, overall
-from tasks import pipeline
-from tasks.stage import RunContext, open_context
+from tasks.pipeline import submit_graph
+from tasks.run_context import RunContext, open_context
 from tasks.tracking import Tracker
 
 Scores = dict[tuple[str, float], dict[str, dict[str, float]]]
@@ -68,25 +69,25 @@ def learning_rates(
     scores: Scores = {}
     for domain in domains:
         settings = validation_settings(profile, domain, overrides)
-        with open_context(settings, Tracker.of(settings)) as context:
-            for cell, accuracy in grid(context).items():
+        with open_context(settings.runtime, Tracker.of(settings)) as context:
+            for cell, accuracy in grid(context, settings).items():
                 scores.setdefault(cell, {})[domain] = accuracy
     return scores
 
 
-def grid(context: RunContext) -> dict[tuple[str, float], dict[str, float]]:
+def grid(context: RunContext, settings: Settings) -> dict[tuple[str, float], dict[str, float]]:
     """Train and measure every cell of one domain; refinement is shared."""
-    settings = context.settings
-    refined = pipeline.refine(context)
+    prepare = prepare_node(settings)
+    made = submit_graph(context, [prepare])
+    refined = refine(settings, prepare, training_rows(made[prepare]))
     cells = {}
     for method in settings.methods:
         for rate in settings.learning_rate_grid:
-            own = context.for_settings(settings.with_learning_rate(method, rate))
-            name = f"{method} {rate:.1e}"
-            trained = pipeline.train(own, name, method, refined)
-            cells[method, rate] = pipeline.evaluate_model(own, name, refined.prepared, trained)
-    done = pipeline.finished(context, {str(cell): future for cell, future in cells.items()})
-    return {cell: accuracies(done[str(cell)].folder) for cell in cells}
+            own, name = settings.with_learning_rate(method, rate), f"{method} {rate:.1e}"
+            trained = train(own, method, refined, name=name)
+            cells[method, rate] = evaluate(own, name, prepare, trained)
+    done = submit_graph(context, list(cells.values()), made)
+    return {cell: accuracies(done[node].folder) for cell, node in cells.items()}
 
 
 def chosen_rates(scores: Scores) -> dict[str, float]:

@@ -20,11 +20,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, document_settings_of, require_place, run_flow
 from raft_core.app.document_settings import checked_documents
+from raft_core.app.pipeline import count_passages, pairs_of_documents, passages_node
 from raft_core.errors import RaftError
-from raft_core.store.artifacts import ArtifactRef
-from tasks import documents as tasks
-from tasks import pipeline
-from tasks.stage import RunContext, open_context
+from tasks import documents
+from tasks.pipeline import submit_graph
+from tasks.run_context import open_context
 from tasks.tracking import Tracker
 
 MAX_WAITING_TASKS = 64
@@ -63,17 +63,13 @@ def prepare(
     parameters = {"profile": profile, "documents": documents, "limit": limit}
     settings = checked_documents(document_settings_of(parameters | {"overrides": overrides}))
     place = require_place(out, settings.documents.path)
-    with open_context(settings, Tracker.of_documents(settings)) as context:
-        return tasks.results(context, run_stages(context), place)
-
-
-def run_stages(context: RunContext) -> ArtifactRef:
-    """Every stage in its order; shards run side by side."""
-    cut = tasks.passages.submit(context).result()
-    inputs = {"passages": cut} | tasks.ask_and_vote(context, cut)
-    made = tasks.pairs.submit(context, inputs)
-    return pipeline.finished(context, inputs | {"pairs": made})["pairs"]
+    with open_context(settings.runtime, Tracker.of_documents(settings)) as context:
+        passages = passages_node(settings)
+        made = submit_graph(context, [passages])
+        pairs = pairs_of_documents(settings, passages, count_passages(made[passages]))
+        made = submit_graph(context, [pairs], made)
+        return documents.results(context, settings, made[pairs], place)
 
 
 if __name__ == "__main__":
-    tasks.show(run_flow(prepare, PARAMETERS))
+    documents.show(run_flow(prepare, PARAMETERS))

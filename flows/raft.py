@@ -19,9 +19,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.local import Limit, Override, named, run_flow, settings_of
 from raft_core.app.checks import checked
-from raft_core.store.artifacts import ArtifactRef
-from tasks import pipeline, publish
-from tasks.stage import RunContext, open_context
+from raft_core.app.pipeline import full_run, prepare_node, training_rows
+from tasks import publish
+from tasks.pipeline import submit_graph, warn_judge_overlap
+from tasks.run_context import open_context
 from tasks.tracking import Tracker
 
 MAX_WAITING_TASKS = 64
@@ -56,39 +57,14 @@ def raft(
     """
     parameters = {"profile": profile, "domain": domain, "data": data, "limit": limit}
     settings = checked(settings_of(parameters | {"overrides": overrides}))
-    with open_context(settings, Tracker.of(settings)) as context:
-        artifacts = run_stages(context)
-        context.tracker.log_report(artifacts["report"])
-        return publish.results(context, artifacts)
-
-
-def run_stages(context: RunContext) -> dict[str, ArtifactRef]:
-    """Every stage in its order; what does not depend on each other runs side by side."""
-    pipeline.tell_overlap(context)
-    refined = pipeline.refine(context)
-    base = pipeline.evaluate_model(context, pipeline.BASE, refined.prepared)
-    readable = pipeline.gate.submit(context, base)
-
-    trained, evaluated = {}, {}
-    for method in slowest_first(context):
-        trained[method] = pipeline.train(context, method, method, refined, wait_for=[readable])
-        evaluated[method] = pipeline.evaluate_model(
-            context, method, refined.prepared, trained[method]
-        )
-
-    lineage = pipeline.tell_lineage(context, refined)
-    inputs = {"prepare": refined.prepared, "filter": refined.filtered, "fuse": refined.fused}
-    inputs["evaluate.base"] = base
-    inputs |= {f"distill.{name}": future for name, future in trained.items()}
-    inputs |= {f"evaluate.{name}": future for name, future in evaluated.items()}
-    report = pipeline.report.submit(context, inputs)
-    return pipeline.finished(context, inputs | {"report": report, "lineage": lineage})
-
-
-def slowest_first(context: RunContext) -> list[str]:
-    """Methods with a teacher take longest: start them first, finish all earlier."""
-    methods = context.settings.methods
-    return sorted(methods, key=lambda name: not methods[name].samples)
+    with open_context(settings.runtime, Tracker.of(settings)) as context:
+        warn_judge_overlap(context, settings)
+        prepare = prepare_node(settings)
+        made = submit_graph(context, [prepare])
+        run = full_run(settings, prepare, training_rows(made[prepare]))
+        made = submit_graph(context, run.nodes, made)
+        context.tracker.log_report(made[run.report])
+        return publish.results(context, settings, run, made)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.local import Limit, Override, named, one_method, run_flow, settings_of
 from raft_core.app.checks import checked
 from raft_core.app.model_lineage import lineage
+from raft_core.app.pipeline import prepare_node, retraining, training_rows
 from raft_core.store.artifacts import ArtifactRef
-from tasks import pipeline, promotion
-from tasks.stage import RunContext, open_context
+from tasks import promotion
+from tasks.pipeline import submit_graph, warn_judge_overlap
+from tasks.run_context import RunContext, open_context
 from tasks.tracking import Registry, Tracker, Version
 
 MAX_WAITING_TASKS = 64
@@ -68,20 +70,25 @@ def retrain(
     latest = next(iter(registry.versions()), None)
     if latest is not None and latest.decision and latest.lineage == made_of and not force:
         return promotion.unchanged(settings, latest)
-    with open_context(settings, Tracker.of(settings)) as context:
+    with open_context(settings.runtime, Tracker.of(settings)) as context:
         champion = champion_of(context, registry)
-        artifacts = run_stages(context, method, champion)
+        known = None if champion is None else (champion.prepared, champion.trained)
+        warn_judge_overlap(context, settings)
+        prepare = prepare_node(settings)
+        made = submit_graph(context, [prepare])
+        run = retraining(settings, method, prepare, training_rows(made[prepare]), known)
+        made = submit_graph(context, [run.promote], made)
         version = registry.register(
-            artifacts["trained"],
+            made[run.trained],
             context.tracker.experiment_id,
             context.tracker.run_id,
-            {role: artifacts[role] for role in ("prepared", "trained")},
+            {"prepared": made[prepare], "trained": made[run.trained]},
             made_of,
         )
-        decision = json.loads((artifacts["decision"].folder / "decision.json").read_text())
+        decision = json.loads((made[run.promote].folder / "decision.json").read_text())
         version = registry.decide(version, promote=decision["promote"])
         replaced = champion.version if champion else None
-        return promotion.decided(context, version, replaced, artifacts["decision"])
+        return promotion.decided(context, settings, version, replaced, made[run.promote])
 
 
 @dataclass(frozen=True)
@@ -106,36 +113,6 @@ def champion_of(context: RunContext, registry: Registry) -> Champion | None:
         context.store.fetch(*version.artifact(role)) for role in ("prepared", "trained")
     )
     return Champion(version, prepared, trained)
-
-
-def run_stages(
-    context: RunContext, method: str, champion: Champion | None
-) -> dict[str, ArtifactRef]:
-    """Refine, train and compare; what the store holds of earlier runs is not done again."""
-    pipeline.tell_overlap(context)
-    refined = pipeline.refine(context)
-    today = refined.prepared
-    base = pipeline.evaluate_model(context, pipeline.BASE, today)
-    readable = pipeline.gate.submit(context, base)
-    trained = pipeline.train(context, "challenger", method, refined, wait_for=[readable])
-    compared = {
-        "base.today": base,
-        "challenger.today": pipeline.evaluate_model(context, "challenger", today, trained),
-    }
-    if champion is not None:
-        known, accepted = champion.trained, champion.prepared
-        compared |= {
-            "champion.today": pipeline.evaluate_model(context, "champion", today, known),
-            "champion.accepted": pipeline.evaluate_model(
-                context, "champion, accepted rows", accepted, known
-            ),
-            "challenger.accepted": pipeline.evaluate_model(
-                context, "challenger, accepted rows", accepted, trained
-            ),
-        }
-    decision = pipeline.promote.submit(context, {"prepare": today, **compared})
-    made = compared | {"prepared": today, "trained": trained, "decision": decision}
-    return pipeline.finished(context, made)
 
 
 if __name__ == "__main__":

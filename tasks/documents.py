@@ -1,4 +1,4 @@
-"""Documents to pairs: the stages as Prefect tasks, and what a preparation leaves for people."""
+"""What a preparation of documents leaves for people: files, a page, and closing lines."""
 
 from __future__ import annotations
 
@@ -7,66 +7,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import State
 
-from raft_core.data.records import read_jsonl
+from raft_core.app.document_settings import DocumentSettings
 from raft_core.documents.report import reasons, require_pairs
-from raft_core.execution.shards import Shard, shards_for
 from raft_core.store.artifacts import ArtifactRef
 from raft_core.store.private_files import with_users_mask
-from tasks.pipeline import STAGE_TASK
-from tasks.stage import RunContext, run_stage
+from tasks.run_context import RunContext
 from tasks.tracking import masked
 
 # Beside the file of pairs: its name with these endings.
 BESIDE = {"rejected.jsonl": ".rejected.jsonl", "report.md": ".report.md"}
 
 
-@task(name="passages", **STAGE_TASK)
-def passages(context: RunContext) -> State:
-    """Read, check and cut the documents."""
-    return run_stage(context, "passages", context.settings.passages_stage(), {})
-
-
-@task(name="ask", task_run_name="{label}", **STAGE_TASK)
-def ask(context: RunContext, cut: ArtifactRef, shard: Shard, label: str) -> State:
-    """Questions on a shard's passages, with their answers."""
-    config = context.settings.ask_stage(shard)
-    return run_stage(context, "ask", config, {"passages": cut}, label)
-
-
-@task(name="vote", task_run_name="{label}", **STAGE_TASK)
-def vote(context: RunContext, cut: ArtifactRef, asked: ArtifactRef, label: str) -> State:
-    """Every voter's opinions on a shard's pairs."""
-    inputs = {"passages": cut, "ask": asked}
-    return run_stage(context, "vote", context.settings.vote_stage(), inputs, label)
-
-
-@task(name="pairs", **STAGE_TASK)
-def pairs(context: RunContext, inputs: dict[str, ArtifactRef]) -> State:
-    """The pairs that are kept, with their provenance."""
-    return run_stage(context, "pairs", context.settings.pairs_stage(), inputs)
-
-
-def ask_and_vote(context: RunContext, cut: ArtifactRef) -> dict[str, Any]:
-    """Futures of all shards: what is asked about some passages is voted on while others are asked.
-
-    Returns:
-        `ask.NNNNN` and `vote.NNNNN`.
-    """
-    count = sum(1 for _ in read_jsonl(cut.folder / "passages.jsonl"))
-    submitted: dict[str, Any] = {}
-    for shard in shards_for(count, context.settings.ask.passages_per_shard):
-        part = "" if shard.is_whole else f" {shard.index + 1}/{shard.of}"
-        asked = ask.submit(context, cut, shard, f"ask{part}")
-        submitted[f"ask.{shard.index:05d}"] = asked
-        submitted[f"vote.{shard.index:05d}"] = vote.submit(context, cut, asked, f"vote{part}")
-    return submitted
-
-
-def results(context: RunContext, made: ArtifactRef, out: Path) -> dict[str, Any]:
+def results(
+    context: RunContext, settings: DocumentSettings, made: ArtifactRef, out: Path
+) -> dict[str, Any]:
     """Copy the pairs, the rejected rows and the report to their place, and publish the report.
 
     Raises:
@@ -80,7 +36,7 @@ def results(context: RunContext, made: ArtifactRef, out: Path) -> dict[str, Any]
             shutil.copyfile(made.folder / name, partial)
             partial.replace(place)
     page = (made.folder / "report.md").read_text(encoding="utf-8")
-    slug = context.settings.name.replace("_", "-")
+    slug = settings.name.replace("_", "-")
     create_markdown_artifact(key=f"pairs-{slug}", markdown=page)
     context.tracker.log_pairs(made)
     summary = json.loads((made.folder / "summary.json").read_text())
@@ -88,7 +44,7 @@ def results(context: RunContext, made: ArtifactRef, out: Path) -> dict[str, Any]
     return summary | {
         "files": {name: str(place) for name, place in places.items()},
         "mlflow_run": context.tracker.run_id,
-        "mlflow_uri": masked(context.settings.runtime.tracking_uri),
+        "mlflow_uri": masked(context.runtime.tracking_uri),
     }
 
 

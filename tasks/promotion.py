@@ -9,7 +9,7 @@ from prefect.states import Completed, State
 
 from raft_core.app.settings import Settings
 from raft_core.store.artifacts import ArtifactRef
-from tasks.stage import RunContext
+from tasks.run_context import RunContext
 from tasks.tracking import Version
 
 OUTCOMES = {"promoted": "Promoted", "refused": "Refused"}
@@ -25,7 +25,11 @@ def unchanged(settings: Settings, latest: Version) -> State[Any]:
 
 
 def decided(
-    context: RunContext, version: Version, replaced: Version | None, decision: ArtifactRef
+    context: RunContext,
+    settings: Settings,
+    version: Version,
+    replaced: Version | None,
+    decision: ArtifactRef,
 ) -> State[Any]:
     """The decision with every number that it rests on."""
     table = (decision.folder / "decision.md").read_text()
@@ -44,7 +48,7 @@ def decided(
     page = f"{told.capitalize()}.\n\n{table}\nMade of\n\n{made_of}\n\n{now}\n"
     tags = {"raft.decision": outcome, "raft.version": version.number}
     context.tracker.log_decision(decision, tags)
-    return _state(OUTCOMES[outcome], context.settings.domain.name, told, page)
+    return _state(OUTCOMES[outcome], settings.domain.name, told, page)
 
 
 def _state(name: str, domain: str, told: str, page: str) -> State[Any]:

@@ -11,6 +11,8 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from raft_core.app.pipeline import Pipeline
+from raft_core.app.settings import Settings
 from raft_core.evaluation.report import (
     comparison_table,
     interval,
@@ -18,24 +20,28 @@ from raft_core.evaluation.report import (
     score_cell,
     training_lines,
 )
-from raft_core.store.artifacts import ArtifactRef
-from tasks.stage import RunContext
+from raft_core.execution.graph import Artifacts
+from tasks.run_context import RunContext
 from tasks.tracking import masked
 
 
-def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str, Any]:
+def results(
+    context: RunContext, settings: Settings, run: Pipeline, made: Artifacts
+) -> dict[str, Any]:
     """Publish the comparison on the flow run's page; returns what the terminal shows."""
-    report = json.loads((artifacts["report"].folder / "report.json").read_text())
+    folder, refined = made[run.report].folder, run.refined
+    data = {"prepare": refined.prepare, "filter": refined.filter, "fuse": refined.fuse}
+    report = json.loads((folder / "report.json").read_text())
     benchmarks = list(report["methods"][0]["scores"])
-    slug = context.settings.domain.name.replace("_", "-")
+    slug = settings.domain.name.replace("_", "-")
     create_table_artifact(
         key=f"comparison-{slug}",
         table=[_plain(row) for row in report["methods"]],
-        description=f"Domain accuracy and what was retained, {context.settings.domain.name}",
+        description=f"Domain accuracy and what was retained, {settings.domain.name}",
     )
     create_markdown_artifact(
         key=f"report-{slug}",
-        markdown=(artifacts["report"].folder / "report.md").read_text(),
+        markdown=(folder / "report.md").read_text(),
     )
     if context.tracker.url:
         create_link_artifact(
@@ -44,11 +50,6 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
             link_text=f"MLflow run {context.tracker.run_id}",
             description="Curves, samples, plots and checkpoints (`make ui` serves a local store)",
         )
-    checkpoints = {
-        name.removeprefix("distill."): str(ref.folder / "checkpoint")
-        for name, ref in artifacts.items()
-        if name.startswith("distill.")
-    }
     return {
         "domain": report["domain"],
         "table": comparison_table(report["methods"], benchmarks),
@@ -56,15 +57,17 @@ def results(context: RunContext, artifacts: dict[str, ArtifactRef]) -> dict[str,
         "training": training_lines(report["methods"]),
         "notes": notes(report),
         "rejected": {
-            name: str(artifacts[name].folder / "rejected.jsonl")
+            name: str(made[data[name]].folder / "rejected.jsonl")
             for name, counts in report["refinement"]["stages"].items()
             if counts["rejected"]
         },
-        "checkpoints": checkpoints,
-        "report": str(artifacts["report"].folder / "report.md"),
-        "lineage": str(artifacts["lineage"].folder / "lineage.html"),
+        "checkpoints": {
+            method: str(made[node].folder / "checkpoint") for method, node in run.trained.items()
+        },
+        "report": str(folder / "report.md"),
+        "lineage": str(made[run.lineage].folder / "lineage.html"),
         "mlflow_run": context.tracker.run_id,
-        "mlflow_uri": masked(context.settings.runtime.tracking_uri),
+        "mlflow_uri": masked(context.runtime.tracking_uri),
     }
 
 

@@ -16,14 +16,16 @@ from typing import Any
 
 from raft_core.app.checks import require_endpoint_keys, require_rows
 from raft_core.app.model_checks import check_models
+from raft_core.app.pipeline import evaluate, prepare_node
 from raft_core.app.settings import Settings, default_domain, load_settings
 from raft_core.app.stages import STAGES
-from raft_core.config.base import FrozenConfig, ModelRef, made_folder, pinned
+from raft_core.config.base import ModelRef, made_folder, pinned
 from raft_core.engines.base import OpenAIConfig
 from raft_core.errors import InputError
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.independence import overlap_warnings
-from raft_core.execution.execute import Execution, execute, open_execution
+from raft_core.execution.execute import open_execution
+from raft_core.execution.graph import run_graph
 from raft_core.execution.terminal import Terminal
 from raft_core.store.artifacts import ArtifactRef
 from raft_core.store.private_files import with_users_mask
@@ -45,26 +47,15 @@ def main(arguments: Sequence[str]) -> int:
     # Two stages alone: nothing is worth forking them from.
     runtime = settings.runtime.model_copy(update={"preload": ()})
     with open_execution(runtime, STAGES, (Terminal(),)) as run:
-        answered, evaluated = stages(run, settings)
+        needs_rows = any(each.needs_domain for each in settings.evaluate.benchmarks.values())
+        scored = evaluate(settings, "", prepare_node(settings) if needs_rows else None)
+        made = run_graph(run, [scored])
+    evaluated = made[scored]
     scores = json.loads((evaluated.folder / "scores.json").read_text())
     print("\n".join(line for name, score in scores.items() for line in lines_of(name, score)))
-    folder = keep(options.out, answered, evaluated) if options.out else evaluated.folder
+    folder = keep(options.out, *made.values()) if options.out else evaluated.folder
     print(f"every answer with its votes: {folder / 'verdicts.jsonl'}")
     return 0
-
-
-def stages(run: Execution, settings: Settings) -> tuple[ArtifactRef, ArtifactRef]:
-    """Return the model's answers, and their scores."""
-
-    def made(stage: str, config: FrozenConfig, inputs: Mapping[str, ArtifactRef]) -> ArtifactRef:
-        return execute(run, STAGES[stage].spec(config, inputs, run.runtime)).artifact
-
-    inputs = {}
-    if any(benchmark.needs_domain for benchmark in settings.evaluate.benchmarks.values()):
-        inputs["prepare"] = made("prepare", settings.prepare_stage(), {})
-    answered = made("respond", settings.respond_stage(trained=False), inputs)
-    scored = {**inputs, "respond": answered}
-    return answered, made("evaluate", settings.evaluate_stage(trained=False), scored)
 
 
 def settings_for(options: argparse.Namespace) -> Settings:

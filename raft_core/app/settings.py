@@ -155,6 +155,17 @@ class Settings(FrozenConfig):
     def embed_stage(self, shard: Shard = WHOLE) -> EmbedStage:
         return EmbedStage(encoder=self.encoder, views=self.filter.views, shard=shard)
 
+    def embeds_ahead(self) -> bool:
+        """Whether vectors are made while rewrites are written: on cores that write, both would only
+        take turns.
+        """
+        runtime = self.runtime
+        if runtime.task_runner == "ray" or not runtime.cache_embeddings:
+            return False
+        if runtime.embed_ahead is None:
+            return runtime.device != "cpu" or self.engine.kind == "openai"
+        return runtime.embed_ahead
+
     def filter_stage(self) -> FilterStage:
         return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)
 

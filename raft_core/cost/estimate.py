@@ -8,8 +8,9 @@ from pathlib import Path
 
 from raft_core.app.checks import require_endpoint_keys
 from raft_core.app.model_checks import WRITERS, check_models, models_of
+from raft_core.app.pipeline import BASE, slowest_first
 from raft_core.app.settings import Settings
-from raft_core.cost.cached import BASE, RunKeys, Specs, folder_of, is_kept, store_root
+from raft_core.cost.cached import Specs, folder_of, is_kept, run_specs, store_root
 from raft_core.cost.completions import answers_found, rewrites_found
 from raft_core.cost.device import Device, device_of
 from raft_core.cost.distilling import distilling_costs
@@ -99,16 +100,16 @@ def _specs(at: Situation) -> Specs:
     """
     if at.rows.assumed:
         return {}
-    keys = RunKeys(at.settings, at.root)
+    specs: Specs = {}
     try:
-        prepared = keys.prepare()
-        (spec,) = keys.specs["prepare"]
-        if not is_kept(at.root, spec):
-            return keys.specs
-        at.rows = prepared_rows(folder_of(at.root, spec))
-        return keys.all(prepared, len(at.rows.train))
+        specs = run_specs(at.settings, at.root, None)
+        (spec,) = specs["prepare"]
+        if is_kept(at.root, spec):
+            at.rows = prepared_rows(folder_of(at.root, spec))
+            specs = run_specs(at.settings, at.root, len(at.rows.train))
     except InputError:  # noted by `_note_stops`: the keys of what is not here are not known
-        return keys.specs
+        pass
+    return specs
 
 
 def _costs(at: Situation, specs: Specs) -> list[StageCost]:
@@ -119,7 +120,7 @@ def _costs(at: Situation, specs: Specs) -> list[StageCost]:
     costs = [*refined, *evaluating_costs(at, BASE, base, ("prepare",), answers_found(at, base))]
     own = measured(at, settings.respond_stage(trained=True).benchmarks)
     methods = settings.methods
-    for name in sorted(methods, key=lambda name: not methods[name].samples):
+    for name in slowest_first(settings):
         targets = ANSWERS.get(methods[name].targets, fused)
         trained = distilling_costs(at, name, (targets, f"evaluate {BASE}"))
         costs += [*trained, *evaluating_costs(at, name, own, (trained[-1].label,))]

@@ -37,13 +37,27 @@ class Remote(NamedTuple):
     run: Callable[[StageSpec, str], None]
 
 
+class Failures(list[Exception]):
+    """The errors of failed stages, the first one first.
+
+    What is part of a run (`within`) stops with it; the run need not stop with its part.
+    """
+
+    def __init__(self, within: Failures | None = None) -> None:
+        super().__init__()
+        self._within = within
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or bool(self._within)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """What the stages of one run share.
 
     `stages` are all that there are, by name. `slots` bounds how many processes run at once.
-    `remote` tells who runs a specification elsewhere, if anybody does. `failures` holds the errors
-    of failed stages, the first one first: once there is one, no further process starts.
+    `remote` tells who runs a specification elsewhere, if anybody does. Once there are `failures`,
+    no further process starts.
     """
 
     runtime: RuntimeConfig
@@ -53,7 +67,7 @@ class Execution:
     slots: Slots = field(repr=False)
     listeners: tuple[Listener, ...] = ()
     remote: Callable[[StageSpec], Remote | None] = field(default=lambda _: None, repr=False)
-    failures: list[Exception] = field(default_factory=list)
+    failures: Failures = field(default_factory=lambda: Failures())
 
     def tell(self, what: str, *about: Any) -> None:
         """Call this method of every listener."""

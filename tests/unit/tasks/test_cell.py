@@ -48,7 +48,7 @@ def test_rate_at_which_training_ended_itself_is_told_and_not_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     context = failing(monkeypatch, UnwellError("rollouts repeat themselves"))
-    assert measure_rate.fn(context, CELL, "rate 4.8e-03") is None
+    assert measure_rate.fn(context, None, CELL, "rate 4.8e-03") is None
     assert context.failures == []
     assert context.notes == ["rate 4.8e-03 is not chosen: rollouts repeat themselves"]
 
@@ -59,7 +59,7 @@ def test_cell_that_failed_otherwise_ends_the_study(
 ) -> None:
     context = failing(monkeypatch, StageError("the disk is full"))
     with pytest.raises(StageError):
-        task.fn(context, CELL, "cell")
+        task.fn(context, None, CELL, "cell")
     assert len(context.failures) == 1
 
 
@@ -67,5 +67,5 @@ def test_chosen_cell_that_ended_itself_ends_the_study(monkeypatch: pytest.Monkey
     """Its rate was well on validation rows: nobody knows a better one."""
     context = failing(monkeypatch, UnwellError("rollouts repeat themselves"))
     with pytest.raises(UnwellError):
-        measure.fn(context, CELL, "cell")
+        measure.fn(context, None, CELL, "cell")
     assert len(context.failures) == 1

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from raft_core.app.settings import load_settings
-from tasks.pipeline import tell_overlap
+from tasks.pipeline import warn_judge_overlap
 
 
 @pytest.mark.parametrize(("profile", "count"), [("gpu", 1), ("mini", 0)])
 def test_run_begins_with_what_the_panel_had_a_part_in(profile: str, count: int) -> None:
     told: list[str] = []
     settings = load_settings(profile, "law")
-    tell_overlap(SimpleNamespace(settings=settings, tell=lambda _, text: told.append(text)))
+    warn_judge_overlap(SimpleNamespace(tell=lambda _, text: told.append(text)), settings)
     assert len(told) == count
     assert all("llm_3 (qwen3-32b): wrote the fused answers" in line for line in told)
