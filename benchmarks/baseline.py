@@ -34,10 +34,10 @@ TEXTS = {".json", ".jsonl", ".md", ".html", ".txt", ".csv"}
 # Keys of artifacts may change, and seconds always do.
 VARYING = (
     (re.compile(r"[0-9a-f]{24,64}"), "KEY"),
-    (re.compile(r'"(\w*seconds\w*|created)": *[^,}\n]*'), r'"\1": N'),
+    (re.compile(r'"(\w*seconds\w*|created)": *([-+.\deE]+|"[^"]*")'), r'"\1": "N"'),
     (re.compile(r"\d+\.\d+ s\b"), "N s"),
 )
-POLL_SECONDS = 0.05
+POLL_SECONDS, MEMORY_SECONDS = 0.05, 1.0  # reading the memory of all processes takes time
 MOST = 1.3  # times the other commit's, of every time and of the peak
 
 
@@ -71,36 +71,62 @@ def main() -> int:
 
 
 def record(out: Path, ci_seconds: float | None) -> None:
-    """Write everything of this commit to one file, part by part."""
-    found: dict[str, Any] = {"machine": machine(), "commit": commit()}
-    figures: dict[str, Any] = {"CI, s": ci_seconds} if ci_seconds else {}
-    with TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        run = watch(RUN, home, folder)
-        found["run"] = lasting(run.printed, home)
-        found["digests"] = digests(home / "store" / "artifacts")
-        figures |= {
-            "fresh run, s": run.seconds,
-            "first stage in a new home, s": run.first_stage,
-            "peak memory, MiB": run.peak_mib,
-            "cached run, s": [watch(RUN, home, folder).seconds for _ in range(3)],
-            "dry run, s": [watch((*RUN, "--dry-run"), home, folder).seconds for _ in range(3)],
-        }
-        say("run", figures)
-        command = (*STUDY, "--study", str(PLAN), "--only", "*", "--out", f"{folder}/study")
-        cells = watch(command, Path(folder) / "study-home", folder)
-        study = Path(folder) / "study" / "study" / "study.json"
-        found["study"] = json.loads(lasting(study.read_text(), home))
-        figures["study cells, s"] = cells.seconds
-        say("study", figures)
-        found["bad_input"] = outcomes(Path(folder) / "outcomes")
-    found["figures"] = figures
-    out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    """Write everything of this commit to one file, part by part; a part that is there is kept."""
+    found: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
+    if found and found["commit"] != commit():
+        raise SystemExit(f"{out} is of commit {found['commit']}; name another file")
+    found |= {"machine": machine(), "commit": commit()}
+    figures = found.setdefault("figures", {})
+    if ci_seconds:
+        figures["CI, s"] = ci_seconds
+    parts = {"run": record_run, "study": record_study, "bad_input": record_outcomes}
+    for name, part in parts.items():
+        if name not in found:
+            with TemporaryDirectory() as folder:
+                found |= part(Path(folder), figures)
+            print(f"{name}: {json.dumps(figures)}", file=sys.stderr, flush=True)
+            out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def say(part: str, figures: Mapping[str, Any]) -> None:
-    """Show that a part has ended."""
-    print(f"{part}: {json.dumps(figures)}", file=sys.stderr, flush=True)
+def record_run(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of the embedded profile and the digests of what its stages wrote."""
+    home = folder / "home"
+    run = watch(RUN, home, folder)
+    found = {"run": lasting(run.printed, home), "digests": digests(home / "store" / "artifacts")}
+    figures |= {
+        "fresh run, s": run.seconds,
+        "first stage in a new home, s": run.first_stage,
+        "peak memory, MiB": run.peak_mib,
+        "cached run, s": [watch(RUN, home, folder).seconds for _ in range(3)],
+        "dry run, s": [watch((*RUN, "--dry-run"), home, folder).seconds for _ in range(3)],
+    }
+    return found
+
+
+def record_study(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a cell of each student."""
+    command = (*STUDY, "--study", str(PLAN), "--out", str(folder / "out"))
+    figures["study cells, s"] = watch(command, folder / "home", folder).seconds
+    study = json.loads((folder / "out" / "study" / "study.json").read_text())
+    return {"study": without_times(study)}
+
+
+def record_outcomes(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome, the errors and the exit codes of every bad-input test."""
+    command = [sys.executable, "-m", "pytest", "tests/bad_input", "-q", "-n", "2"]
+    command += ["--dist", "loadfile", "-p", "benchmarks.outcomes"]
+    env = surroundings() | {"OUTCOMES": str(folder), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, check=False)
+    lines = [line for file in folder.iterdir() for line in file.read_text().splitlines()]
+    return {"bad_input": dict(map(json.loads, lines))}
+
+
+def without_times(value: Any) -> Any:
+    """Return nested values without fields that hold seconds or dates."""
+    if isinstance(value, Mapping):
+        kept = {n: each for n, each in value.items() if "seconds" not in n and n != "created"}
+        return {name: without_times(each) for name, each in kept.items()}
+    return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
 def commit() -> str:
@@ -109,21 +135,22 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def watch(command: Sequence[str], home: Path, folder: str) -> Watched:
+def watch(command: Sequence[str], home: Path, folder: Path) -> Watched:
     """Run a command to its end and sample the memory of all its processes.
 
     Raises:
         RuntimeError: it ended with an error.
     """
     env = surroundings() | {"RAFT_HOME": str(home)}
-    log = Path(folder) / "log.txt"
-    first, peak, begun = None, 0.0, time.monotonic()
-    with open(log, "w") as errors, open(Path(folder) / "out.txt", "w+") as output:
+    log = folder / "log.txt"
+    first, peak, looked, begun = None, 0.0, 0.0, time.monotonic()
+    with open(log, "w") as errors, open(folder / "out.txt", "w+") as output:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=errors)
         while process.poll() is None:
             if first is None and any(home.glob("store/work/*/log.txt")):
                 first = time.monotonic() - begun
-            peak = max(peak, memory_of(process.pid))
+            if time.monotonic() > looked + MEMORY_SECONDS:
+                peak, looked = max(peak, memory_of(process.pid)), time.monotonic()
             time.sleep(POLL_SECONDS)
         seconds = time.monotonic() - begun
         output.seek(0)
@@ -166,17 +193,6 @@ def digests(artifacts: Path) -> dict[str, list[str]]:
             digest = sha256(content).hexdigest()[:12]
             found.setdefault("/".join([stage, *rest]), []).append(digest)
     return {name: sorted(values) for name, values in found.items()}
-
-
-def outcomes(folder: Path) -> dict[str, Any]:
-    """Return the outcome, the errors and the exit codes of every bad-input test."""
-    folder.mkdir()
-    command = [sys.executable, "-m", "pytest", "tests/bad_input", "-q", "-n", "2"]
-    command += ["--dist", "loadfile", "-p", "benchmarks.outcomes"]
-    env = surroundings() | {"OUTCOMES": str(folder), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, check=False)
-    lines = [line for file in folder.iterdir() for line in file.read_text().splitlines()]
-    return {test: told for test, told in map(json.loads, lines)}
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

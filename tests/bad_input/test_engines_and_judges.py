@@ -119,6 +119,7 @@ ANSWERS = {
     "NUL character": say("a\0b"),
     "a book": say("x " * 600_000),
     "nested without end": b"[" * 200_000,
+    "nested too deep": b"[" * 40_000,
     "a library": b" " * (LARGEST_RESPONSE + 1),
     "cut by a filter": completion({"content": "The first half"}, "content_filter"),
     "call of a tool": completion({"content": "x"}, "tool_calls"),
@@ -134,7 +135,8 @@ FAULTS = {
     "no choice": "no choice", "content of another kind": "a int, not text",
     "token ids that are none": "no list of numbers", "token ids in a list": "no list of numbers",
     "reason of another kind": "no text", "half a character": "half of a character",
-    "NUL character": "NUL", "a book": "over 1,000,000", "nested without end": "RecursionError",
+    "NUL character": "NUL", "a book": "over 1,000,000", "nested without end": "over 50,000 '['",
+    "nested too deep": "RecursionError",
 }  # fmt: skip
 # Nothing that is asked later would be answered either, so nothing is.
 HOPELESS = {

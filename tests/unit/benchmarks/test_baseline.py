@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.baseline import changed, differences, digests, lasting
+from benchmarks.baseline import changed, differences, digests, lasting, without_times
 
 
 def recording(**figures: float) -> dict[str, object]:
@@ -38,7 +38,7 @@ def test_changed_lists_of_other_lengths_are_shown_whole() -> None:
 def test_lasting_keys_seconds_and_homes_are_no_difference() -> None:
     key = "0123456789abcdef01234567"
     text = f'{{"seconds": 1.5, "x": "/tmp/h/store/{key}"}} took 12.3 s'
-    assert lasting(text, Path("/tmp/h")) == '{"seconds": N, "x": "HOME/store/KEY"} took N s'
+    assert lasting(text, Path("/tmp/h")) == '{"seconds": "N", "x": "HOME/store/KEY"} took N s'
 
 
 def test_digests_artifacts_of_a_stage_are_compared_whatever_their_keys(tmp_path: Path) -> None:
@@ -50,3 +50,8 @@ def test_digests_artifacts_of_a_stage_are_compared_whatever_their_keys(tmp_path:
     found = digests(tmp_path / "store" / "artifacts")
     assert list(found) == ["fuse/deep/rows.jsonl"]
     assert len(set(found["fuse/deep/rows.jsonl"])) == 2
+
+
+def test_without_times_only_what_lasts_is_left() -> None:
+    given = {"a": [{"seconds": {"b": 1}, "c": 2}], "created": "today", "train_seconds": 3}
+    assert without_times(given) == {"a": [{"c": 2}]}
