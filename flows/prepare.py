@@ -22,7 +22,7 @@ from flows.local import Limit, Override, document_settings_of, require_place, ru
 from raft_core.app.document_settings import checked_documents
 from raft_core.app.pipeline import count_passages, pairs_of_documents, passages_node
 from raft_core.errors import RaftError
-from tasks import documents
+from tasks import documents as outcome
 from tasks.pipeline import submit_graph
 from tasks.run_context import open_context
 from tasks.tracking import Tracker
@@ -68,8 +68,8 @@ def prepare(
         made = submit_graph(context, [passages])
         pairs = pairs_of_documents(settings, passages, count_passages(made[passages]))
         made = submit_graph(context, [pairs], made)
-        return documents.results(context, settings, made[pairs], place)
+        return outcome.results(context, settings, made[pairs], place)
 
 
 if __name__ == "__main__":
-    documents.show(run_flow(prepare, PARAMETERS))
+    outcome.show(run_flow(prepare, PARAMETERS))

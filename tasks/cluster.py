@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from raft_core.config.runtime import RuntimeConfig
@@ -20,12 +21,15 @@ def remote_on_ray(runtime: RuntimeConfig, tracker: Tracker) -> Callable[[StageSp
     A worker of the cluster makes an artifact as one of another pool does (`tasks/remote.py`).
     """
 
+    connecting = threading.Lock()
+
     def run(spec: StageSpec, label: str) -> None:
         import ray
 
         from tasks import remote
 
-        ray.init(address=runtime.ray_address, ignore_reinit_error=True, log_to_driver=False)
+        with connecting:  # shards start side by side, and Ray's own check of it races
+            ray.init(address=runtime.ray_address, ignore_reinit_error=True, log_to_driver=False)
         made = ray.remote(remote.make).remote(addressed(spec, runtime), label, tracker.run_id)
         try:
             ray.get(made)

@@ -197,7 +197,7 @@ def quick_profile(folder: Path) -> Path:
     profile["distill"] |= {"epochs": 10}
     # No other test's rewrites are found in the cache: what is generated is counted.
     profile["rewrite"]["sampling"]["temperature"] = 0.4
-    profile["methods"] = {"sft_raw": {"targets": "raw", "learning_rate": 2.4e-3}}
+    profile["methods"] = {"sft_fused": {"targets": "fused", "learning_rate": 2.4e-3}}
     profile["promotion"] = {"retention_floor": 0}
     (folder / "quick.yaml").write_text(yaml.safe_dump(profile))
     return folder / "quick.yaml"
@@ -269,7 +269,7 @@ def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
         row["id"] for row in [r for r in rows if r["split"] == "train"][NEW_ROWS:]
     }
     data, profile = tmp_path / "law.jsonl", str(quick_profile(tmp_path))
-    asked = {"profile": profile, "domain": "law", "data": str(data), "method": "sft_raw"}
+    asked = {"profile": profile, "domain": "law", "data": str(data), "method": "sft_fused"}
 
     write_rows(data, [row for row in rows if row["id"] not in new])
     first = stack.run("retrain/law", **asked)

@@ -94,7 +94,7 @@ def test_training_cut_off_before_its_first_checkpoint_starts_again(
 OF_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
-from raft_core.distill import stage
+from raft_core.distill import distill as stage
 from tests.integration.training import settings, stage_run
 
 adapter = {"rank": 4, "alpha": 8, "dropout": 0.1}
@@ -212,7 +212,7 @@ def test_training_keeps_two_checkpoints(tmp_path: Path, monkeypatch: pytest.Monk
 LIMITED = """
 import json, resource, signal, sys
 from pathlib import Path
-from raft_core.distill import stage
+from raft_core.distill import distill as stage
 from raft_core.errors import StageError
 from tests.integration.training import settings, stage_run
 
@@ -257,7 +257,7 @@ def test_training_full_disk_is_one_error_and_the_last_good_checkpoint_stays(
 EXPORT_LIMITED = """
 import json, resource, signal, sys
 from pathlib import Path
-from raft_core.distill import stage
+from raft_core.distill import distill as stage
 from raft_core.errors import StageError
 from tests.integration.training import settings, stage_run
 

