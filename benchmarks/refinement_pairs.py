@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.measuring import Spread, paired
 from benchmarks.stage_runs import StageRuns, Took, note
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings
-from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig, limit_threads
 from raft_core.data.records import Example, iter_records, read_jsonl

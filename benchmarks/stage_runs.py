@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.processes import StageProcesses

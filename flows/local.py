@@ -24,8 +24,8 @@ from raft_core.app.document_settings import (
     checked_documents,
     load_document_settings,
 )
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, brings_domain, default_domain, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.app.study_plan import StudyPlan, load_plan
 from raft_core.config.base import local_path
 from raft_core.config.runtime import RuntimeConfig

@@ -18,15 +18,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.base import made_folder
 from raft_core.config.runtime import RuntimeConfig, allow_open_files, limit_threads
 from raft_core.errors import EXIT_ORPHANED, InputError, RaftError, StageError
+from raft_core.execution.inputs import Inputs, linked
 from raft_core.execution.launcher import is_launched, launch, rank
 from raft_core.execution.progress import Progress
 from raft_core.execution.stage import StageRun
 from raft_core.store.artifacts import StageSpec
 from raft_core.store.private_files import keep_private
+from raft_core.store.record import WHOLE_ARTIFACT
 
 Model = TypeVar("Model", bound=BaseModel)
 PARENT_POLL_SECONDS = 0.5
@@ -131,7 +133,7 @@ def run_stage(
         made_folder(folder, "--out")
     run = StageRun(
         config=config,
-        inputs={name: ref.folder for name, ref in spec.inputs.items()},
+        inputs=inputs_of(spec, scratch / f"inputs.{rank()}"),
         out=out,
         scratch=scratch,
         runtime=runtime,
@@ -143,6 +145,16 @@ def run_stage(
     # of its own an engine has to end them.
     if runtime.forks_stages and runtime.vllm.tensor_parallel_size == 1:
         _ENDED.append(run)
+
+
+def inputs_of(spec: StageSpec, below: Path) -> Inputs:
+    """Return the folders that a stage reads, with the declared parts of its inputs alone."""
+    return Inputs(
+        {
+            name: linked(ref.folder, spec.reads.get(name, WHOLE_ARTIFACT), below / name)
+            for name, ref in spec.inputs.items()
+        }
+    )
 
 
 def exit_with_parent() -> None:

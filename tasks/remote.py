@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.execute import execute, open_execution
 from raft_core.execution.terminal import Terminal

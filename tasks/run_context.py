@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.execute import Execution, Failures, open_execution
 from raft_core.execution.generations import Generations

@@ -63,7 +63,7 @@ def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
         InputError: one has none, or a row cannot be used.
     """
     for name, benchmark in benchmarks.items():
-        asks_itself = benchmark.needs_domain or benchmark.kind == "lm_eval"
+        asks_itself = bool(benchmark.domain_files) or benchmark.kind == "lm_eval"
         if not asks_itself and not benchmark.items(Path()):
             raise InputError(f"evaluate.benchmarks.{name}: its data has no rows")
 

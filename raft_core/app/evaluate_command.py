@@ -16,9 +16,8 @@ from typing import Any
 
 from raft_core.app.checks import require_endpoint_keys, require_rows
 from raft_core.app.model_checks import check_models
-from raft_core.app.pipeline import evaluate, prepare_node
+from raft_core.app.pipeline import STAGES, evaluate, prepare_node
 from raft_core.app.settings import Settings, default_domain, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.config.base import ModelRef, made_folder, pinned
 from raft_core.engines.base import OpenAIConfig
 from raft_core.errors import InputError
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     # Two stages alone: nothing is worth forking them from.
     runtime = settings.runtime.model_copy(update={"preload": ()})
     with open_execution(runtime, STAGES, (Terminal(),)) as run:
-        needs_rows = any(each.needs_domain for each in settings.evaluate.benchmarks.values())
+        needs_rows = any(each.domain_files for each in settings.evaluate.benchmarks.values())
         scored = evaluate(settings, "", prepare_node(settings) if needs_rows else None)
         made = run_graph(run, [scored])
     evaluated = made[scored]

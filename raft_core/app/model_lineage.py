@@ -9,13 +9,13 @@ import hashlib
 import json
 from typing import Any
 
+from raft_core.app.pipeline import DOCUMENTS, STAGES
 from raft_core.app.settings import Settings
-from raft_core.app.stages import DOCUMENT_STAGES, STAGES
 from raft_core.config.base import fingerprint
 
 NOT_SETTINGS = {"profile", "runtime", "domain", "engine", "lineage"}
 # Stages that tell of a run and decide nothing of its model.
-NO_PART = {"lineage", *DOCUMENT_STAGES}
+NO_PART = {"lineage", *(stage.name for stage in DOCUMENTS)}
 DIGITS = 16
 
 

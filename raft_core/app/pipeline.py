@@ -1,4 +1,4 @@
-"""The pipeline, as a table of contents: which stages a run has, and what each reads.
+"""The pipeline, as a table of contents: which stages there are, and what each reads in a run.
 
 The number of shards depends on the rows that `prepare` keeps. So a run makes `prepare` first, and
 everything else is known from its artifact on.
@@ -9,19 +9,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raft_core.app.document_settings import DocumentSettings
 from raft_core.app.settings import Settings
-from raft_core.config.base import FrozenConfig
 from raft_core.data.records import read_jsonl
+from raft_core.distill.config import DISTILL, PRUNE
+from raft_core.documents.config import ASK, PAIRS, PASSAGES, VOTE
+from raft_core.evaluation.config import EVALUATE, RESPOND
 from raft_core.evaluation.gate import require_readable
-from raft_core.execution.graph import Node
+from raft_core.evaluation.promote import PROMOTE
+from raft_core.evaluation.report_config import REPORT
+from raft_core.evaluation.study.config import STUDY
+from raft_core.execution.graph import Input, Node
+from raft_core.execution.inputs import Named
 from raft_core.execution.shards import WHOLE, Shard, shards_for
-from raft_core.refine.gather import SHARD, GatherStage
+from raft_core.execution.stage import Stage, StageConfig
+from raft_core.lineage.config import LINEAGE
+from raft_core.refine.embed import EMBED
+from raft_core.refine.filter import FILTER
+from raft_core.refine.fuse import FUSE
+from raft_core.refine.gather import GATHER, GatherStage
+from raft_core.refine.prepare import PREPARE
+from raft_core.refine.rewrite import REWRITE
 from raft_core.store.artifacts import ArtifactRef
 
+REFINEMENT = (PREPARE, REWRITE, EMBED, FILTER, FUSE, GATHER, LINEAGE)
+TRAINING = (DISTILL, PRUNE)
+EVALUATION = (RESPOND, EVALUATE, REPORT, PROMOTE, STUDY)
+# They make a domain's rows; no model depends on their code but through these.
+DOCUMENTS = (PASSAGES, ASK, VOTE, PAIRS)
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (*REFINEMENT, *TRAINING, *EVALUATION, *DOCUMENTS)
+}
 BASE = "base"
-Input = Node | ArtifactRef
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,8 @@ class Pipeline:
 def full_run(settings: Settings, prepare: Node, rows: int) -> Pipeline:
     """Refine, train every method, measure it and the base, and report.
 
+    What no method learns from is not in the graph.
+
     Args:
         settings: what the run is made of.
         prepare: the first stage.
@@ -61,17 +84,23 @@ def full_run(settings: Settings, prepare: Node, rows: int) -> Pipeline:
     """
     refined = refine(settings, prepare, rows)
     base = evaluate(settings, BASE, prepare)
-    trained, evaluated = {}, {}
+    trained, evaluated = {}, {BASE: base}
     for method in slowest_first(settings):
         trained[method] = train(settings, method, refined, after=(base,))
         evaluated[method] = evaluate(settings, method, prepare, trained[method])
-    lineage = Node("lineage", "lineage", settings.lineage_stage(), _every_row(refined))
-    read: dict[str, Input] = {"prepare": prepare, "filter": refined.filter, "fuse": refined.fuse}
-    read |= {f"evaluate.{BASE}": base}
-    read |= {f"distill.{method}": node for method, node in trained.items()}
-    read |= {f"evaluate.{method}": node for method, node in evaluated.items()}
+    learned = {method.targets for method in settings.methods.values()}
+    read: dict[str, Any] = {"prepare": prepare}
+    every_row = dict(read)
+    if learned & {"rewritten", "fused"}:
+        read |= {"filter": refined.filter}
+        every_row |= {"rewrite": refined.rewrites, "filter": refined.filter}
+    if "fused" in learned:
+        read |= {"fuse": refined.fuse}
+        every_row |= {"fuse": refined.fusions}
+    lineage = Node("lineage", "lineage", settings.lineage_stage(), every_row)
+    read |= {"distill": trained, "evaluate": evaluated}
     report = Node("report", "report", settings.report_stage(), read)
-    return Pipeline(refined, trained, {BASE: base} | evaluated, lineage, report)
+    return Pipeline(refined, trained, evaluated, lineage, report)
 
 
 def slowest_first(settings: Settings) -> list[str]:
@@ -93,21 +122,21 @@ def training_rows(prepared: ArtifactRef) -> int:
 def refine(settings: Settings, prepare: Node, rows: int) -> Refined:
     """Rewrite, filter and fuse one domain's rows, in shards."""
     shards = shards_for(rows, settings.rewrite.rows_per_shard)
-    start: dict[str, Input] = {"prepare": prepare}
+    start = {"prepare": prepare}
     rewrites = [_shard("rewrite", settings.rewrite_stage(shard), start, shard) for shard in shards]
     ahead = embed_ahead(settings, prepare, rewrites, shards)
     filtered = Node(
         "filter",
         "filter",
         settings.filter_stage(),
-        start | numbered("rewrite.", rewrites),
+        {"prepare": prepare, "rewrite": rewrites},
         after=tuple(ahead),
     )
-    kept = start | {"filter": filtered}
+    kept = {"prepare": prepare, "filter": filtered}
     fusions = [_shard("fuse", settings.fuse_stage(shard), kept, shard) for shard in shards]
     fused = fusions[0]
     if len(fusions) > 1:
-        fused = Node("gather", "gather", GatherStage(), start | numbered(SHARD, fusions))
+        fused = Node("gather", "gather", GatherStage(), {"prepare": prepare, "fuse": fusions})
     return Refined(prepare, rewrites, filtered, fusions, fused)
 
 
@@ -117,7 +146,7 @@ def embed_ahead(
     """Embed what the filter compares as it comes, in a few stages at a time, where that pays."""
     if not settings.embeds_ahead():
         return []
-    asked: list[tuple[str, Shard, dict[str, Input]]] = [("references", WHOLE, {"prepare": prepare})]
+    asked: list[tuple[str, Shard, dict[str, Node]]] = [("references", WHOLE, {"prepare": prepare})]
     for shard, rewritten in zip(shards, rewrites, strict=True):
         asked.append((_part(shard), shard, {"prepare": prepare, "rewrite": rewritten}))
     nodes: list[Node] = []
@@ -138,12 +167,11 @@ def train(
 ) -> Node:
     """Train a method on the answers that it learns, and prune the result where it wants that."""
     name = name or method
-    answers: Mapping[str, Input] = {
-        "raw": {},
-        "rewritten": {"filter": refined.filter},
+    inputs = {
+        "raw": {"prepare": refined.prepare},
+        "rewritten": {"prepare": refined.prepare, "filter": refined.filter},
         "fused": {"fuse": refined.fuse},
     }[settings.methods[method].targets]
-    inputs = {"prepare": refined.prepare, **answers}
     trained = Node("distill", f"distill {name}", settings.distill_stage(method), inputs, after)
     pruning = settings.prune_stage(method)
     if pruning is None:
@@ -223,10 +251,8 @@ def retraining(
                 settings, "challenger, accepted rows", accepted, trained
             ),
         }
-    inputs: dict[str, Input] = {"prepare": prepare, **compared}
-    return Retraining(
-        trained, compared, Node("promote", "promote", settings.promote_stage(), inputs)
-    )
+    read: dict[str, Any] = {"prepare": prepare, "compared": compared}
+    return Retraining(trained, compared, Node("promote", "promote", settings.promote_stage(), read))
 
 
 def passages_node(settings: DocumentSettings) -> Node:
@@ -244,27 +270,16 @@ def pairs_of_documents(settings: DocumentSettings, passages: Node, count: int) -
 
     What is asked about some passages is voted on while others are asked.
     """
-    read: dict[str, Input] = {"passages": passages}
-    votes: dict[str, Input] = {}
+    read: dict[str, Any] = {"passages": passages}
+    asked: list[Node] = []
+    voted: list[Node] = []
     for shard in shards_for(count, settings.ask.passages_per_shard):
-        asked = _shard("ask", settings.ask_stage(shard), {"passages": passages}, shard)
-        voted = _shard("vote", settings.vote_stage(), {"passages": passages, "ask": asked}, shard)
-        votes |= {f"ask.{shard.index:05d}": asked, f"vote.{shard.index:05d}": voted}
-    return Node("pairs", "pairs", settings.pairs_stage(), read | votes)
+        asked.append(_shard("ask", settings.ask_stage(shard), read, shard))
+        voted.append(_shard("vote", settings.vote_stage(), read | {"ask": asked[-1]}, shard))
+    return Node("pairs", "pairs", settings.pairs_stage(), read | {"ask": asked, "vote": voted})
 
 
-def numbered(name: str, nodes: Sequence[Node]) -> dict[str, Input]:
-    """Return shards as inputs, in their order."""
-    return {f"{name}{number:05d}": node for number, node in enumerate(nodes)}
-
-
-def _every_row(refined: Refined) -> dict[str, Input]:
-    """What became of every row stands in these."""
-    read: dict[str, Input] = {"prepare": refined.prepare, "filter": refined.filter}
-    return read | numbered("rewrite.", refined.rewrites) | numbered(SHARD, refined.fusions)
-
-
-def _shard(stage: str, config: FrozenConfig, inputs: Mapping[str, Input], shard: Shard) -> Node:
+def _shard(stage: str, config: StageConfig, inputs: Named[Input], shard: Shard) -> Node:
     return Node(stage, stage, config, inputs, part=_part(shard))
 
 

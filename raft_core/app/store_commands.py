@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError, printable
 from raft_core.store.artifacts import Store

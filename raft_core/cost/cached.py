@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raft_core.app.pipeline import full_run, prepare_node
+from raft_core.app.pipeline import STAGES, full_run, prepare_node
 from raft_core.app.settings import Settings
-from raft_core.app.stages import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.graph import predicted
-from raft_core.store.artifacts import StageSpec
+from raft_core.store.artifacts import StageSpec, Store
 from raft_core.store.record import Record, read_record
 
-Specs = dict[str, list[StageSpec]]
+# None where a key cannot be known yet.
+Specs = dict[str, list[StageSpec | None]]
 
 
 def store_root(runtime: RuntimeConfig) -> Path:
@@ -32,7 +32,7 @@ def run_specs(settings: Settings, root: Path, train_rows: int | None) -> Specs:
     """
     prepare = prepare_node(settings)
     wanted = [prepare] if train_rows is None else full_run(settings, prepare, train_rows).nodes
-    known = predicted(wanted, STAGES, settings.runtime, lambda spec: folder_of(root, spec))
+    known = predicted(wanted, STAGES, settings.runtime, Store(root).peek)
     specs: Specs = {}
     for node, spec in known.items():
         specs.setdefault(node.name, []).append(spec)
@@ -44,8 +44,10 @@ def folder_of(root: Path, spec: StageSpec) -> Path:
     return root / "artifacts" / spec.stage / spec.key
 
 
-def is_kept(root: Path, spec: StageSpec) -> bool:
+def is_kept(root: Path, spec: StageSpec | None) -> bool:
     """Whether the store has the artifact, by its record and the names of its files."""
+    if spec is None:
+        return False
     folder = folder_of(root, spec)
     record = read_record(folder)
     if record is None or not record.is_of(spec.stage, spec.key):

@@ -104,7 +104,7 @@ def _specs(at: Situation) -> Specs:
     try:
         specs = run_specs(at.settings, at.root, None)
         (spec,) = specs["prepare"]
-        if is_kept(at.root, spec):
+        if spec is not None and is_kept(at.root, spec):
             at.rows = prepared_rows(folder_of(at.root, spec))
             specs = run_specs(at.settings, at.root, len(at.rows.train))
     except InputError:  # noted by `_note_stops`: the keys of what is not here are not known

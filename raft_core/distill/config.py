@@ -13,10 +13,12 @@ from pydantic import Field, model_validator
 from raft_core.config.base import FrozenConfig, ModelRef, Seed
 from raft_core.data.sources import DataSource
 from raft_core.engines.base import Sampling
+from raft_core.execution.slots import LONG, SHORT
+from raft_core.execution.stage import Reads, Stage, StageConfig, after_training
 from raft_core.prompts import PromptRef, TeacherPrompt
+from raft_core.store.artifacts import StageSpec
+from raft_core.store.record import WHOLE_ARTIFACT
 
-VERSION = 3
-PRUNE_VERSION = 1
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -129,15 +131,38 @@ class DistillConfig(FrozenConfig):
         return self
 
 
-class DistillStage(FrozenConfig):
+class DistillStage(StageConfig):
     model: ModelRef
     method: MethodConfig
     distill: DistillConfig
     seed: Seed
 
+    def reads(self) -> Reads:
+        """Return where the answers stand that the method learns."""
+        return {
+            "raw": {"prepare": ("train.jsonl",)},
+            "rewritten": {"prepare": ("train.jsonl",), "filter": ("filtered.jsonl",)},
+            "fused": {"fuse": ("fused.jsonl",)},
+        }[self.method.targets]
 
-class PruneStage(FrozenConfig):
+
+class PruneStage(StageConfig):
     """Takes a `distill` artifact and the model that it started from."""
 
     model: ModelRef
     prune: PruneConfig
+
+    def reads(self) -> Reads:
+        return {"distill": WHOLE_ARTIFACT}
+
+
+def rank_of_training(spec: StageSpec) -> int:
+    """Return when a training starts: those that sample take longest, and come first."""
+    sampling = DistillStage.model_validate(spec.config).method.samples
+    return LONG if sampling else SHORT
+
+
+DISTILL = Stage(
+    "distill", 3, DistillStage, "raft_core.distill.distill", trains=True, rank=rank_of_training
+)
+PRUNE = Stage("prune", 1, PruneStage, "raft_core.distill.prune", rank=after_training)

@@ -13,11 +13,9 @@ from raft_core.documents.self_contained import PHRASES
 from raft_core.documents.sources import DocumentSource
 from raft_core.engines.base import GeneratorConfig, Sampling
 from raft_core.execution.shards import WHOLE, Shard
+from raft_core.execution.stage import Reads, Stage, StageConfig
 from raft_core.prompts import AskPrompt, PromptRef, TeacherPrompt, VerdictPrompt
 
-PASSAGES_VERSION = ASK_VERSION = 2
-PAIRS_VERSION = 1
-VOTE_VERSION = 3
 Positive = Annotated[int, Field(gt=0)]
 UnitInterval = Annotated[float, Field(gt=0, le=1)]
 FRAME_FIELDS = ("{attribute}", "{subject}")
@@ -165,20 +163,35 @@ def as_asked(voter: VoterConfig) -> dict[str, Any]:
     return asked
 
 
-class PassagesStage(FrozenConfig):
+class PassagesStage(StageConfig):
     documents: DocumentSource
     limit: Positive | None = None
     passages: PassagesConfig
 
 
-class AskStage(FrozenConfig):
+class AskStage(StageConfig):
     proposer: ProposerConfig
     shard: Shard = WHOLE
 
+    def reads(self) -> Reads:
+        return {"passages": ("passages.jsonl",)}
 
-class VoteStage(FrozenConfig):
+
+class VoteStage(StageConfig):
     vote: VoteConfig
 
+    def reads(self) -> Reads:
+        return {"passages": ("passages.jsonl",), "ask": ("proposed.jsonl",)}
 
-class PairsStage(FrozenConfig):
-    """Nothing decides the result but its inputs: `passages`, `ask.NNNNN` and `vote.NNNNN`."""
+
+class PairsStage(StageConfig):
+    """Inputs alone decide the result: `passages`, and every shard of `ask` and `vote`."""
+
+    def reads(self) -> Reads:
+        return dict.fromkeys(("passages", "ask", "vote"), ("*.jsonl", "*.json"))
+
+
+PASSAGES = Stage("passages", 2, PassagesStage, "raft_core.documents.passages")
+ASK = Stage("ask", 2, AskStage, "raft_core.documents.ask")
+VOTE = Stage("vote", 3, VoteStage, "raft_core.documents.vote")
+PAIRS = Stage("pairs", 1, PairsStage, "raft_core.documents.pairs")

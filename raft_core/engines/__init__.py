@@ -15,6 +15,9 @@ from raft_core.engines.cached import CachedGenerator
 from raft_core.execution.budget import Spending
 from raft_core.execution.stage import StageRun
 
+# The packages that write text.
+GENERATION = ("torch", "transformers", "vllm")
+
 
 def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
     """The configured engine behind the cache; it is loaded when the cache lacks an answer."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator
 
 from raft_core.config.base import FrozenConfig, fingerprint
-from raft_core.engines import GeneratorConfig
+from raft_core.engines import GENERATION, GeneratorConfig
 from raft_core.engines.base import Sampling
 from raft_core.evaluation.benchmarks import BenchmarkConfig
 from raft_core.evaluation.benchmarks.harness import HARNESS_SCORING
 from raft_core.evaluation.judges import Panel
+from raft_core.execution.stage import Reads, Stage, StageConfig, after_training
 
-RESPOND_VERSION = 2
-EVALUATE_VERSION = 3
 CHECKER_PACKAGES = ("lm_eval", "nltk", "langdetect")
 
 
@@ -70,7 +70,7 @@ class EvaluateConfig(FrozenConfig):
         return {name: getattr(self, name) for name in type(self).model_fields if name != "compare"}
 
 
-class RespondStage(FrozenConfig):
+class RespondStage(StageConfig):
     """A model answers the benchmarks. With a `distill` input its checkpoint is the model."""
 
     generator: GeneratorConfig
@@ -85,8 +85,11 @@ class RespondStage(FrozenConfig):
                 del fields[name]
         return {"generator": self.generator, "sampling": self.sampling, "benchmarks": asked}
 
+    def reads(self) -> Reads:
+        return {"prepare": domain_rows(self.benchmarks), "distill": ("checkpoint/*",)}
 
-class EvaluateStage(FrozenConfig):
+
+class EvaluateStage(StageConfig):
     """The responses are scored; the model is not needed any more."""
 
     panel: Panel
@@ -100,3 +103,27 @@ class EvaluateStage(FrozenConfig):
                 checkers = {package: version(package) for package in CHECKER_PACKAGES}
                 scored[name] |= {"sentences": benchmark.sentences, "checkers": checkers}
         return {"panel": self.panel, "benchmarks": scored}
+
+    def reads(self) -> Reads:
+        return {
+            "prepare": domain_rows(self.benchmarks),
+            "respond": ("responses.jsonl", "harness.jsonl"),
+        }
+
+
+def domain_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> tuple[str, ...]:
+    """Return the files of the prepared domain that the benchmarks take their rows from."""
+    return tuple(
+        sorted({file for benchmark in benchmarks.values() for file in benchmark.domain_files})
+    )
+
+
+RESPOND = Stage(
+    "respond",
+    2,
+    RespondStage,
+    "raft_core.evaluation.respond",
+    needs=GENERATION,
+    rank=after_training,
+)
+EVALUATE = Stage("evaluate", 3, EvaluateStage, "raft_core.evaluation.evaluate")

@@ -18,10 +18,9 @@ from raft_core.config.base import FrozenConfig
 from raft_core.data.records import read_jsonl
 from raft_core.evaluation.evaluate import outcomes
 from raft_core.evaluation.metrics import Estimate
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 from raft_core.refine.prepare import comparable_words
 
-VERSION = 3
 DOMAIN = "domain"
 
 
@@ -36,9 +35,15 @@ class PromotionConfig(FrozenConfig):
     )
 
 
-class PromoteStage(FrozenConfig):
+class PromoteStage(StageConfig):
     promotion: PromotionConfig
     retained: tuple[str, ...]
+
+    def reads(self) -> Reads:
+        return {"prepare": ("train.jsonl",), "compared": ("verdicts.jsonl",)}
+
+
+PROMOTE = Stage("promote", 3, PromoteStage, "raft_core.evaluation.promote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +71,18 @@ class Check:
 def run(stage: StageRun) -> None:
     """Writes decision.json and decision.md.
 
-    Inputs are `evaluate` artifacts `challenger.today`, `base.today` and, where there is a
+    Compared are `evaluate` artifacts `challenger.today`, `base.today` and, where there is a
     champion, `champion.today` (today's test rows) and both models' `.accepted` (the rows that the
     champion was accepted on), beside today's `prepare`. The rows that were accepted once guard
     against a data file whose new answers are wrong in training and test alike.
     """
     config: PromoteStage = stage.config
-    checks = [*domain_checks(stage.inputs, config), *retention_checks(stage.inputs, config)]
+    compared = stage.inputs.named("compared")
+    inputs = compared | {"prepare": stage.inputs["prepare"]}
+    checks = [*domain_checks(inputs, config), *retention_checks(compared, config)]
     decision = {
         "promote": all(check.passed for check in checks),
-        "first": "champion.today" not in stage.inputs,
+        "first": "champion.today" not in compared,
         "checks": [asdict(check) | {"passed": check.passed} for check in checks],
     }
     (stage.out / "decision.json").write_text(json.dumps(decision, indent=1))

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.execute import Execution, Made, execute
-from raft_core.execution.stage import Stage
+from raft_core.execution.inputs import Named, flat
+from raft_core.execution.stage import Stage, StageConfig
 from raft_core.store.artifacts import ArtifactRef, StageSpec
 
 # More than run at once: a stage that waits for another run's lock keeps no other one from starting.
@@ -25,15 +24,16 @@ WAITING = 64
 class Node:
     """One stage of a run.
 
-    `name` is what people call it, `part` which of several shards it is. `inputs` are what it reads,
-    `after` what must have ended before it starts although it reads none of it. `check` looks at the
-    artifact, new or found, and raises where nothing may be built on it.
+    `name` is what people call it, `part` which of several shards it is. `inputs` are what it reads:
+    under each name a node or an artifact, several in an order (shards), or several by name. `after`
+    are the nodes that must have ended before it starts although it reads none of them. `check`
+    looks at the artifact, new or found, and raises where nothing may be built on it.
     """
 
     stage: str
     name: str
-    config: FrozenConfig
-    inputs: Mapping[str, Node | ArtifactRef] = field(default_factory=dict)
+    config: StageConfig
+    inputs: Named[Input] = field(default_factory=dict)
     after: tuple[Node, ...] = ()
     part: str = ""
     check: Callable[[ArtifactRef], object] | None = None
@@ -46,17 +46,16 @@ class Node:
     @property
     def before(self) -> Iterator[Node]:
         """Every node that must have ended before this one starts."""
-        yield from (node for node in self.inputs.values() if isinstance(node, Node))
+        yield from (node for node in flat(self.inputs).values() if isinstance(node, Node))
         yield from self.after
 
     def read(self, made: Mapping[Node, ArtifactRef]) -> dict[str, ArtifactRef]:
         """Return its inputs, where `made` has the artifacts of the nodes that it reads."""
-        return {
-            name: made[node] if isinstance(node, Node) else node
-            for name, node in self.inputs.items()
-        }
+        inputs: dict[str, Input] = flat(self.inputs)
+        return {n: made[each] if isinstance(each, Node) else each for n, each in inputs.items()}
 
 
+Input = Node | ArtifactRef
 Artifacts = dict[Node, ArtifactRef]
 
 
@@ -79,18 +78,28 @@ def predicted(
     wanted: Sequence[Node],
     stages: Mapping[str, Stage],
     runtime: RuntimeConfig,
-    place: Callable[[StageSpec], Path],
-) -> dict[Node, StageSpec]:
-    """Return every node's specification without making anything.
+    find: Callable[[StageSpec], ArtifactRef | None],
+) -> dict[Node, StageSpec | None]:
+    """Return every node's specification as far as it is known without making anything.
 
-    A key is made of a stage's settings and of the keys before it, so no artifact is needed to know
-    it. `place` says where an artifact lies, or would.
+    A key is made of what a stage reads, so that behind an artifact that is not there yet no key
+    can be known: None.
+
+    Args:
+        wanted: the nodes; what they need is told too.
+        stages: all that there are, by name.
+        runtime: how they would run.
+        find: returns the artifact of a specification, None where the store has none.
     """
     refs: dict[Node, ArtifactRef] = {}
-    specs: dict[Node, StageSpec] = {}
+    specs: dict[Node, StageSpec | None] = {}
     for node in ordered(wanted):
-        spec = specs[node] = stages[node.stage].spec(node.config, node.read(refs), runtime)
-        refs[node] = ArtifactRef(stage=spec.stage, key=spec.key, path=str(place(spec)))
+        specs[node] = None
+        if all(each in refs for each in flat(node.inputs).values() if isinstance(each, Node)):
+            spec = stages[node.stage].spec(node.config, node.read(refs), runtime)
+            specs[node], found = spec, find(spec)
+            if found is not None:
+                refs[node] = found
     return specs
 
 

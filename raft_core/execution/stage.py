@@ -17,24 +17,41 @@ from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import Rejection, write_jsonl
 from raft_core.errors import StageError
 from raft_core.execution.budget import Spending
+from raft_core.execution.inputs import Inputs, group
 from raft_core.execution.progress import Progress
-from raft_core.execution.slots import SHARED
+from raft_core.execution.slots import SHARED, SHORT
 from raft_core.store.artifacts import ArtifactRef, StageSpec
+
+# Input -> the parts of it that a stage reads, as glob patterns of its files.
+Reads = Mapping[str, Sequence[str]]
+
+
+class StageConfig(FrozenConfig):
+    """What decides a stage's result beside its inputs."""
+
+    def reads(self) -> Reads:
+        """Return the parts that the stage reads of each input.
+
+        They alone enter the key, and nothing else of an input is there when the stage runs. The
+        name of several inputs stands for each of them.
+        """
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """`version` changes when the code's results do, and so forks every key.
 
-    A stage that `trains` runs in as many processes as `runtime.training` says. A `light` one loads
-    no language model and runs beside the others, whatever `runtime.parallel_stages` says. `needs`
-    names the packages of `runtime.preload` that it uses; None: it waits for all. `rank` says who
-    starts first where more are ready than may run at once.
+    `module` has the function `run`, and is imported when the stage runs. A stage that `trains` runs
+    in as many processes as `runtime.training` says. A `light` one loads no language model and runs
+    beside the others, whatever `runtime.parallel_stages` says. `needs` names the packages of
+    `runtime.preload` that it uses; None: it waits for all. `rank` says who starts first where more
+    are ready than may run at once.
     """
 
     name: str
     version: int
-    config: type[FrozenConfig]
+    config: type[StageConfig]
     module: str
     trains: bool = False
     light: bool = False
@@ -47,32 +64,46 @@ class Stage:
         return run
 
     def spec(
-        self, config: FrozenConfig, inputs: Mapping[str, ArtifactRef], runtime: RuntimeConfig
+        self, config: StageConfig, inputs: Mapping[str, ArtifactRef], runtime: RuntimeConfig
     ) -> StageSpec:
-        """Return the stage with its configuration and inputs, ready to run or to look up."""
+        """Return the stage with its configuration and inputs, ready to run or to look up.
+
+        Raises:
+            TypeError: the configuration is another stage's, or an input is none that it reads.
+        """
         if not isinstance(config, self.config):
             raise TypeError(f"stage {self.name} takes {self.config.__name__}")
+        reads = config.reads()
+        if unread := {group(name) for name in inputs} - reads.keys():
+            raise TypeError(f"stage {self.name} reads no {', '.join(sorted(unread))}")
         return StageSpec(
             stage=self.name,
             version=self.version,
             config=config.model_dump(mode="json"),
             identity=fingerprint(config),
             inputs=dict(inputs),
+            reads={name: tuple(reads[group(name)]) for name in inputs},
             runtime=runtime.model_dump(mode="json"),
         )
+
+
+def after_training(spec: StageSpec) -> int:
+    """Return the rank of a stage that may follow a training: refining and the base's come first."""
+    return SHORT if "distill" in spec.inputs else SHARED
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
     """One execution of a stage.
 
-    `inputs` maps names to artifact folders, `out` is where the artifact is written, `scratch` is a
-    folder beside it that survives a crash and is no part of the artifact. `engines` are those that
-    it loaded: they live as long as this does. `key` is the artifact's.
+    `inputs` maps names to folders with the parts of artifacts that it reads, `out` is where the
+    artifact is written, `scratch` is a folder beside it that survives a crash and is no part of the
+    artifact. `engines` are those that it loaded: they live as long as this does. `key` is the
+    artifact's.
     """
 
     config: Any
-    inputs: dict[str, Path]
+    inputs: Inputs
     out: Path
     scratch: Path
     runtime: RuntimeConfig

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from raft_core.config.base import FrozenConfig
-
-VERSION = 1
+from raft_core.execution.stage import Reads, Stage, StageConfig
+from raft_core.store.record import RECORD
 
 
 class LineageConfig(FrozenConfig):
@@ -20,8 +20,19 @@ class LineageConfig(FrozenConfig):
     seed: int = 0
 
 
-class LineageStage(FrozenConfig):
-    """Inputs: `prepare`, `filter`, and the shards `rewrite.NNNNN` and `fuse.NNNNN`."""
+class LineageStage(StageConfig):
+    """Inputs: `prepare`, `filter`, and of `rewrite` and `fuse` every shard."""
 
     domain: str
     lineage: LineageConfig = LineageConfig()
+
+    def reads(self) -> Reads:
+        return {
+            "prepare": ("*.jsonl", "counts.json", RECORD),
+            "rewrite": ("rewrites.jsonl", RECORD),
+            "filter": ("filtered.jsonl", RECORD),
+            "fuse": ("lineage.jsonl", "rejected.jsonl", RECORD),
+        }
+
+
+LINEAGE = Stage("lineage", 1, LineageStage, "raft_core.lineage.lineage", light=True)

@@ -11,23 +11,27 @@ from itertools import islice
 
 from pydantic import Field
 
-from raft_core.config.base import FrozenConfig
 from raft_core.data.records import Example, Rewrite, iter_records
 from raft_core.engines import EmbedderConfig, open_embedder
 from raft_core.execution.shards import WHOLE, Shard
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 from raft_core.refine.filter import View, view_of
 
-VERSION = 1
 BLOCK_ROWS = 1024
 
 
-class EmbedStage(FrozenConfig):
+class EmbedStage(StageConfig):
     """The references of all rows, or where there is an input `rewrite` the rewrites of a shard."""
 
     encoder: EmbedderConfig
     views: tuple[View, ...] = Field(min_length=1)
     shard: Shard = WHOLE
+
+    def reads(self) -> Reads:
+        return {"prepare": ("train.jsonl",), "rewrite": ("rewrites.jsonl",)}
+
+
+EMBED = Stage("embed", 1, EmbedStage, "raft_core.refine.embed", light=True)
 
 
 def run(stage: StageRun) -> None:

@@ -6,7 +6,7 @@ What the cosine lets through is held against the facts of the reference (`facts/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,13 +25,12 @@ from raft_core.data.records import (
     write_jsonl,
 )
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 
 if TYPE_CHECKING:
     from raft_core.data.neighbours import SearchReport
 
-VERSION = 1
 BLOCK_ROWS = 4096
 
 Pair = tuple[Example, Rewrite]
@@ -69,7 +68,7 @@ class FilterConfig(FrozenConfig):
         return {k: v for k, v in fields.items() if (k, v) != ("max_rank", None)}
 
 
-class FilterStage(FrozenConfig):
+class FilterStage(StageConfig):
     filter: FilterConfig
     encoder: EmbedderConfig
     guard: GuardConfig | None = None
@@ -79,6 +78,12 @@ class FilterStage(FrozenConfig):
         plain = {"filter": self.filter, "encoder": self.encoder}
         return plain if self.guard is None else plain | {"guard": self.guard}
 
+    def reads(self) -> Reads:
+        return {"prepare": ("train.jsonl",), "rewrite": ("rewrites.jsonl",)}
+
+
+FILTER = Stage("filter", 1, FilterStage, "raft_core.refine.filter")
+
 
 def run(stage: StageRun) -> None:
     """Writes filtered.jsonl, a verdict for every row; the rejected keep their references."""
@@ -87,7 +92,7 @@ def run(stage: StageRun) -> None:
     with open(train, "rb") as lines:
         rows = sum(1 for _ in lines)
     stage.progress.start("filter", rows)
-    pairs = paired(iter_records(train, Example), rewrite_shards(stage.inputs))
+    pairs = paired(iter_records(train, Example), rewrite_shards(stage.inputs.all("rewrite")))
     embedder = open_embedder(config.encoder, stage)
     guard = None if config.guard is None else Guard(config.guard, stage.runtime)
     rejected: list[Rejection] = []
@@ -107,13 +112,9 @@ def run(stage: StageRun) -> None:
     stage.account(written, written - len(rejected), rejected)
 
 
-def rewrite_shards(inputs: Mapping[str, Path]) -> list[Iterator[Rewrite]]:
+def rewrite_shards(folders: Sequence[Path]) -> list[Iterator[Rewrite]]:
     """The rewrites of every shard, in the order of the shards."""
-    return [
-        iter_records(folder / "rewrites.jsonl", Rewrite)
-        for name, folder in sorted(inputs.items())
-        if name.startswith("rewrite")
-    ]
+    return [iter_records(folder / "rewrites.jsonl", Rewrite) for folder in folders]
 
 
 def paired(examples: Iterable[Example], shards: Sequence[Iterator[Rewrite]]) -> Iterator[Pair]:

@@ -34,7 +34,7 @@ from raft_core.engines.base import (
 )
 from raft_core.execution.progress import Progress
 from raft_core.execution.shards import WHOLE, Shard
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 from raft_core.facts.guard import Claim, Guard, GuardConfig
 from raft_core.prompts import FusePrompt, PromptRef
 from raft_core.refine.grading import (
@@ -46,7 +46,6 @@ from raft_core.refine.grading import (
     open_scorer,
 )
 
-VERSION = 2
 GRADED_TOGETHER = 64  # a batch of the sentence encoder
 GRADED_BY_ENDPOINT = 256
 
@@ -67,7 +66,7 @@ class FuseConfig(FrozenConfig):
     judges: Annotated[tuple[ScorerConfig, ...], Field(min_length=1)]
 
 
-class FuseStage(FrozenConfig):
+class FuseStage(StageConfig):
     generator: GeneratorConfig
     fuse: FuseConfig
     guard: GuardConfig | None = None
@@ -78,6 +77,12 @@ class FuseStage(FrozenConfig):
         whole: dict[str, Any] = {"generator": self.generator, "fuse": self.fuse}
         whole |= {} if self.guard is None else {"guard": self.guard}
         return whole if self.shard.is_whole else whole | {"shard": self.shard}
+
+    def reads(self) -> Reads:
+        return {"prepare": ("train.jsonl",), "filter": ("filtered.jsonl",)}
+
+
+FUSE = Stage("fuse", 2, FuseStage, "raft_core.refine.fuse")
 
 
 def run(stage: StageRun) -> None:

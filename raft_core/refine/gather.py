@@ -6,21 +6,26 @@ from collections.abc import Iterator
 from heapq import merge
 from typing import Any
 
-from raft_core.config.base import FrozenConfig
 from raft_core.data.records import Rejection, read_jsonl, write_jsonl
-from raft_core.execution.stage import StageRun
-
-VERSION = 1
-SHARD = "fuse."
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 
 
-class GatherStage(FrozenConfig):
-    """Nothing decides the result but its inputs: `prepare` and the shards, `fuse.NNNNN`."""
+class GatherStage(StageConfig):
+    """Nothing decides the result but its inputs: `prepare`, and of `fuse` every shard."""
+
+    def reads(self) -> Reads:
+        return {
+            "prepare": ("train.jsonl",),
+            "fuse": ("fused.jsonl", "lineage.jsonl", "rejected.jsonl"),
+        }
+
+
+GATHER = Stage("gather", 1, GatherStage, "raft_core.refine.gather")
 
 
 def run(stage: StageRun) -> None:
     """Writes what `fuse` writes for all rows at once."""
-    shards = [folder for name, folder in stage.inputs.items() if name.startswith(SHARD)]
+    shards = stage.inputs.all("fuse")
     order = {
         row["id"]: place
         for place, row in enumerate(read_jsonl(stage.inputs["prepare"] / "train.jsonl"))

@@ -27,12 +27,11 @@ from raft_core.data.sources import (
 )
 from raft_core.engines import Embedder, EmbedderConfig, open_embedder
 from raft_core.errors import InputError
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Stage, StageConfig, StageRun
 
 if TYPE_CHECKING:
     from raft_core.data.neighbours import SearchReport
 
-VERSION = 1
 # Han, kana and Hangul signs one by one, all else in words.
 SPACELESS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
@@ -85,10 +84,19 @@ class PrepareConfig(FrozenConfig):
         return self
 
 
-class PrepareStage(FrozenConfig):
+class PrepareStage(StageConfig):
     domain: DomainConfig
     prepare: PrepareConfig
     encoder: EmbedderConfig
+
+
+PREPARE = Stage(
+    "prepare",
+    1,
+    PrepareStage,
+    "raft_core.refine.prepare",
+    needs=("torch", "sentence_transformers", "faiss"),
+)
 
 
 def run(stage: StageRun) -> None:

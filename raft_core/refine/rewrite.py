@@ -9,13 +9,11 @@ from pydantic import Field
 
 from raft_core.config.base import FrozenConfig
 from raft_core.data.records import Example, Rewrite, iter_records, write_jsonl
-from raft_core.engines import GeneratorConfig, open_generator
+from raft_core.engines import GENERATION, GeneratorConfig, open_generator
 from raft_core.engines.base import GenerationRequest, Sampling, answer_text, request_seed
 from raft_core.execution.shards import Shard
-from raft_core.execution.stage import StageRun
+from raft_core.execution.stage import Reads, Stage, StageConfig, StageRun
 from raft_core.prompts import PromptRef, RewritePrompt
-
-VERSION = 2
 
 
 class RewriteConfig(FrozenConfig):
@@ -26,11 +24,17 @@ class RewriteConfig(FrozenConfig):
     )
 
 
-class RewriteStage(FrozenConfig):
+class RewriteStage(StageConfig):
     prompt: RewritePrompt
     sampling: Sampling
     generator: GeneratorConfig
     shard: Shard
+
+    def reads(self) -> Reads:
+        return {"prepare": ("train.jsonl",)}
+
+
+REWRITE = Stage("rewrite", 2, RewriteStage, "raft_core.refine.rewrite", needs=GENERATION)
 
 
 def run(stage: StageRun) -> None:

@@ -26,9 +26,11 @@ from raft_core.errors import InputError, StageError
 from raft_core.store.locks import Locks
 from raft_core.store.record import (
     RECORD,
+    WHOLE_ARTIFACT,
     Record,
     files_in,
     is_intact,
+    parts_digest,
     read_record,
     stage_key,
     write_record,
@@ -46,11 +48,15 @@ KEY = re.compile(r"[0-9a-f]{24}")
 
 
 class ArtifactRef(FrozenConfig):
-    """A committed artifact: enough to be an input of the next stage."""
+    """A committed artifact: enough to be an input of the next stage.
+
+    `files` maps relative paths to sha256; where it is empty the key stands for the content.
+    """
 
     stage: PlainName
     key: PlainName
     path: str
+    files: dict[str, str] = {}
 
     @property
     def folder(self) -> Path:
@@ -60,7 +66,8 @@ class ArtifactRef(FrozenConfig):
 class StageSpec(FrozenConfig):
     """One stage to run: its resolved configuration, its inputs, and how to execute it.
 
-    `identity` is the fingerprint of `config`; `runtime` holds what cannot change the result.
+    `identity` is the fingerprint of `config`; `reads` maps an input to the parts of it that the
+    stage reads, as glob patterns; `runtime` holds what cannot change the result.
     """
 
     stage: PlainName
@@ -68,13 +75,21 @@ class StageSpec(FrozenConfig):
     config: dict[str, Any]
     identity: dict[str, Any]
     inputs: dict[str, ArtifactRef] = {}
+    reads: dict[str, tuple[str, ...]] = {}
     runtime: dict[str, Any] = {}
 
     @property
     def key(self) -> str:
-        """sha256 over stage, version, identity and the keys of the inputs, as hex."""
-        inputs = {name: ref.key for name, ref in self.inputs.items()}
-        return stage_key(self.stage, self.version, self.identity, inputs)
+        """sha256 over stage, version, identity and the content of what is read, as hex."""
+        return stage_key(self.stage, self.version, self.identity, self.read)
+
+    @property
+    def read(self) -> dict[str, str]:
+        """Input -> digest of the parts that the stage reads of it."""
+        return {
+            name: parts_digest(ref.key, ref.files, self.reads.get(name, WHOLE_ARTIFACT))
+            for name, ref in self.inputs.items()
+        }
 
 
 class Store:
@@ -110,13 +125,30 @@ class Store:
         return found
 
     def localised(self, spec: StageSpec) -> StageSpec:
-        """The same stage, and so the same key, with its inputs fetched: their paths hold here.
+        """Return the same stage, and so the same key, with its inputs fetched to this machine.
 
         Raises:
-            StageError: an input cannot be fetched.
+            StageError: an input cannot be fetched, or holds something else here.
         """
-        here = {name: self.fetch(ref.stage, ref.key) for name, ref in spec.inputs.items()}
-        return spec.model_copy(update={"inputs": here})
+        fetched = {name: self.fetch(ref.stage, ref.key) for name, ref in spec.inputs.items()}
+        here = spec.model_copy(update={"inputs": fetched})
+        for name, digest in here.read.items():
+            if digest != spec.read[name]:
+                ref = spec.inputs[name]
+                raise StageError(
+                    f"input '{name}' of stage '{spec.stage}' ({ref.stage}/{ref.key}) holds other "
+                    f"content in {self} than on the machine that asks for it; remove it here with "
+                    "`artifacts verify --repair`, or by hand, and run again"
+                )
+        return here
+
+    def peek(self, spec: StageSpec) -> ArtifactRef | None:
+        """Return the artifact that this machine has a record of, without reading its files."""
+        folder = self._folder(spec.stage, spec.key)
+        record = read_record(folder)
+        if record is None or not record.is_of(spec.stage, spec.key):
+            return None
+        return ArtifactRef(stage=spec.stage, key=spec.key, path=str(folder), files=record.files)
 
     @contextmanager
     def lock(self, spec: StageSpec, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
@@ -189,6 +221,7 @@ class Store:
             identity=spec.identity,
             config=spec.config,
             inputs={name: ref.key for name, ref in spec.inputs.items()},
+            read=spec.read,
             files={name: digest_file(out / name) for name in sorted(files_in(out))},
             seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -251,7 +284,7 @@ class Store:
             return None
         with suppress(OSError):  # a store that may only be read
             os.utime(folder / RECORD)  # when it was last used
-        return ArtifactRef(stage=stage, key=key, path=str(folder))
+        return ArtifactRef(stage=stage, key=key, path=str(folder), files=record.files)
 
     @contextmanager
     def _hold(
@@ -281,7 +314,7 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._discard(target)
         folder.rename(target)
-        return ArtifactRef(stage=record.stage, key=record.key, path=str(target))
+        return ArtifactRef(stage=record.stage, key=record.key, path=str(target), files=record.files)
 
     def _discard(self, folder: Path) -> None:
         """Take a folder out of sight in one step, and then remove it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from raft_core.config.base import FrozenConfig, digest_file
 
 RECORD = "record.json"
 KEY_DIGITS = 24
+# All files of an artifact.
+WHOLE_ARTIFACT = ("*",)
 
 
 class Record(FrozenConfig):
@@ -25,7 +28,8 @@ class Record(FrozenConfig):
     version: int
     identity: dict[str, Any]
     config: dict[str, Any]
-    inputs: dict[str, str] = Field(description="name -> key")
+    inputs: dict[str, str] = Field(description="name -> key of the artifact that was read")
+    read: dict[str, str] = Field(description="name -> digest of the parts that were read")
     files: dict[str, str] = Field(description="relative path -> sha256")
     seconds: float
     created: str
@@ -38,16 +42,42 @@ class Record(FrozenConfig):
     def is_of(self, stage: str, key: str) -> bool:
         """Whether it is this key's, and what it says of its making gives the key."""
         try:
-            made = stage_key(self.stage, self.version, self.identity, self.inputs)
+            made = stage_key(self.stage, self.version, self.identity, self.read)
         except ValueError:  # JSON from elsewhere may hold NaN, which no key is made of
             return False
         return (self.stage, self.key, made) == (stage, key, key)
 
 
-def stage_key(stage: str, version: int, identity: dict[str, Any], inputs: dict[str, str]) -> str:
-    """The key of what a stage makes; `inputs` maps their names to their keys."""
-    parts = {"stage": stage, "version": version, "identity": identity, "inputs": inputs}
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def stage_key(stage: str, version: int, identity: dict[str, Any], read: dict[str, str]) -> str:
+    """Return the key of what a stage makes; `read` maps inputs to the digests of their parts."""
+    return _digest({"stage": stage, "version": version, "identity": identity, "read": read})
+
+
+def parts_digest(key: str, files: Mapping[str, str], parts: Sequence[str]) -> str:
+    """Return what stands for the parts of an artifact in the keys of what reads them.
+
+    It is the same for every artifact whose parts hold the same bytes, so that what would come out
+    equal is not made again.
+
+    Args:
+        key: the artifact's key, which stands for its record, and for everything where `files` is
+            empty.
+        files: relative path -> sha256.
+        parts: glob patterns of relative paths.
+    """
+    if not files:
+        return key
+    read = {name: sha for name, sha in files.items() if is_part(name, parts)}
+    return _digest(read | ({RECORD: key} if is_part(RECORD, parts) else {}))
+
+
+def is_part(name: str, parts: Sequence[str]) -> bool:
+    """Return whether a file belongs to these parts; the record only where it is named."""
+    return any(fnmatchcase(name, part) for part in parts if name != RECORD or part == RECORD)
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -80,8 +80,8 @@ def test_stage_without_its_spec_one_error(tmp_path: Path) -> None:
 
 
 def test_stage_without_an_orchestrator_runs_from_its_spec(tmp_path: Path) -> None:
+    from raft_core.app.pipeline import STAGES
     from raft_core.app.settings import load_settings
-    from raft_core.app.stages import STAGES
 
     settings = load_settings("mini", "law", limit=100)
     spec = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)

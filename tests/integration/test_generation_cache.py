@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig
 from raft_core.data.records import read_jsonl, write_jsonl
 from raft_core.execution.execute import Execution, execute

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.data.records import read_jsonl
 from raft_core.distill.config import DistillStage
 from raft_core.errors import UnwellError

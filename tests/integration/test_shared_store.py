@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from raft_core.__main__ import main
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.config.base import digest_file
 from raft_core.errors import InputError, StageError
 from raft_core.execution.execute import execute, open_execution
@@ -195,7 +195,7 @@ def test_gc_removes_exactly_the_files_of_one_artifact_on_s3(machine: Machine, fs
 def record_of_stage(fs: Any, stage: str) -> dict[str, Any]:
     """A record that is whole, of a stage that is named so."""
     record = json.loads(fs.cat_file(remote(fs, "record.json")))
-    key = stage_key(stage, record["version"], record["identity"], record["inputs"])
+    key = stage_key(stage, record["version"], record["identity"], record["read"])
     return record | {"stage": stage, "key": key, "created": "2020-01-01T00:00:00+00:00"}
 
 

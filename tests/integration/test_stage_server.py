@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.config.base import FrozenConfig, digest_file
 from raft_core.execution.processes import StageProcesses
 from raft_core.execution.shards import Shard

@@ -49,9 +49,9 @@ class HarnessBenchmark(FrozenConfig):
         return folder
 
     @property
-    def needs_domain(self) -> bool:
-        """Whether its rows are those of the prepared domain."""
-        return False
+    def domain_files(self) -> tuple[str, ...]:
+        """The files of the prepared domain that its rows come from."""
+        return ()
 
     def for_validation(self) -> None:
         return None

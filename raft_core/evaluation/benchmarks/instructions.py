@@ -50,9 +50,9 @@ class InstructionsBenchmark(FrozenConfig):
         return {name: getattr(self, name) for name in fields if name != "sentences"}
 
     @property
-    def needs_domain(self) -> bool:
-        """Whether its rows are those of the prepared domain."""
-        return False
+    def domain_files(self) -> tuple[str, ...]:
+        """The files of the prepared domain that its rows come from."""
+        return ()
 
     def for_validation(self) -> InstructionsBenchmark | None:
         return self.model_copy(update={"data": self.validation}) if self.validation else None

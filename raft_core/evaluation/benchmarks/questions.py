@@ -33,9 +33,9 @@ class DomainBenchmark(FrozenConfig):
     base_only: bool = False
 
     @property
-    def needs_domain(self) -> bool:
-        """Whether its rows are those of the prepared domain."""
-        return True
+    def domain_files(self) -> tuple[str, ...]:
+        """The files of the prepared domain that its rows come from."""
+        return (f"{self.split}.jsonl",)
 
     def for_validation(self) -> DomainBenchmark:
         return self.model_copy(update={"split": "validation"})
@@ -55,9 +55,9 @@ class QuestionsBenchmark(FrozenConfig):
     base_only: bool = False
 
     @property
-    def needs_domain(self) -> bool:
-        """Whether its rows are those of the prepared domain."""
-        return False
+    def domain_files(self) -> tuple[str, ...]:
+        """The files of the prepared domain that its rows come from."""
+        return ()
 
     def for_validation(self) -> QuestionsBenchmark | None:
         return self.model_copy(update={"data": self.validation}) if self.validation else None

@@ -29,9 +29,9 @@ class ReadingBenchmark(FrozenConfig):
     base_only: bool = True
 
     @property
-    def needs_domain(self) -> bool:
-        """Whether its rows are those of the prepared domain."""
-        return self.data is None
+    def domain_files(self) -> tuple[str, ...]:
+        """The files of the prepared domain that its rows come from."""
+        return ("validation.jsonl",) if self.data is None else ()
 
     def for_validation(self) -> None:
         return None

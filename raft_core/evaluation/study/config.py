@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from raft_core.config.base import FrozenConfig
 from raft_core.evaluation.config import ClusterPattern
+from raft_core.execution.stage import Reads, Stage, StageConfig
+from raft_core.store.record import RECORD
 
-VERSION = 4
 BASE = "base"
 Group = Literal["main", "ladder", "balance", "sweep"]
 Accuracies = dict[str, float]
@@ -58,7 +59,7 @@ PAPER_GAINS = {
 }
 
 
-class StudyStage(FrozenConfig):
+class StudyStage(StageConfig):
     """Inputs: `evaluate.CELL` of every cell and, where something was trained, `distill.CELL`; of a
     pruned model also `training.CELL`, what it was before.
 
@@ -120,6 +121,16 @@ class StudyStage(FrozenConfig):
             },
         )
         return self
+
+    def reads(self) -> Reads:
+        return {
+            "evaluate": ("scores.json", "verdicts.jsonl"),
+            "distill": ("curves.jsonl", "weight_distance.json", "summary.json", RECORD),
+            "training": (RECORD,),
+        }
+
+
+STUDY = Stage("study", 4, StudyStage, "raft_core.evaluation.study.study")
 
 
 def _refuse(what: str, names: Iterable[str]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from raft_core.app.model_lineage import lineage
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, load_settings
-from raft_core.app.stages import STAGES
 
 
 def changed(before: Settings, after: Settings) -> set[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from raft_core.app.document_settings import load_document_settings
 from raft_core.app.pipeline import (
+    REFINEMENT,
     evaluate,
     full_run,
     pairs_of_documents,
@@ -15,6 +16,7 @@ from raft_core.app.pipeline import (
 )
 from raft_core.app.settings import Settings, load_settings
 from raft_core.execution.graph import Node, ordered
+from raft_core.execution.inputs import flat
 from raft_core.store.artifacts import ArtifactRef
 
 
@@ -31,7 +33,8 @@ def by_label(wanted: list[Node]) -> dict[str, Node]:
 
 
 def reads(node: Node) -> dict[str, str]:
-    return {n: i.label if isinstance(i, Node) else i.path for n, i in node.inputs.items()}
+    inputs = flat(node.inputs)
+    return {n: i.label if isinstance(i, Node) else i.path for n, i in inputs.items()}
 
 
 def test_full_run_of_two_shards_reads_what_it_must(settings: Settings) -> None:
@@ -52,7 +55,7 @@ def test_full_run_of_two_shards_reads_what_it_must(settings: Settings) -> None:
         "fuse.00000": "fuse 1/2",
         "fuse.00001": "fuse 2/2",
     }
-    assert reads(nodes["distill raft"]) == {"prepare": "prepare", "fuse": "gather"}
+    assert reads(nodes["distill raft"]) == {"fuse": "gather"}
     assert reads(nodes["distill sft_raw"]) == {"prepare": "prepare"}
     assert reads(nodes["distill sdft"]) == {"prepare": "prepare", "filter": "filter"}
     assert reads(nodes["respond base"]) == {"prepare": "prepare"}
@@ -62,6 +65,24 @@ def test_full_run_of_two_shards_reads_what_it_must(settings: Settings) -> None:
         **reads(nodes["gather"]),
         "filter": "filter",
     }
+
+
+@pytest.mark.parametrize(
+    ("methods", "unread"),
+    [
+        (["raft"], set()),
+        (["sdft"], {"fuse 1/2", "fuse 2/2", "gather"}),
+        (["sft_raw"], {"rewrite 1/2", "rewrite 2/2", "filter", "fuse 1/2", "fuse 2/2", "gather"}),
+    ],
+)
+def test_full_run_makes_nothing_that_no_method_learns_from(
+    settings: Settings, methods: list[str], unread: set[str]
+) -> None:
+    every = by_label(full_run(settings, prepare_node(settings), 60).nodes)
+    few = settings.model_copy(update={"methods": {m: settings.methods[m] for m in methods}})
+    nodes = by_label(full_run(few, prepare_node(few), 60).nodes)
+    refining = {label for label in every if every[label].stage in {s.name for s in REFINEMENT}}
+    assert refining - nodes.keys() == unread
 
 
 def test_full_run_no_method_trains_before_the_base_has_passed_the_gate(settings: Settings) -> None:
@@ -99,9 +120,10 @@ def test_retraining_compares_both_models_on_todays_rows_and_on_accepted_ones(
     refs = [ArtifactRef(stage=s, key="k", path=s) for s in ("accepted", "champion")]
     champion = (refs[0], refs[1]) if known else None
     run = retraining(settings, "raft", prepare_node(settings), 30, champion)
-    assert set(reads(run.promote)) == {"prepare", "base.today", "challenger.today"} | (
-        {"champion.today", "champion.accepted", "challenger.accepted"} if known else set()
-    )
+    compared = {"base.today", "challenger.today"}
+    if known:
+        compared |= {"champion.today", "champion.accepted", "challenger.accepted"}
+    assert set(reads(run.promote)) == {"prepare", *(f"compared.{name}" for name in compared)}
     if known:
         answers = run.compared["challenger.accepted"].inputs["respond"]
         assert isinstance(answers, Node)
@@ -113,6 +135,6 @@ def test_documents_passages_are_voted_on_while_others_are_asked_about() -> None:
     passages = passages_node(settings)
     nodes = by_label([pairs_of_documents(settings, passages, 15)])
     assert reads(nodes["vote 2/2"]) == {"passages": "passages", "ask": "ask 2/2"}
-    assert list(nodes["pairs"].inputs) == [
-        "passages", "ask.00000", "vote.00000", "ask.00001", "vote.00001",
+    assert list(reads(nodes["pairs"])) == [
+        "passages", "ask.00000", "ask.00001", "vote.00000", "vote.00001",
     ]  # fmt: skip

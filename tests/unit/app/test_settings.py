@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from raft_core.app.checks import checked
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import CONF, Settings, load_settings
-from raft_core.app.stages import STAGES
 from raft_core.config import base as config
 from raft_core.data import sources as data
 from raft_core.engines.base import OpenAIConfig, VllmConfig

@@ -7,25 +7,29 @@ from typing import Any
 
 import pytest
 
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import load_settings
-from raft_core.app.stages import STAGES
-from raft_core.config.base import FrozenConfig
 from raft_core.cost.cached import is_kept, records_of
 from raft_core.cost.history import History, slowest
 from raft_core.data.records import write_jsonl
 from raft_core.execution.shards import WHOLE
+from raft_core.execution.stage import StageConfig
 from raft_core.store.artifacts import ArtifactRef, Store
 
 SETTINGS = load_settings("mini", "law")
 PREPARED = ArtifactRef(stage="prepare", key="0" * 24, path="nowhere")
 
 
+def inputs_of(config: StageConfig) -> dict[str, ArtifactRef]:
+    return dict.fromkeys(config.reads(), PREPARED)
+
+
 def commit(
-    root: Path, stage: str, config: FrozenConfig, seconds: float, **files: list[dict[str, Any]]
+    root: Path, stage: str, config: StageConfig, seconds: float, **files: list[dict[str, Any]]
 ) -> None:
     """An artifact with these JSONL files, as if it had taken so many seconds."""
     store = Store(root)
-    spec = STAGES[stage].spec(config, {"prepare": PREPARED}, SETTINGS.runtime)
+    spec = STAGES[stage].spec(config, inputs_of(config), SETTINGS.runtime)
     work = store.work_folder(spec)
     for name, rows in files.items():
         write_jsonl(work / "out" / f"{name}.jsonl", rows)
@@ -103,7 +107,7 @@ def test_store_without_the_stage_is_no_history(tmp_path: Path) -> None:
 def test_kept_artifact_needs_its_files(tmp_path: Path) -> None:
     config = SETTINGS.rewrite_stage(WHOLE)
     commit(tmp_path, "rewrite", config, 6.0, rewrites=[{"tokens": 30}])
-    spec = STAGES["rewrite"].spec(config, {"prepare": PREPARED}, SETTINGS.runtime)
+    spec = STAGES["rewrite"].spec(config, inputs_of(config), SETTINGS.runtime)
     assert is_kept(tmp_path, spec)
     next(tmp_path.glob("artifacts/rewrite/*/rewrites.jsonl")).unlink()
     assert not is_kept(tmp_path, spec)

@@ -11,8 +11,8 @@ import pytest
 from flows.local import require_place
 from raft_core.app.document_settings import DocumentSettings, load_document_settings
 from raft_core.app.model_lineage import lineage
+from raft_core.app.pipeline import DOCUMENTS, STAGES
 from raft_core.app.settings import CONF, load_settings
-from raft_core.app.stages import DOCUMENT_STAGES, STAGES
 from raft_core.documents.reading import read_documents
 from raft_core.documents.sources import DocumentSource
 from raft_core.errors import InputError
@@ -51,7 +51,7 @@ def keys(settings: DocumentSettings) -> dict[str, str]:
         "vote": settings.vote_stage(),
         "pairs": settings.pairs_stage(),
     }
-    assert configs.keys() == set(DOCUMENT_STAGES)
+    assert configs.keys() == {stage.name for stage in DOCUMENTS}
     return {name: STAGES[name].spec(c, {}, settings.runtime).key for name, c in configs.items()}
 
 
@@ -114,7 +114,7 @@ def test_lineage_of_a_model_does_not_know_the_document_stages() -> None:
     before = dict(STAGES)
     made_of = lineage(load_settings("mini", "law"))["code"]
     try:
-        for name in DOCUMENT_STAGES:
+        for name in (stage.name for stage in DOCUMENTS):
             del STAGES[name]
         assert lineage(load_settings("mini", "law"))["code"] == made_of
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import InputError, StageError, UnwellError
 from raft_core.execution.execute import (

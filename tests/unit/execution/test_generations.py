@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.execute import Execution
 from raft_core.execution.generations import Generations

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.errors import StageError, UnwellError
 from raft_core.execution import graph
@@ -23,7 +22,7 @@ Making = Callable[[Execution, StageSpec, str], Made]
 
 
 def node(name: str, *inputs: Node, after: tuple[Node, ...] = (), **how: Any) -> Node:
-    return Node("gather", name, GatherStage(), {n.name: n for n in inputs}, after, **how)
+    return Node("gather", name, GatherStage(), {"fuse": inputs}, after, **how)
 
 
 @pytest.fixture
@@ -128,7 +127,16 @@ def test_predicted_keys_are_those_of_the_artifacts_that_a_run_makes(
     making(monkeypatch, lambda _: None)
     last = node("last", node("first"))
     made = run_graph(run, [last])
-    specs = predicted([last], STAGES, run.runtime, lambda spec: Path("anywhere"))
-    assert {each: spec.key for each, spec in specs.items()} == {
+    there = {ref.key: ref for ref in made.values()}
+    specs = predicted([last], STAGES, run.runtime, lambda spec: there.get(spec.key))
+    assert {each: spec and spec.key for each, spec in specs.items()} == {
         each: ref.key for each, ref in made.items()
     }
+
+
+def test_predicted_no_key_is_known_behind_what_is_not_made_yet(run: Execution) -> None:
+    first = node("first")
+    last = node("last", first)
+    specs = predicted([last], STAGES, run.runtime, lambda spec: None)
+    assert specs[first] is not None
+    assert specs[last] is None

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import load_settings
-from raft_core.app.stages import STAGES
 from raft_core.execution.shards import WHOLE
 from raft_core.execution.slots import LONG, SHARED, SHORT, SUCCESSION_SECONDS, Slots
 from raft_core.store.artifacts import ArtifactRef
@@ -105,7 +105,7 @@ def test_rank_of_stages(stage: str, of: str | None, rank: int) -> None:
         "respond": lambda: settings.respond_stage(trained=of is not None),
         "distill": lambda: settings.distill_stage(of or ""),
     }
-    inputs = {"prepare": made("prepare")}
+    inputs = {"fuse": made("fuse")} if of == "raft" else {"prepare": made("prepare")}
     inputs |= {"distill": made("distill")} if of == "distill" else {}
     spec = STAGES[stage].spec(configs[stage](), inputs, settings.runtime)
     assert STAGES[stage].rank(spec) == rank

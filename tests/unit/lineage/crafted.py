@@ -119,6 +119,7 @@ class Crafted:
             identity=identity,
             config=config.model_dump(mode="json"),
             inputs={},
+            read={},
             files={},
             seconds=0,
             created="",

@@ -23,7 +23,7 @@ PROMPTS = ("fuse.v1", "grade.v2")
 def record(stage: str, config: FrozenConfig) -> Record:
     return Record(
         stage=stage, key="", version=1, identity=fingerprint(config),
-        config=config.model_dump(mode="json"), inputs={}, files={}, seconds=0, created="",
+        config=config.model_dump(mode="json"), inputs={}, read={}, files={}, seconds=0, created="",
         made_by={},
     )  # fmt: skip
 

@@ -43,6 +43,44 @@ def test_key_runtime_config_and_an_inputs_place_do_not_matter() -> None:
     assert plain.key == moved.key
 
 
+def holding(key: str, **files: str) -> ArtifactRef:
+    return ArtifactRef(stage="prepare", key=key, path="/one", files=files)
+
+
+def reading(ref: ArtifactRef, *parts: str) -> str:
+    return spec(inputs={"prepare": ref}, reads={"prepare": parts}).key
+
+
+def test_key_stands_for_the_parts_that_are_read_and_for_nothing_else() -> None:
+    one, other = holding("a", train="1", test="2"), holding("b", train="1", test="3")
+    assert reading(one, "train") == reading(other, "train")
+    assert reading(one, "t*") != reading(other, "t*")
+    assert reading(one, "train") != reading(one, "t*")
+    assert reading(one, "train") != reading(holding("a", train="9"), "train")
+    assert reading(one, "train") != reading(holding("a", renamed="1"), "renamed")
+
+
+def test_key_of_what_reads_the_record_forks_with_the_artifact() -> None:
+    one, other = holding("a", train="1"), holding("b", train="1")
+    assert reading(one, "*") == reading(other, "*")
+    assert reading(one, "train", "record.json") != reading(other, "train", "record.json")
+
+
+def test_localised_input_that_holds_something_else_here_is_refused(store: Store) -> None:
+    made = committed(store, spec())
+    elsewhere = made.model_copy(update={"files": {"sub/rows.jsonl": "0" * 64}})
+    wanted = spec(stage="filter", inputs={"prepare": elsewhere})
+    with pytest.raises(StageError, match=r"input 'prepare' of stage 'filter' .* holds other content"):
+        store.localised(wanted)
+
+
+def test_peek_finds_what_is_recorded_without_looking_at_files(store: Store) -> None:
+    assert store.peek(spec()) is None
+    made = committed(store, spec())
+    (made.folder / "sub" / "rows.jsonl").unlink()
+    assert store.peek(spec()) == made
+
+
 def test_find_before_commit_nothing_after_commit_the_folder(store: Store) -> None:
     assert store.find(spec()) is None
     made = committed(store, spec())

@@ -60,6 +60,7 @@ class StudyFolder:
             identity={},
             config={},
             inputs={},
+            read={},
             files={},
             seconds=12.5,
             created="",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from raft_core.app.stages import STAGES
+from raft_core.app.pipeline import STAGES
 from raft_core.data.records import read_jsonl
 from raft_core.errors import InputError
 from raft_core.evaluation.study.analysis import analyse
