@@ -179,10 +179,12 @@ def write_document(
         diagnostics=written_beside(study),
         environment=environment(),
     )
-    inputs = {f"evaluate.{m.cell.name}": m.evaluated for m in measured}
-    inputs |= {f"distill.{m.cell.name}": m.trained for m in measured if m.trained is not None}
-    inputs |= {f"training.{m.cell.name}": m.training for m in measured if m.training != m.trained}
-    node = Node("study", "study", config, inputs)
+    read = {
+        "evaluate": {m.cell.name: m.evaluated for m in measured},
+        "distill": {m.cell.name: m.trained for m in measured if m.trained is not None},
+        "training": {m.cell.name: m.training for m in measured if m.training != m.trained},
+    }
+    node = Node("study", "study", config, read)
     return run_graph(context, [node])[node]
 
 

@@ -16,12 +16,13 @@ from raft_core.app.settings import Settings
 from raft_core.data.records import read_jsonl
 from raft_core.distill.config import DISTILL, PRUNE
 from raft_core.documents.config import ASK, PAIRS, PASSAGES, VOTE
+from raft_core.errors import InputError
 from raft_core.evaluation.config import EVALUATE, RESPOND
 from raft_core.evaluation.gate import require_readable
 from raft_core.evaluation.promote import PROMOTE
 from raft_core.evaluation.report_config import REPORT
 from raft_core.evaluation.study.config import STUDY
-from raft_core.execution.graph import Input, Node
+from raft_core.execution.graph import Input, Node, ordered
 from raft_core.execution.inputs import Named
 from raft_core.execution.shards import WHOLE, Shard, shards_for
 from raft_core.execution.stage import Stage, StageConfig
@@ -70,6 +71,20 @@ class Pipeline:
     def nodes(self) -> list[Node]:
         """What a run is for."""
         return [self.report, self.lineage]
+
+    def until(self, stage: str | None) -> list[Node]:
+        """Return what a run makes that ends with a stage; None: all of it.
+
+        Raises:
+            InputError: the run has no such stage.
+        """
+        if stage is None:
+            return self.nodes
+        nodes = ordered(self.nodes)
+        if not (found := [node for node in nodes if node.stage == stage]):
+            known = ", ".join(dict.fromkeys(node.stage for node in nodes))
+            raise InputError(f"--until {stage}: this run has no such stage; it has {known}")
+        return found
 
 
 def full_run(settings: Settings, prepare: Node, rows: int) -> Pipeline:

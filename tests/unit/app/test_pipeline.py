@@ -15,6 +15,7 @@ from raft_core.app.pipeline import (
     retraining,
 )
 from raft_core.app.settings import Settings, load_settings
+from raft_core.errors import InputError
 from raft_core.execution.graph import Node, ordered
 from raft_core.execution.inputs import flat
 from raft_core.store.artifacts import ArtifactRef
@@ -83,6 +84,18 @@ def test_full_run_makes_nothing_that_no_method_learns_from(
     nodes = by_label(full_run(few, prepare_node(few), 60).nodes)
     refining = {label for label in every if every[label].stage in {s.name for s in REFINEMENT}}
     assert refining - nodes.keys() == unread
+
+
+def test_until_a_stage_ends_there_and_an_unknown_one_names_those_of_the_run(
+    settings: Settings,
+) -> None:
+    run = full_run(settings, prepare_node(settings), 60)
+    assert set(by_label(run.until("filter"))) == {
+        "prepare", "rewrite 1/2", "rewrite 2/2", "filter",
+    }  # fmt: skip
+    assert run.until(None) == run.nodes
+    with pytest.raises(InputError, match="--until rewrit: this run has no such stage; it has prep"):
+        run.until("rewrit")
 
 
 def test_full_run_no_method_trains_before_the_base_has_passed_the_gate(settings: Settings) -> None:
