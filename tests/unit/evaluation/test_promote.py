@@ -16,6 +16,7 @@ from raft_core.evaluation.promote import (
     retention_checks,
     run,
 )
+from raft_core.execution.inputs import Inputs, flat
 from raft_core.execution.progress import Progress
 from raft_core.execution.stage import StageRun
 
@@ -69,7 +70,9 @@ def with_champion(
 
 def decide(stage_inputs: dict[str, Path], out: Path) -> dict[str, object]:
     out.mkdir()
-    run(StageRun(CONFIG, stage_inputs, out, out, RuntimeConfig(), Progress(None)))
+    compared = {role: folder for role, folder in stage_inputs.items() if role != "prepare"}
+    named = Inputs(flat({"prepare": stage_inputs["prepare"], "compared": compared}))
+    run(StageRun(CONFIG, named, out, out, RuntimeConfig(), Progress(None)))
     decision: dict[str, object] = json.loads((out / "decision.json").read_text())
     return decision
 

@@ -13,6 +13,7 @@ from raft_core import engines
 from raft_core.app.settings import load_settings
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import Example, Rewrite, write_jsonl
+from raft_core.execution.inputs import Inputs
 from raft_core.execution.progress import Progress
 from raft_core.execution.shards import Shard, shards_for
 from raft_core.execution.stage import StageRun
@@ -66,7 +67,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
 
 def stage_of(config: Any, inputs: dict[str, Path], out: Path) -> StageRun:
     out.mkdir()
-    return StageRun(config, inputs, out, out, RuntimeConfig(), Progress(out / "events"))
+    return StageRun(config, Inputs(inputs), out, out, RuntimeConfig(), Progress(out / "events"))
 
 
 def filtered(inputs: dict[str, Path], out: Path) -> bytes:

@@ -7,6 +7,7 @@ from raft_core.app.settings import load_settings
 from raft_core.config.base import fingerprint
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import read_jsonl, write_jsonl
+from raft_core.execution.inputs import Inputs
 from raft_core.execution.progress import Progress
 from raft_core.execution.shards import Shard, shards_for
 from raft_core.execution.stage import StageRun
@@ -30,7 +31,7 @@ def test_gather_rows_of_all_shards_in_the_order_of_training(tmp_path: Path) -> N
         write_jsonl(folder / "rejected.jsonl", rejected)
     out = tmp_path / "out"
     out.mkdir()
-    gather.run(StageRun(GatherStage(), inputs, out, out, RuntimeConfig(), Progress(None)))
+    gather.run(StageRun(GatherStage(), Inputs(inputs), out, out, RuntimeConfig(), Progress(None)))
 
     assert [row["id"] for row in read_jsonl(out / "fused.jsonl")] == IDS
     assert [row["id"] for row in read_jsonl(out / "lineage.jsonl")] == IDS

@@ -70,9 +70,7 @@ def test_localised_input_that_holds_something_else_here_is_refused(store: Store)
     made = committed(store, spec())
     elsewhere = made.model_copy(update={"files": {"sub/rows.jsonl": "0" * 64}})
     wanted = spec(stage="filter", inputs={"prepare": elsewhere})
-    with pytest.raises(
-        StageError, match=r"of stage .filter. .* holds other content"
-    ):
+    with pytest.raises(StageError, match=r"of stage .filter. .* holds other content"):
         store.localised(wanted)
 
 
