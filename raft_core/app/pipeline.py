@@ -59,20 +59,19 @@ class Refined:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A whole run: `trained` and `evaluated` by method, the base among the evaluated."""
+    """A whole run: `trained` and `evaluated` by method, the base among the evaluated.
+
+    `nodes` are what the run is for; what they need is made too.
+    """
 
     refined: Refined
     trained: Mapping[str, Node]
     evaluated: Mapping[str, Node]
     lineage: Node
     report: Node
+    nodes: Sequence[Node]
 
-    @property
-    def nodes(self) -> list[Node]:
-        """What a run is for."""
-        return [self.report, self.lineage]
-
-    def until(self, stage: str | None) -> list[Node]:
+    def until(self, stage: str | None) -> Sequence[Node]:
         """Return what a run makes that ends with a stage; None: all of it.
 
         Raises:
@@ -115,7 +114,7 @@ def full_run(settings: Settings, prepare: Node, rows: int) -> Pipeline:
     lineage = Node("lineage", "lineage", settings.lineage_stage(), every_row)
     read |= {"distill": trained, "evaluate": evaluated}
     report = Node("report", "report", settings.report_stage(), read)
-    return Pipeline(refined, trained, evaluated, lineage, report)
+    return Pipeline(refined, trained, evaluated, lineage, report, nodes=[report, lineage])
 
 
 def slowest_first(settings: Settings) -> list[str]:
