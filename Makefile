@@ -14,8 +14,9 @@ VERSION ?=
 TESTS ?=
 
 PY := $(VENV)/bin/python
-STACK = $(PY) -m tasks.stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
-MODELS = $(PY) -m flows.models --profile $(PROFILE) --domain $(or $(DOMAIN),$(error name a domain: DOMAIN=law))
+RAFT := $(PY) -m flows.cli
+STACK = $(RAFT) stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
+MODELS = $(RAFT) models --profile $(PROFILE) --domain $(or $(DOMAIN),$(error name a domain: DOMAIN=law))
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
 INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
 # torch alone has several builds of one version; all else is held by the hashes of its files.
@@ -30,13 +31,13 @@ help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(INSTALLED)  ## the pipeline: DOMAIN=law, DATA=file, LIMIT=rows, PROFILE=mini, EXTRA=cpu, ARGS="--set filter.tau=0.7"
-	@$(PY) -m flows.raft --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+	@$(RAFT) run --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 prepare: $(INSTALLED)  ## question-answer pairs from documents: DOCS=folder, OUT=pairs.jsonl, LIMIT=documents, PROFILE=mini
-	@$(PY) -m flows.prepare --profile $(PROFILE) $(if $(DOCS),--documents '$(DOCS)') $(if $(OUT),--out $(OUT)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+	@$(RAFT) documents --profile $(PROFILE) $(if $(DOCS),--documents '$(DOCS)') $(if $(OUT),--out $(OUT)) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
 retrain: $(INSTALLED)  ## train on today's rows and promote the model if it holds: DOMAIN=law, ARGS="--force"
-	@$(PY) -m flows.retrain --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(RAFT) retrain --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 up: $(INSTALLED)  ## Prefect's and MLflow's servers and the workers of this machine, with all deployments
 	@$(STACK) up
@@ -69,10 +70,10 @@ lint: $(INSTALLED)  ## style, types, and the direction of imports
 	$(VENV)/bin/lint-imports
 
 ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:$(PORT), opened on the runs
-	@$(PY) -m tasks.browse --profile $(PROFILE) --port $(PORT)
+	@$(RAFT) ui --profile $(PROFILE) --port $(PORT)
 
 study: $(INSTALLED)  ## the comparison of all methods: STUDY=mini, ARGS="--only 'llama/law/0/*'"
-	@$(PY) -m flows.compare --study $(STUDY) $(ARGS)
+	@$(RAFT) study $(STUDY) $(ARGS)
 
 bench: $(INSTALLED)  ## speed and memory as ratios, into docs/benchmarks.md: ARGS="--only objective", ARGS=--short
 	$(PY) -m benchmarks $(ARGS)
@@ -119,5 +120,6 @@ ifeq ($(EXTRA),cpu)
 	@# Where an index has a CUDA build alone, that needs its libraries.
 	@$(PY) -c 'import torch' 2> /dev/null || $(PY) -m $(INSTALL) --require-hashes -r requirements/torch-cuda.lock
 endif
+	$(PY) -m $(INSTALL) --no-build-isolation --editable .
 	rm -f $(VENV)/.installed-*
 	touch $@

@@ -27,8 +27,8 @@ import psutil
 from benchmarks.measuring import Spread, machine, table
 from benchmarks.orchestration import ROOT, surroundings
 
-RUN = (sys.executable, "-m", "flows.raft", "--profile", "mini")
-STUDY = (sys.executable, "-m", "flows.compare")
+RUN = (sys.executable, "-m", "flows.cli", "run", "--profile", "mini")
+STUDY = (sys.executable, "-m", "flows.cli", "study")
 PLAN = Path(__file__).with_name("baseline.yaml")
 TEXTS = {".json", ".jsonl", ".md", ".html", ".txt", ".csv"}
 # Keys of artifacts may change, and seconds always do.
@@ -105,7 +105,7 @@ def record_run(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
 
 def record_study(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of a cell of each student."""
-    command = (*STUDY, "--study", str(PLAN), "--out", str(folder / "out"))
+    command = (*STUDY, str(PLAN), "--out", str(folder / "out"))
     figures["study cells, s"] = watch(command, folder / "home", folder).seconds
     study = json.loads((folder / "out" / "study" / "study.json").read_text())
     return {"study": without_times(study)}

@@ -43,7 +43,7 @@ class Runs:
         """
         place = self.folder / home
         place.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "flows.raft", "--profile", "mini"]
+        command = [sys.executable, "-m", "flows.cli", "run", "--profile", "mini"]
         for setting in settings:
             command += ["--set", setting]
         log = place / "log.txt"

@@ -1,15 +1,10 @@
 """The study: every method on every student, domain and seed, and what that shows.
 
-`python -m flows.compare --study mini` chooses learning rates on validation rows, measures every
-cell, and writes docs/study.md. `--only 'llama/law/0/raft'` measures some cells alone.
+Learning rates are chosen on validation rows, then every cell is measured, and the document is
+written. `--only 'llama/law/0/raft'` measures some cells alone.
 """
 
 from __future__ import annotations
-
-if __name__ == "__main__":
-    from flows.local import compare_parameters
-
-    PARAMETERS = compare_parameters(__doc__)
 
 import importlib.metadata
 import os
@@ -24,8 +19,7 @@ from prefect import flow
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import checked_cell as settings_of
-from flows.local import run_flow
+from flows.parameters import checked_cell as settings_of
 from raft_core.app.settings import Settings
 from raft_core.app.study_plan import StudyPlan, load_plan, written_beside
 from raft_core.errors import InputError, StageError
@@ -159,7 +153,7 @@ def write_document(
     """Run the stage that turns all cells into study.md."""
     config = StudyStage(
         title=plan.title,
-        command=f"python -m flows.compare --study {study}",
+        command=f"raft study {study}",
         rows=plan.row_info(rates),
         cells=tuple(m.cell for m in measured),
         benchmarks=("domain", *settings.evaluate.retained),
@@ -254,7 +248,3 @@ def show(result: dict[str, Any]) -> None:
 
 def in_words(scores: dict[str, float]) -> str:
     return "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
-
-
-if __name__ == "__main__":
-    show(run_flow(compare, PARAMETERS))

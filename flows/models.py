@@ -1,14 +1,10 @@
-"""A domain's models in the registry: list them, go back to the one before, or promote by hand.
-
-`python -m flows.models rollback --domain law`
-"""
+"""A domain's models in the registry: list them, go back to the one before, or promote by hand."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 
-from flows.local import exit_on_error
 from flows.servers import require_answering
 from raft_core.app.settings import load_runtime
 from raft_core.errors import InputError
@@ -16,14 +12,14 @@ from raft_core.store.private_files import keep_private
 from tasks.tracking import Registry
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.models", description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Act on a domain's models: `raft models list|promote|rollback`."""
+    parser = argparse.ArgumentParser(prog="raft models", description=__doc__)
     parser.add_argument("action", choices=["list", "promote", "rollback"])
     parser.add_argument("--domain", required=True, help="the domain's name")
     parser.add_argument("--version", help="the version to promote")
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
-    options = parser.parse_args()
-    exit_on_error(lambda: act(options))
+    act(parser.parse_args(arguments))
     return 0
 
 
@@ -64,7 +60,3 @@ def listed(registry: Registry) -> list[str]:
         decision = version.decision or "undecided"
         lines.append(f"version {version.number:<4} {decision:<10} {used}".rstrip())
     return lines or [f"{registry.name} has no version yet"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

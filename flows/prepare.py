@@ -1,16 +1,9 @@
 """A domain's rows from documents: cut them, ask about each passage, let voters decide.
 
-`python -m flows.prepare --documents FOLDER --out pairs.jsonl` does it on this machine, and
-`python -m flows.raft --data pairs.jsonl` takes what comes out.
+`raft run --data pairs.jsonl` takes what comes out.
 """
 
 from __future__ import annotations
-
-if __name__ == "__main__":
-    # Before Prefect is imported, which takes seconds: bad input ends at once.
-    from flows.local import prepare_parameters
-
-    PARAMETERS = prepare_parameters(__doc__)
 
 from typing import Any
 
@@ -18,7 +11,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, document_settings_of, require_place, run_flow
+from flows.parameters import Limit, Override, document_settings_of, require_place
 from raft_core.app.document_settings import checked_documents
 from raft_core.app.pipeline import count_passages, pairs_of_documents, passages_node
 from raft_core.errors import RaftError
@@ -69,7 +62,3 @@ def prepare(
         pairs = pairs_of_documents(settings, passages, count_passages(made[passages]))
         made = submit_graph(context, [pairs], made)
         return outcome.results(context, settings, made[pairs], place)
-
-
-if __name__ == "__main__":
-    outcome.show(run_flow(prepare, PARAMETERS))

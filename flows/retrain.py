@@ -1,14 +1,6 @@
-"""Scheduled retraining: train on today's rows, compare with the model in use, promote or not.
-
-`python -m flows.retrain --domain law` does it on this machine.
-"""
+"""Scheduled retraining: train on today's rows, compare with the model in use, promote or not."""
 
 from __future__ import annotations
-
-if __name__ == "__main__":
-    from flows.local import retrain_parameters
-
-    PARAMETERS = retrain_parameters(__doc__)
 
 import json
 from dataclasses import dataclass
@@ -19,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.local import Limit, Override, named, one_method, run_flow, settings_of
+from flows.parameters import Limit, Override, named, one_method, settings_of
 from raft_core.app.checks import checked
 from raft_core.app.model_lineage import lineage
 from raft_core.app.pipeline import prepare_node, retraining, training_rows
@@ -113,7 +105,3 @@ def champion_of(context: RunContext, registry: Registry) -> Champion | None:
         context.store.fetch(*version.artifact(role)) for role in ("prepared", "trained")
     )
     return Champion(version, prepared, trained)
-
-
-if __name__ == "__main__":
-    promotion.show(run_flow(retrain, PARAMETERS))

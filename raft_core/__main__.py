@@ -1,8 +1,4 @@
-"""`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator.
-
-`python -m raft_core evaluate --model PATH --benchmarks ifeval,domain`: one model, all by itself.
-`python -m raft_core artifacts ls|explain|verify|gc`: the store.
-"""
+"""`python -m raft_core STAGE --spec spec.json --out DIR`: one stage, without an orchestrator."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +23,6 @@ from raft_core.execution.launcher import is_launched, launch, rank
 from raft_core.execution.progress import Progress
 from raft_core.execution.stage import StageRun
 from raft_core.store.artifacts import StageSpec
-from raft_core.store.private_files import keep_private
 from raft_core.store.record import WHOLE_ARTIFACT
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,11 +32,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 bad input, 1 anything else that has a message."""
+    """Run a stage and return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    command = command_of(given)
-    if command is not None:
-        return with_message(command, given[1:])
     options = _parser().parse_args(given)
     if options.exit_with_parent:
         exit_with_parent()
@@ -66,28 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return StageError.exit_code
     return 0
-
-
-def command_of(arguments: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
-    """What is no stage; `evaluate` is one when it is given a specification."""
-    if arguments[:1] == ["artifacts"]:
-        from raft_core.app import store_commands
-
-        return store_commands.main
-    if arguments[:1] == ["evaluate"] and not any(a.startswith("--spec") for a in arguments):
-        from raft_core.app import evaluate_command
-
-        return evaluate_command.main
-    return None
-
-
-def with_message(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    try:
-        keep_private()
-        return command(arguments)
-    except RaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
 
 
 def read_spec(file: Path) -> StageSpec:

@@ -6,6 +6,17 @@ EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 EXIT_ORPHANED = 4
 EXIT_UNWELL = 5
+EXIT_INTERRUPTED = 130
+# What a script that calls `raft` can tell apart.
+EXIT_CODES = {
+    0: "done",
+    1: "a stage failed, or something is damaged or not running; the message says what",
+    EXIT_BAD_INPUT: "bad input: a setting, a file, a model or an option; nothing was started",
+    EXIT_GATE: "the base model cannot read references under the teacher's template",
+    EXIT_ORPHANED: "a stage's process whose run has ended",
+    EXIT_UNWELL: "a training stopped itself; its last good checkpoint is kept",
+    EXIT_INTERRUPTED: "Ctrl-C; the same command goes on from there",
+}
 
 
 class RaftError(Exception):

@@ -1,4 +1,4 @@
-"""`make ui`: MLflow's own server on loopback, and the address of the page that lists the runs."""
+"""`raft ui`: MLflow's own server on loopback, and the address of the page that lists the runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from raft_core.app.settings import load_runtime
 from raft_core.config.runtime import RuntimeConfig
-from raft_core.errors import InputError, RaftError
+from raft_core.errors import InputError
 from raft_core.store.private_files import keep_private
 from tasks.serving import mlflow_server
 from tasks.serving.access import keep_direct
@@ -26,16 +27,17 @@ from tasks.tracking import UI_PORT, experiment_id, masked
 POLL_SECONDS = 0.3
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.browse", description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Serve the runs on loopback: `raft ui`.
+
+    Raises:
+        InputError: there is no run yet, or the port is taken.
+    """
+    parser = argparse.ArgumentParser(prog="raft ui", description=__doc__)
     parser.add_argument("--port", type=int, default=UI_PORT)
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
-    options = parser.parse_args()
-    try:
-        return browse(load_runtime(options.profile), options.port)
-    except RaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    return browse(load_runtime(options.profile), options.port)
 
 
 def browse(runtime: RuntimeConfig, port: int) -> int:
@@ -93,7 +95,7 @@ def require_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(
-                f"port {port}: {error.strerror}; choose another with make ui PORT=NUMBER"
+                f"port {port}: {error.strerror}; choose another one: --port NUMBER"
             ) from None
 
 
@@ -103,7 +105,3 @@ def answers(port: int) -> bool:
             return bool(response.status == 200)
     except (URLError, OSError):
         return False
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -50,7 +50,7 @@ class Command:
 
     def start(self, home: Path) -> subprocess.Popen[bytes]:
         overrides = [part for each in SETTINGS for part in ("--set", each)]
-        command = [sys.executable, "-m", "flows.raft", "--domain", "law"]
+        command = [sys.executable, "-m", "flows.cli", "run", "--domain", "law"]
         home.mkdir(parents=True, exist_ok=True)
         with open(home / "log.txt", "ab") as log:
             return subprocess.Popen(

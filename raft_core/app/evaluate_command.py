@@ -1,4 +1,4 @@
-"""`python -m raft_core evaluate --model PATH --benchmarks ifeval,domain`: one model, no pipeline.
+"""`raft evaluate --model PATH --benchmarks ifeval,domain`: one model, no pipeline.
 
 The same stages as in a run, in the same store: what was answered or judged before is found again,
 and another panel judges the answers that are there.
@@ -27,19 +27,20 @@ from raft_core.execution.execute import open_execution
 from raft_core.execution.graph import run_graph
 from raft_core.execution.terminal import Terminal
 from raft_core.store.artifacts import ArtifactRef
-from raft_core.store.private_files import with_users_mask
+from raft_core.store.private_files import keep_private, with_users_mask
 
 IFEVAL = "ifeval"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a line per benchmark and where every answer and vote lies; returns 0.
+    """Print a line per benchmark and where every answer and vote lies, and return 0.
 
     Raises:
         InputError: a setting, the model, a benchmark or its data cannot be used.
         StageError: a stage failed.
     """
     options = _parser().parse_args(arguments)
+    keep_private()
     settings = settings_for(options)
     for warning in overlap_warnings(settings.panel_members()):
         print(f"warning: {warning}", file=sys.stderr)
@@ -131,7 +132,7 @@ def keep(folder: Path, *artifacts: ArtifactRef) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m raft_core evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="raft evaluate", description=__doc__)
     parser.add_argument("--model", required=True, help="a checkpoint folder, or a hub id")
     parser.add_argument(
         "--benchmarks", help="names under evaluate.benchmarks, with commas; default: all"

@@ -1,4 +1,4 @@
-"""`python -m raft_core artifacts`: what a store holds, why keys differ, what is bad or unused."""
+"""`raft artifacts`: what a store holds, why keys differ, what is bad or unused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from raft_core.store.artifacts import Store
 from raft_core.store.differences import explained
 from raft_core.store.garbage import waste
 from raft_core.store.leftovers import discard, of_other_releases, without_record
+from raft_core.store.private_files import keep_private
 from raft_core.store.record import Record
 from raft_core.store.shared import SharedStore, open_store
 
@@ -23,12 +24,13 @@ CANDIDATES = 5
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns 0, or 1 where `verify` found damage and left it.
+    """Look at the store, and return 0, or 1 where `verify` found damage and left it.
 
     Raises:
         InputError: the store cannot be used, or an artifact is not in it.
     """
     options = _parser().parse_args(arguments)
+    keep_private()
     store = open_store(RuntimeConfig(), options.store, writes=False)
     if not isinstance(store, SharedStore) and not store.root.is_dir():
         raise InputError(f"store {store}: no such folder; name one (--store, or RAFT_STORE)")
@@ -166,7 +168,7 @@ def find(records: Mapping[str, Record], name: str) -> Record:
         raise InputError(
             f"artifact '{name}': {len(found) or 'none'} in the store"
             f"{f' ({names}{more})' if found and name else ''}; "
-            "`python -m raft_core artifacts ls` lists them"
+            "`raft artifacts ls` lists them"
         )
     return found[0]
 
@@ -180,7 +182,7 @@ def days(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m raft_core artifacts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="raft artifacts", description=__doc__)
     where = argparse.ArgumentParser(add_help=False)
     for each, default in ((parser, None), (where, argparse.SUPPRESS)):  # before or after the action
         each.add_argument(

@@ -1,4 +1,4 @@
-"""A run's cost, put together: what `python -m flows.raft --dry-run` tells."""
+"""A run's cost, put together: what `raft run --dry-run` tells."""
 
 from __future__ import annotations
 

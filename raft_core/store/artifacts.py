@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from raft_core import __version__
 from raft_core.config.base import FrozenConfig, digest_file
 from raft_core.errors import InputError, StageError
 from raft_core.store.locks import Locks
@@ -35,6 +34,7 @@ from raft_core.store.record import (
     stage_key,
     write_record,
 )
+from raft_core.version import __version__
 
 # Its file says that a folder, or what stands below an address, is a store.
 MARKER = "raft-store.txt"

@@ -1,6 +1,6 @@
-"""`make up`, `make down`, `make status`: servers and workers of this machine.
+"""`raft stack up|down|status`: servers and workers of this machine.
 
-`python -m tasks.stack deploy` sets up a server that runs elsewhere, which PREFECT_API_URL names.
+`raft stack deploy` sets up a server that runs elsewhere, which PREFECT_API_URL names.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,8 +31,9 @@ CORES_A_FLOW = 2
 WORKER_USER = "raft"  # of MLflow, where that has users
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.stack", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Act on the servers and workers, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="raft stack", description=__doc__)
     parser.add_argument("action", choices=sorted(ACTIONS))
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("--flows", type=int, default=max(1, cores // CORES_A_FLOW))
     parser.add_argument("--gpus", type=int, default=max(1, count_gpus()))
     parser.add_argument("--client-file", type=Path, default=CLIENT_FILE)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = StackConfig(
         client_file=options.client_file,
         home=RuntimeConfig().home_folder,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.__main__ import main
+from flows.cli import COMMANDS, main
+from raft_core.__main__ import main as run_stage
 from raft_core.errors import EXIT_BAD_INPUT
 from raft_core.store.artifacts import Store
 from tests.artifacts import committed, spec
@@ -37,6 +38,8 @@ CALLS: dict[str, tuple[str, str]] = {
     ),
     "output below a file": ("gather --spec ~/gather --out ~/binary/o", "Not a directory; give a"),
     "model that is not there": ("evaluate --model ~/no", "has no config.json"),
+    "command that is none": ("train --data ~/no", "raft has no command 'train'; it has run, "),
+    "stage that no run has": ("run --until filtr", "no such stage; it has prepare, rewrite"),
     "model of a name without end": ("evaluate --model " + "x" * 5000, "File name too long"),
 }
 
@@ -57,8 +60,9 @@ def test_command_that_cannot_be_followed_is_one_message(
     }.items():
         (tmp_path / file).write_text(json.dumps(SPEC | changed))
     arguments, said = CALLS[name]
+    given = [a.replace("~", str(tmp_path)) for a in arguments.split()]
     try:
-        code = main([a.replace("~", str(tmp_path)) for a in arguments.split()])
+        code = main(given) if given[0] in (*COMMANDS, "train") else run_stage(given)
     except SystemExit as ended:  # argparse's own
         code = int(ended.code or 0)
     shown = capsys.readouterr()

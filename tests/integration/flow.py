@@ -41,7 +41,7 @@ def small_profile(folder: Path) -> Path:
 def start_flow(home: Path, *arguments: str, domain: str | None = "law") -> subprocess.Popen[str]:
     """The flow as a process; what it prints comes through its pipe."""
     profile = small_profile(home)
-    command = [sys.executable, "-m", "flows.raft", "--profile", str(profile)]
+    command = [sys.executable, "-m", "flows.cli", "run", "--profile", str(profile)]
     command += ["--domain", domain] if domain else []
     return subprocess.Popen(
         [*command, *arguments],

@@ -53,7 +53,13 @@ def test_mistake_one_error_exit_two_within_seconds(
 ) -> None:
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "flows.raft", *(a.replace("{}", str(folder)) for a in arguments)],
+        [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "run",
+            *(a.replace("{}", str(folder)) for a in arguments),
+        ],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(folder / "home")},
         capture_output=True,
@@ -101,7 +107,7 @@ def test_stage_without_an_orchestrator_runs_from_its_spec(tmp_path: Path) -> Non
 def test_interrupt_ends_the_run_at_once_with_one_line_and_no_stage_left(tmp_path: Path) -> None:
     home = tmp_path / "home"
     flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.raft"],
+        [sys.executable, "-m", "flows.cli", "run"],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home)},
         stdout=subprocess.PIPE,

@@ -39,7 +39,7 @@ def small_plan(folder: Path) -> Path:
 
 
 def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.compare", "--study", str(folder / "plan.yaml")]
+    command = [sys.executable, "-m", "flows.cli", "study", str(folder / "plan.yaml")]
     return subprocess.run(
         [*command, "--out", str(folder / "docs"), *arguments],
         cwd=ROOT,
@@ -71,7 +71,7 @@ def artifacts(folder: Path) -> set[str]:
 
 def test_study_document_holds_every_table_figure_and_the_remark(study: Path) -> None:
     page = (study / "docs" / "study.md").read_text()
-    for said in ("FAPM", "lambda 1", "A remark of the people", "python -m flows.compare"):
+    for said in ("FAPM", "lambda 1", "A remark of the people", "raft study "):
         assert said in page
     for figure in ("frontier-llama", "ratios-llama", "distances-llama"):
         assert f"study/{figure}.png" in page

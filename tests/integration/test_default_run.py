@@ -22,7 +22,7 @@ needs_a_run = pytest.mark.skipif(not FINISHED, reason="`make run` has not been r
 @pytest.mark.timeout(900)
 def test_default_run_again_all_cached_and_raft_above_raw_sft_on_all_three() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.raft"],
+        [sys.executable, "-m", "flows.cli", "run"],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(HOME)},
         capture_output=True,

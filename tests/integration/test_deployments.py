@@ -251,12 +251,12 @@ def test_command_line_beside_the_servers_logs_to_them(
 ) -> None:
     """As a user calls it: no variable names a server. The lost run is waited for meanwhile."""
     profile = ["--profile", str(small_profile(tmp_path)), "--domain", "culture", "--limit", "100"]
-    done = stack.locally("flows.raft", *profile, "--set", "distill.epochs=0.05")
+    done = stack.locally("flows.cli", "run", *profile, "--set", "distill.epochs=0.05")
     assert done.returncode == 0, told(done)
     assert "MLflow is away" not in told(done)
     assert f" in http://127.0.0.1:{stack.mlflow_port}" in done.stdout
     assert not list((stack.home / "outbox").glob("*.jsonl"))
-    listed = stack.locally("flows.models", "list", "--domain", "culture")
+    listed = stack.locally("flows.cli", "models", "list", "--domain", "culture")
     assert listed.stdout == "raft-culture has no version yet\n"
     assert not (stack.home / "mlflow.db").is_file() or not stack.database_url
 
@@ -295,11 +295,11 @@ def test_retrain_promotes_ends_early_takes_new_rows_and_refuses_wrong_ones(
     assert outcome(stack) == ("Refused", "version 3 of raft-law is refused; version 2 stays")
     assert "the rows that it was accepted on" in decision(stack)
 
-    listed = stack.call("flows.models", "list", "--domain", "law")
+    listed = stack.call("flows.cli", "models", "list", "--domain", "law")
     assert listed.stdout.splitlines()[:2] == [
         "version 3    refused", "version 2    promoted   champion",
     ]  # fmt: skip
-    back = stack.call("flows.models", "rollback", "--domain", "law")
+    back = stack.call("flows.cli", "models", "rollback", "--domain", "law")
     assert "version 1 in place of version 2" in back.stdout
 
 

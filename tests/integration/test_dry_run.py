@@ -22,7 +22,7 @@ def dry_run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"RAFT_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     environment.pop("RAFT_JUDGES_API_KEY", None)
     return subprocess.run(
-        [sys.executable, "-m", "flows.raft", "--dry-run", *arguments],
+        [sys.executable, "-m", "flows.cli", "run", "--dry-run", *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -31,7 +31,7 @@ metadata: {version: 1.0}
 
 
 def evaluate(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "raft_core", "evaluate", *arguments]
+    command = [sys.executable, "-m", "flows.cli", "evaluate", *arguments]
     environment = os.environ | {"RAFT_HOME": str(home), "HF_DATASETS_CACHE": str(home / "cache")}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 

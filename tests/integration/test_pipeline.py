@@ -112,7 +112,7 @@ def test_flow_other_tau_runs_again_from_the_filter_on(first: Flow) -> None:
     }  # fmt: skip
     reports = [f"report/{report_key(each)}" for each in (first, flow)]
     explained = subprocess.run(
-        [sys.executable, "-m", "raft_core", "artifacts", "explain", *reports],
+        [sys.executable, "-m", "flows.cli", "artifacts", "explain", *reports],
         cwd=ROOT, env=os.environ | {"RAFT_HOME": str(first.home)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (explained.stdout, explained.stderr) == ("filter.tau: 0.8 -> 1.0\n", "")

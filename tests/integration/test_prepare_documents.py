@@ -35,7 +35,7 @@ class Prepared:
 def prepare(home: Path, *arguments: str) -> Prepared:
     out = home / "made" / "pairs.jsonl"
     done = subprocess.run(
-        [sys.executable, "-m", "flows.prepare", "--out", str(out), *arguments],
+        [sys.executable, "-m", "flows.cli", "documents", "--out", str(out), *arguments],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home / "home"), "COLUMNS": "160"},
         umask=0o022,

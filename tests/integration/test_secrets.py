@@ -76,7 +76,7 @@ def test_whole_run_leaves_no_secret_anywhere(address: str, tmp_path: Path) -> No
     ]  # fmt: skip
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "flows.raft", "--domain", "law"),
+            *(sys.executable, "-m", "flows.cli", "run", "--domain", "law"),
             *("--profile", str(small_profile(tmp_path))),
             *(part for each in overrides for part in ("--set", each)),
         ],

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from raft_core.__main__ import main
+from flows.cli import main
 from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings, load_settings
 from raft_core.config.base import digest_file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.local import require_place
+from flows.parameters import require_place
 from raft_core.app.document_settings import DocumentSettings, load_document_settings
 from raft_core.app.model_lineage import lineage
 from raft_core.app.pipeline import DOCUMENTS, STAGES

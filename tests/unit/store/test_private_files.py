@@ -76,7 +76,7 @@ def test_mask_of_a_group_shares_the_home_with_it_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["rw", "777", "-7", "0x7", "100"])
 def test_mask_that_is_none_is_one_error(given: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "raft_core", "artifacts", "ls"],
+        [sys.executable, "-m", "flows.cli", "artifacts", "ls"],
         env=os.environ | {"RAFT_UMASK": given},
         capture_output=True,
         text=True,

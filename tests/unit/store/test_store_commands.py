@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_core.__main__ import main
+from flows.cli import main
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.store.artifacts import ArtifactRef, Store
 from raft_core.store.leftovers import discard
@@ -388,7 +388,7 @@ def test_verify_and_gc_torn_record_at_an_address_is_told_and_taken(
 def test_ls_into_a_pipe_that_closes_is_no_traceback(store: Store) -> None:
     for tau in range(1, 9):
         chain(store, tau / 10)
-    command = f"{sys.executable} -m raft_core artifacts ls | head -n 1"
+    command = f"{sys.executable} -m flows.cli artifacts ls | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""

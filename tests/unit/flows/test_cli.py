@@ -1,0 +1,61 @@
+"""The program `raft`: what it says of itself, and what it does not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from flows.cli import COMMANDS, main, usage
+from raft_core.errors import EXIT_CODES, RaftError
+from tests.integration.flow import ROOT
+
+
+def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == usage().splitlines()
+    for name in COMMANDS:
+        assert [line for line in shown if line.startswith(f"  {name} ")]
+    for code in EXIT_CODES:
+        assert [line for line in shown if line.startswith(f"  {code} ")]
+
+
+def test_every_exit_code_of_an_error_is_documented() -> None:
+    kinds = [RaftError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {kind.exit_code for kind in kinds} <= EXIT_CODES.keys()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: raft {name} ")
+    assert callable(getattr(import_module(COMMANDS[name].module), COMMANDS[name].function))
+
+
+def test_nothing_to_do_is_bad_input_and_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: raft COMMAND")
+
+
+@pytest.mark.parametrize("arguments", ["['--help']", "['run', '--help']", "['run', '--dry-run']"])
+def test_help_and_a_dry_run_load_neither_prefect_nor_mlflow(arguments: str) -> None:
+    code = f"""
+import sys
+from flows.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    pass
+print("loaded", sorted({{"prefect", "mlflow", "torch", "vllm"}} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "loaded []", done.stderr
