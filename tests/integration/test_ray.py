@@ -38,8 +38,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def run(folder: Path, *settings: str) -> dict[str, dict[str, str]]:
     """Stage -> file -> digest of what a run has made of the sharded stages."""
-    overrides = ["rewrite.rows_per_shard=30", "domain.limit=100", "distill.epochs=0.05", *settings]
-    command = [sys.executable, "-m", "flows.cli", "run", "--domain", "law"]
+    overrides = ["rewrite.rows_per_shard=30", "domain.limit=100", *settings]
+    command = [sys.executable, "-m", "flows.cli", "run", "--domain", "law", "--until", "gather"]
     command += ["--profile", str(small_profile(folder))]
     done = subprocess.run(
         [*command, *(part for each in overrides for part in ("--set", each))],
