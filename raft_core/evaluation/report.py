@@ -79,8 +79,9 @@ def draw(report: Mapping[str, Any], config: ReportStage, stage: StageRun) -> Non
         for name in config.learning_rates
     }
     weight_distances(distances, stage.out / "weight_distance.png")
-    similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
-    plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
+    if "filter" in stage.inputs:
+        similarities = list(read_jsonl(stage.inputs["filter"] / "filtered.jsonl"))
+        plots.similarity_histogram(similarities, config.tau, stage.out / "similarity.png")
     curves = {
         labels[name]: list(read_jsonl(stage.inputs[f"distill.{name}"] / "curves.jsonl"))
         for name in config.learning_rates
@@ -130,15 +131,17 @@ def method_row(
 
 
 def summarise_refinement(inputs: Mapping[str, Path]) -> dict[str, Any]:
-    """How many rows each refinement stage took in, kept and rejected, and what was trained on."""
+    """Count the rows that each refinement stage of the run took in, kept and rejected."""
     counts = {
         name: json.loads((inputs[name] / "counts.json").read_text())
         for name in ("prepare", "filter", "fuse")
+        if name in inputs
     }
     splits = {
         split: sum(1 for _ in read_jsonl(inputs["prepare"] / f"{split}.jsonl")) for split in SPLITS
     }
-    sources = Counter(row["source"] for row in read_jsonl(inputs["fuse"] / "fused.jsonl"))
+    fused = read_jsonl(inputs["fuse"] / "fused.jsonl") if "fuse" in inputs else ()
+    sources = Counter(row["source"] for row in fused)
     return {"stages": counts, "splits": splits, "targets": dict(sources.most_common())}
 
 
@@ -165,8 +168,9 @@ def as_markdown(report: Mapping[str, Any], config: ReportStage) -> str:
     for name, counts in refinement["stages"].items():
         reasons = ", ".join(f"{n} {why}" for why, n in counts["rejected"].items()) or "none"
         lines.append(f"| {name} | {counts['in']} | {counts['kept']} | {reasons} |")
-    targets = ", ".join(f"{n} {source}" for source, n in refinement["targets"].items())
-    lines += ["", f"Training targets: {targets}.", "", "## Training", ""]
+    if targets := ", ".join(f"{n} {source}" for source, n in refinement["targets"].items()):
+        lines += ["", f"Training targets: {targets}."]
+    lines += ["", "## Training", ""]
     lines += [f"- {line}" for line in training_lines(rows)]
     return "\n".join([*lines, ""])
 

@@ -49,7 +49,7 @@ def run(stage: StageRun) -> None:
         raise StageError(f"lineage: {summary.rows} rows, and prepare took {expected} in")
     facts = Facts(
         domain=config.domain,
-        tau=records["filter"].config["filter"]["tau"],
+        tau=records["filter"].config["filter"]["tau"] if "filter" in records else None,
         seed=config.lineage.seed,
         made_with=[entry for entries in made.values() for entry in entries],
     )

@@ -27,10 +27,10 @@ UNSAFE_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the page says beside the rows; `tau` is the filter's least cosine."""
+    """What the page says beside the rows; `tau` is the filter's least cosine, if it ran."""
 
     domain: str
-    tau: float
+    tau: float | None
     seed: int
     made_with: MadeWith
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from raft_core.data.records import read_jsonl
 from raft_core.errors import StageError
+from raft_core.execution.inputs import Inputs
 from raft_core.lineage.provenance import MadeWith
 
 STATUSES = ("fused", "kept_rewrite", "kept_reference", "held_out", "dropped")
@@ -49,7 +50,7 @@ class InStep:
             raise StageError(f"lineage: the {what} of row '{left[0]}' belongs to no row of its own")
 
 
-def lineage_rows(inputs: Mapping[str, Path], made: Mapping[str, MadeWith]) -> Iterator[Row]:
+def lineage_rows(inputs: Inputs, made: Mapping[str, MadeWith]) -> Iterator[Row]:
     """Training rows in their order, then validation, test, and what `prepare` dropped."""
     yield from _training_rows(inputs, made)
     prepared = inputs["prepare"]
@@ -65,51 +66,62 @@ def lineage_rows(inputs: Mapping[str, Path], made: Mapping[str, MadeWith]) -> It
     texts.require_end("text")
 
 
-def shards(inputs: Mapping[str, Path], stage: str, file: str) -> list[Path]:
-    """The file of every shard, in the order of the shards."""
-    return [inputs[name] / file for name in sorted(inputs) if name.startswith(f"{stage}.")]
-
-
-def _training_rows(inputs: Mapping[str, Path], made: Mapping[str, MadeWith]) -> Iterator[Row]:
-    said = {
-        "rewrite": InStep(shards(inputs, "rewrite", "rewrites.jsonl")),
-        "filter": InStep([inputs["filter"] / "filtered.jsonl"]),
-        "fusion": InStep(shards(inputs, "fuse", "lineage.jsonl")),
-        "rejection": InStep(shards(inputs, "fuse", "rejected.jsonl")),
+def _training_rows(inputs: Inputs, made: Mapping[str, MadeWith]) -> Iterator[Row]:
+    files = {
+        "rewrite": [folder / "rewrites.jsonl" for folder in inputs.all("rewrite")],
+        "filter": [folder / "filtered.jsonl" for folder in inputs.all("filter")],
+        "fusion": [folder / "lineage.jsonl" for folder in inputs.all("fuse")],
+        "rejection": [folder / "rejected.jsonl" for folder in inputs.all("fuse")],
     }
+    said = {what: InStep(shards) for what, shards in files.items() if shards}
     for place, example in enumerate(read_jsonl(inputs["prepare"] / "train.jsonl")):
-        of_row = {what: files.take(place, example["id"]) for what, files in said.items()}
-        for what in ("filter", "fusion"):
+        of_row = {what: lines.take(place, example["id"]) for what, lines in said.items()}
+        for what in said.keys() & {"filter", "fusion"}:
             if of_row[what] is None:
                 raise StageError(f"lineage: row '{example['id']}' has no {what}")
         yield _training_row(example, of_row, made)
-    for what, files in said.items():
-        files.require_end(what)
+    for what, lines in said.items():
+        lines.require_end(what)
 
 
 def _training_row(example: Row, said: Mapping[str, Any], made: Mapping[str, MadeWith]) -> Row:
-    rewrite, verdict, fusion = said["rewrite"], said["filter"], said["fusion"]
-    rejection, passed = said["rejection"], verdict["passed"]
-    stages = ["prepare", "rewrite", "filter"] + (["fuse"] if passed else [])
-    return _row(
-        example,
-        made,
-        stages,
-        status=STATUS_OF_SOURCE[fusion["source"]],
-        decided_by="fuse" if passed else "filter",
-        **_why((rejection or {}) if passed else verdict),
-        rewrite=None if rewrite is None else _rewrite(rewrite),
-        filter={
+    """Return what the stages of the run say of a row; without a filter it is kept as it is."""
+    verdict, fusion = said.get("filter"), said.get("fusion")
+    if verdict is None:
+        answer = {"target": example["answer"], "target_source": "reference"}
+        decided = {"status": "kept_reference", "decided_by": "prepare"}
+        return _row(example, made, ("prepare",), **decided, **answer)
+    rewrite, passed = said["rewrite"], verdict["passed"]
+    stages = ["prepare", "rewrite", "filter"]
+    told = {
+        "status": "kept_rewrite" if passed else "kept_reference",
+        "decided_by": "filter",
+        **_why({} if passed else verdict),
+        "rewrite": None if rewrite is None else _rewrite(rewrite),
+        "filter": {
             "similarity": verdict["similarity"],
             "passed": passed,
             **_why(verdict),
             "guard": _guard(verdict.get("guard")),
         },
-        fuse={"kept": rejection is None, **_why(rejection or {})},
-        candidates=_candidates(fusion),
-        target=fusion["target"],
-        target_source=fusion["source"],
-    )
+    }
+    if fusion is not None:
+        stages += ["fuse"] if passed else []
+        told |= _fused(fusion, said["rejection"] or {}, passed)
+    return _row(example, made, stages, **told)
+
+
+def _fused(fusion: Row, rejection: Row, passed: bool) -> Row:
+    """Return what the fusion says of a row; it decides where the rewrite passed the filter."""
+    decided = {"decided_by": "fuse", **_why(rejection)} if passed else {}
+    return {
+        "status": STATUS_OF_SOURCE[fusion["source"]],
+        **decided,
+        "fuse": {"kept": not rejection, **_why(rejection)},
+        "candidates": _candidates(fusion),
+        "target": fusion["target"],
+        "target_source": fusion["source"],
+    }
 
 
 def _row(example: Row, made: Mapping[str, MadeWith], stages: Sequence[str], **decided: Any) -> Row:

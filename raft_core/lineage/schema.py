@@ -65,7 +65,11 @@ def lineage_schema(metadata: dict[str, str]) -> pa.Schema:
         _field("filter", _filter(guard), "verdict of the filter; null where not looked at"),
         _field("fuse", _verdict(), "verdict of the fusion; null where not looked at"),
         _field("candidates", pa.list_(candidate), "fused answers; null where not looked at"),
-        _field("target", text, "the answer that is trained on; null where none is"),
+        _field(
+            "target",
+            text,
+            "the answer that is trained on; null where none is, or where a method decides",
+        ),
         _field("target_source", text, "fused, rewrite or reference"),
         _field("made_with", pa.list_(_made_with()), "data, prompts and models of its stages"),
     ]

@@ -29,6 +29,7 @@ class Summary:
         if row["filter"] is not None:
             self._count("rewrite", row["rewrite"] is not None, "missing")
             self._count("filter", row["filter"]["passed"], row["filter"]["reason"])
+        if row["fuse"] is not None:
             self._count("fuse", row["fuse"]["kept"], row["fuse"]["reason"])
 
     def _count(self, stage: str, kept: bool, reason: str | None) -> None:
@@ -46,4 +47,5 @@ class Summary:
                 "rejected": dict(self._rejected[stage].most_common()),
             }
             for stage in STAGES
+            if stage == STAGES[0] or self._kept[stage] or self._rejected[stage]
         }

@@ -10,6 +10,7 @@ import pytest
 
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.data.records import Example, Rejection
+from raft_core.execution.inputs import Inputs
 from raft_core.execution.progress import Progress
 from raft_core.execution.stage import StageRun
 from raft_core.lineage import lineage as stage
@@ -76,7 +77,7 @@ def run_lineage(tmp_path: Path) -> Run:
         out.mkdir()
         config = LineageStage(domain="law", lineage=LineageConfig(**settings))
         progress = Progress(tmp_path / "events.jsonl")
-        stage.run(StageRun(config, dict(inputs), out, out, RuntimeConfig(), progress))
+        stage.run(StageRun(config, Inputs(inputs), out, out, RuntimeConfig(), progress))
         return out
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,35 @@ def test_lineage_row_that_prepare_counted_is_missing_stops(
     (inputs["prepare"] / "counts.json").write_text('{"in": 9}')
     with pytest.raises(StageError, match="8 rows, and prepare took 9 in"):
         run_lineage(inputs)
+
+
+def without(inputs: Mapping[str, Path], *groups: str) -> dict[str, Path]:
+    return {name: path for name, path in inputs.items() if name.partition(".")[0] not in groups}
+
+
+def test_lineage_of_a_run_that_refines_nothing_keeps_every_training_row_as_it_is(
+    crafted: Crafted, run_lineage: Run
+) -> None:
+    rows = table(run_lineage(without(crafted.write(), "rewrite", "filter", "fuse")))
+    trained = [r for r in rows.values() if r["split"] == "train" and r["status"] != "dropped"]
+    assert trained
+    for row in trained:
+        assert (row["status"], row["decided_by"]) == ("kept_reference", "prepare")
+        assert (row["target"], row["target_source"]) == (row["reference"], "reference")
+        assert row["filter"] is row["fuse"] is row["rewrite"] is row["candidates"] is None
+
+
+def test_lineage_of_a_run_without_fusion_is_decided_by_the_filter(
+    crafted: Crafted, run_lineage: Run
+) -> None:
+    inputs = crafted.write()
+    whole = table(run_lineage(inputs))
+    rows = table(run_lineage(without(inputs, "fuse"), "filtered"))
+    trained = [row for row in rows.values() if row["filter"] is not None]
+    assert trained
+    for row in trained:
+        assert row["filter"] == whole[row["id"]]["filter"]
+        passed = row["filter"]["passed"]
+        assert row["status"] == ("kept_rewrite" if passed else "kept_reference")
+        assert row["decided_by"] == "filter"
+        assert row["target"] is row["fuse"] is None
