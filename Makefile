@@ -18,14 +18,14 @@ RAFT := $(PY) -m flows.cli
 STACK = $(RAFT) stack --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT) $(ARGS)
 MODELS = $(RAFT) models --profile $(PROFILE) --domain $(or $(DOMAIN),$(error name a domain: DOMAIN=law))
 LOCKS := requirements/$(EXTRA).lock requirements/dev.lock
-INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-$(EXTRA)-$(shell cat $(LOCKS) pyproject.toml | cksum | cut -d ' ' -f 1)
 # torch alone has several builds of one version; all else is held by the hashes of its files.
 TORCH := torch==2.13.0
 INSTALL := pip install --quiet --disable-pip-version-check --no-deps
 
 .PHONY: help run prepare retrain up down status models promote rollback test unit lint ui study bench
 .PHONY: baseline bench-neighbours bench-facts mini-base
-.PHONY: learning-rates chaos fuzz audit lock clean
+.PHONY: learning-rates chaos fuzz audit lock wheel clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,13 +103,17 @@ mini-base: $(INSTALLED)  ## train an embedded model again: MODEL=base or peer (a
 learning-rates: $(INSTALLED)  ## choose each method's learning rate on validation splits
 	@$(PY) -m flows.learning_rates --profile $(PROFILE) $(if $(DOMAIN),--domain $(DOMAIN)) $(ARGS)
 
+wheel: $(INSTALLED)  ## the project as one file in dist/, with the profiles and the embedded models
+	rm -rf build
+	@$(PY) -c 'from setuptools.build_meta import build_wheel; print("dist/" + build_wheel("dist"))'
+
 lock:  ## make the locks again (needs uv)
 	requirements/lock.sh
 
 clean:  ## remove the environment and all artifacts (a home that RAFT_HOME names stays)
 	rm -rf $(VENV) $(VENV)-audit .raft
 
-$(INSTALLED): $(LOCKS)
+$(INSTALLED): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 ifeq ($(EXTRA),cpu)

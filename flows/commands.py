@@ -39,7 +39,10 @@ def run(arguments: Sequence[str]) -> int:
     settings = checked(settings_of(parameters))
     require_stage(settings, parameters["until"])
     if plain:
+        from flows.local import exit_on_interrupt
+
         keep_private(settings.runtime.home_folder)
+        exit_on_interrupt()
         print("\n".join(closing_lines(run_plain(settings, until=parameters["until"]).summary())))
         return 0
     from flows.local import load_early, prepare_process, run_flow
@@ -129,7 +132,14 @@ def print_estimate(parameters: dict[str, Any], as_json: bool) -> None:
 
 def run_parser() -> argparse.ArgumentParser:
     """Return the options of `raft run`."""
-    parser = pipeline_parser("run", "Refine a domain's answers, train with them, and measure.")
+    parser = pipeline_parser(
+        "run",
+        "Refine a domain's answers, train with them, and measure.",
+        "raft run --domain law",
+        "raft run --data rows.jsonl --limit 200 --dry-run",
+        "raft run --set filter.tau=0.7 --set methods.raft.learning_rate=6e-4",
+        "raft run --until filter --plain",
+    )
     parser.add_argument("--dry-run", action="store_true", help="tell what the run would take")
     parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
     parser.add_argument("--until", metavar="STAGE", help="end with this stage: --until filter")
@@ -141,7 +151,12 @@ def run_parser() -> argparse.ArgumentParser:
 
 def retrain_parser() -> argparse.ArgumentParser:
     """Return the options of `raft retrain`."""
-    parser = pipeline_parser("retrain", "Train on today's rows, compare with the model in use.")
+    parser = pipeline_parser(
+        "retrain",
+        "Train on today's rows, compare with the model in use.",
+        "raft retrain --domain law",
+        "raft retrain --domain law --force",
+    )
     parser.add_argument("--method", default="raft", help="one of the profile's methods")
     parser.add_argument("--force", action="store_true", help="train even where nothing has changed")
     return parser
@@ -149,9 +164,11 @@ def retrain_parser() -> argparse.ArgumentParser:
 
 def documents_parser() -> argparse.ArgumentParser:
     """Return the options of `raft documents`."""
-    parser = argparse.ArgumentParser(
-        prog="raft documents",
-        description="Cut documents, ask about each passage, and keep what several models answer.",
+    parser = parser_of(
+        "documents",
+        "Cut documents, ask about each passage, and keep what several models answer.",
+        "raft documents --documents FOLDER --out pairs.jsonl",
+        "raft run --data pairs.jsonl",
     )
     parser.add_argument("--profile", default="mini", help="conf/documents/PROFILE.yaml, or a file")
     parser.add_argument("--documents", help="a .txt, .md or .jsonl file, a folder, or a glob")
@@ -165,9 +182,11 @@ def documents_parser() -> argparse.ArgumentParser:
 
 def study_parser() -> argparse.ArgumentParser:
     """Return the options of `raft study`."""
-    parser = argparse.ArgumentParser(
-        prog="raft study",
-        description="Compare every method on the students, domains and seeds of a plan.",
+    parser = parser_of(
+        "study",
+        "Compare every method on the students, domains and seeds of a plan.",
+        "raft study mini",
+        "raft study mini --only 'llama/law/0/raft'",
     )
     parser.add_argument(
         "study", nargs="?", default="mini", metavar="PLAN", help="conf/studies/PLAN.yaml, or a file"
@@ -181,10 +200,22 @@ def study_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def pipeline_parser(command: str, description: str) -> argparse.ArgumentParser:
+def parser_of(command: str, description: str, *examples: str) -> argparse.ArgumentParser:
+    """Return a command's parser, whose help ends with examples."""
+    return argparse.ArgumentParser(
+        prog=f"raft {command}",
+        description=description,
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def pipeline_parser(command: str, description: str, *examples: str) -> argparse.ArgumentParser:
     """Return the options that choose profile, domain, data and settings."""
-    parser = argparse.ArgumentParser(prog=f"raft {command}", description=description)
-    parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
+    parser = parser_of(command, description, *examples)
+    parser.add_argument(
+        "--profile", default="mini", help="conf/PROFILE.yaml, or a file; default: mini"
+    )
     parser.add_argument("--domain", help="conf/domains/DOMAIN.yaml, or a file")
     parser.add_argument(
         "--data", help="a .jsonl or .parquet file, a datasets folder, or hub:ORG/NAME"

@@ -14,7 +14,9 @@ from tasks.tracking import Registry
 
 def main(arguments: Sequence[str]) -> int:
     """Act on a domain's models: `raft models list|promote|rollback`."""
-    parser = argparse.ArgumentParser(prog="raft models", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="raft models", description=__doc__, epilog="example: raft models list --domain law"
+    )
     parser.add_argument("action", choices=["list", "promote", "rollback"])
     parser.add_argument("--domain", required=True, help="the domain's name")
     parser.add_argument("--version", help="the version to promote")

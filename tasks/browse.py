@@ -33,7 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         InputError: there is no run yet, or the port is taken.
     """
-    parser = argparse.ArgumentParser(prog="raft ui", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="raft ui", description=__doc__, epilog="example: raft ui --port 5001"
+    )
     parser.add_argument("--port", type=int, default=UI_PORT)
     parser.add_argument("--profile", default="mini", help="conf/PROFILE.yaml, or a file")
     options = parser.parse_args(arguments)

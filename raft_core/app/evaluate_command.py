@@ -132,7 +132,11 @@ def keep(folder: Path, *artifacts: ArtifactRef) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="raft evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="raft evaluate",
+        description=__doc__,
+        epilog="example: raft evaluate --model path/to/checkpoint --benchmarks ifeval,domain",
+    )
     parser.add_argument("--model", required=True, help="a checkpoint folder, or a hub id")
     parser.add_argument(
         "--benchmarks", help="names under evaluate.benchmarks, with commas; default: all"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from raft_core.config.base import ModelRef
+from raft_core.config.base import ModelRef, is_installed
 from raft_core.engines.base import EmbedderConfig, TransformersConfig, VllmConfig
 from raft_core.engines.chat_templates import render
 from raft_core.engines.control_tokens import TEMPLATE_SECONDS
@@ -37,6 +37,10 @@ def check_models(settings: Any) -> None:
     Raises:
         InputError: the first thing that is wrong, with the model and the remedy.
     """
+    if not is_installed("vllm") and any(models_of(settings, (VllmConfig,))):
+        raise InputError(
+            "engine of 'kind: vllm': vllm is not installed; install it, or give 'kind: auto'"
+        )
     writers = models_of(settings, WRITERS)
     for model in {ref.path: ref for ref in writers}.values():
         check_chat_model(model)

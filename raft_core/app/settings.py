@@ -62,7 +62,9 @@ from raft_core.refine.rewrite import RewriteConfig, RewriteStage
 # A method's name is part of names of stages, runs and files.
 MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DEFAULT_DOMAINS = {"mini": "law"}
-CONF = Path(__file__).resolve().parents[2] / "conf"
+# Inside the package where it was installed from a wheel, beside it in a checkout.
+INSTALLED_CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = INSTALLED_CONF if INSTALLED_CONF.is_dir() else INSTALLED_CONF.parents[1] / "conf"
 
 
 class Settings(FrozenConfig):

@@ -182,7 +182,9 @@ def days(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="raft artifacts", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="raft artifacts", description=__doc__, epilog="example: raft artifacts gc --days 30"
+    )
     where = argparse.ArgumentParser(add_help=False)
     for each, default in ((parser, None), (where, argparse.SUPPRESS)):  # before or after the action
         each.add_argument(

@@ -27,6 +27,14 @@ EXACT_BELOW = 50_000
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 class FrozenConfig(BaseModel):
     """Base of every settings model: immutable, and an unknown field is an error."""
 

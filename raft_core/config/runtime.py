@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from raft_core.config.base import FrozenConfig, local_path
+from raft_core.config.base import FrozenConfig, is_installed, local_path
 from raft_core.config.secrets import EndpointUrl, PlainUrl, has_secret
 from raft_core.errors import InputError
 
@@ -195,6 +194,13 @@ class RuntimeConfig(FrozenConfig):
     training: TrainingRuntime = TrainingRuntime()
     endpoints: dict[str, EndpointRuntime] = {}
 
+    @field_validator("preload")
+    @classmethod
+    def _leave_missing_vllm_out(cls, modules: tuple[str, ...]) -> tuple[str, ...]:
+        """A profile whose engine is `auto` runs without vLLM too."""
+        has_vllm = is_installed("vllm")
+        return tuple(m for m in modules if has_vllm or m.partition(".")[0] != "vllm")
+
     @property
     def home_folder(self) -> Path:
         return local_path(os.environ.get("RAFT_HOME") or self.home, "runtime.home").resolve()
@@ -250,7 +256,7 @@ class RuntimeConfig(FrozenConfig):
             InputError: one is not.
         """
         for module in self.preload if self.forks_stages else ():
-            if importlib.util.find_spec(module.partition(".")[0]) is None:
+            if not is_installed(module.partition(".")[0]):
                 raise InputError(
                     f"field 'runtime.preload': no module '{module}' is installed; remove it"
                 )

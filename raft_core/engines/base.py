@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from raft_core.config.base import FrozenConfig, ModelRef
+from raft_core.config.base import FrozenConfig, ModelRef, is_installed
 from raft_core.config.secrets import secret_in
 
 if TYPE_CHECKING:
@@ -195,8 +195,23 @@ class OpenAIConfig(FrozenConfig):
         return fields | ({"structured": structured} if structured == "json_schema" else {})
 
 
+def resolve_auto(value: Any) -> Any:
+    """Return settings with `kind: auto` replaced: vllm where it is installed, else transformers.
+
+    It is replaced as settings are read, so that a stage's key holds the engine that runs.
+    """
+    if not isinstance(value, Mapping) or value.get("kind") != "auto":
+        return value
+    if is_installed("vllm"):
+        return {**value, "kind": "vllm"}
+    # Of transformers, the model's own limit holds.
+    rest = {name: given for name, given in value.items() if name != "max_model_len"}
+    return {**rest, "kind": "transformers"}
+
+
 GeneratorConfig = Annotated[
-    VllmConfig | TransformersConfig | OpenAIConfig, Field(discriminator="kind")
+    Annotated[VllmConfig | TransformersConfig | OpenAIConfig, Field(discriminator="kind")],
+    BeforeValidator(resolve_auto),
 ]
 
 

@@ -25,6 +25,7 @@ from tasks.stack.services import Service, servers, workers
 from tasks.stack.storage import make_bucket
 from tasks.tracking.users import ensure_user
 
+DEPLOYMENTS = ROOT / "prefect.yaml"
 CLIENT_FILE = ROOT / "prefect.toml"
 PORTS = {"prefect-server": "PREFECT_PORT", "mlflow-server": "MLFLOW_PORT"}
 CORES_A_FLOW = 2
@@ -33,7 +34,9 @@ WORKER_USER = "raft"  # of MLflow, where that has users
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Act on the servers and workers, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="raft stack", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="raft stack", description=__doc__, epilog="example: raft stack up"
+    )
     parser.add_argument("action", choices=sorted(ACTIONS))
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=int, default=max(1, count_gpus()))
     parser.add_argument("--client-file", type=Path, default=CLIENT_FILE)
     options = parser.parse_args(arguments)
+    if ACTIONS[options.action] in (up, deploy) and not DEPLOYMENTS.is_file():
+        raise InputError(f"{DEPLOYMENTS}: no such file; call `raft stack` of a checkout")
     config = StackConfig(
         client_file=options.client_file,
         home=RuntimeConfig().home_folder,

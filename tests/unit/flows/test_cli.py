@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -23,6 +24,13 @@ def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
         assert [line for line in shown if line.startswith(f"  {code} ")]
 
 
+def test_page_of_commands_names_them_and_their_exit_codes() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert re.findall(r"^\| `raft ([\w-]+)", page, re.MULTILINE) == list(COMMANDS)
+    told = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in told} == EXIT_CODES
+
+
 def test_every_exit_code_of_an_error_is_documented() -> None:
     kinds = [RaftError]
     for kind in kinds:
@@ -35,7 +43,9 @@ def test_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: raft {name} ")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: raft {name} ")
+    assert f"raft {name} " in shown.partition("example")[2]
     assert callable(getattr(import_module(COMMANDS[name].module), COMMANDS[name].function))
 
 
