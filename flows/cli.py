@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -61,7 +62,28 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Call a subcommand and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = call(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def reader_is_gone() -> bool:
+    """Return whether whoever reads what is printed, `head` say, has seen enough."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def call(given: list[str]) -> int:
+    """Call what the arguments name; an error that is meant for the user is one line."""
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if given else EXIT_BAD_INPUT

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -35,12 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     if not isinstance(store, SharedStore) and not store.root.is_dir():
         raise InputError(f"store {store}: no such folder; name one (--store, or RAFT_STORE)")
     store.require_store()
-    try:
-        code: int = options.action(store, options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads it, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    code: int = options.action(store, options)
     return code
 
 

@@ -69,3 +69,19 @@ print("loaded", sorted({{"prefect", "mlflow", "torch", "vllm"}} & sys.modules.ke
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.splitlines()[-1] == "loaded []", done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "run --dry-run"])
+def test_reader_that_has_seen_enough_ends_it_without_a_word(arguments: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m flows.cli {arguments} | head -c 1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_pipe_that_breaks_elsewhere_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(arguments: list[str]) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("flows.cli.call", breaks)
+    with pytest.raises(BrokenPipeError):
+        main(["run"])
