@@ -104,10 +104,13 @@ def test_stage_without_an_orchestrator_runs_from_its_spec(tmp_path: Path) -> Non
     assert counts["in"] == 100
 
 
-def test_interrupt_ends_the_run_at_once_with_one_line_and_no_stage_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [[], ["--plain"]], ids=["prefect", "plain"])
+def test_interrupt_ends_the_run_at_once_with_one_line_and_no_stage_left(
+    arguments: list[str], tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run"],
+        [sys.executable, "-m", "flows.cli", "run", *arguments],
         cwd=ROOT,
         env=os.environ | {"RAFT_HOME": str(home)},
         stdout=subprocess.PIPE,
