@@ -1,1 +1,1 @@
-"""Stage `distill`: one trainer for every method (SFT, and RAFT's adaptive distillation)."""
+"""Stage `distill`: one trainer for every method, SFT and RAFT's adaptive distillation alike."""

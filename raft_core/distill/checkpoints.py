@@ -1,7 +1,7 @@
-"""What of a training run lies on the disk, so that it can go on.
+"""Checkpoints of a training: written, sealed, verified, pruned.
 
 A checkpoint counts once its own file, written last and in one step, lists all others with their
-digests. So a torn or altered one is skipped for the one before it.
+digests. A torn or altered one is skipped for the one before it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ KEPT = 2
 
 
 def last_good_checkpoint(folder: Path, note: Callable[[str], None] = lambda _: None) -> Path | None:
-    """The newest checkpoint that holds what was written; `note` is told of those that do not.
+    """Return the newest intact checkpoint, if any; remove the damaged ones that are newer.
 
-    These are removed: `prune` would keep them in place of good ones with smaller numbers.
+    `note` gets a line for each that is removed: `prune` would keep them in place of good ones with
+    smaller numbers.
     """
     for checkpoint in reversed(checkpoints_in(folder)):
         if is_whole(checkpoint):
@@ -36,13 +37,13 @@ def last_good_checkpoint(folder: Path, note: Callable[[str], None] = lambda _: N
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """By step; what else lies there, such as a copy by hand, is nobody's business."""
+    """List the checkpoints of a folder by step; ignore all else in it, such as a copy by hand."""
     found = (p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name))
     return sorted(found, key=step_of)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file is what `seal` saw."""
+    """Return whether every file still has the digest that `seal` recorded."""
     try:
         files = json.loads((checkpoint / STATE_FILE).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -74,13 +75,13 @@ def prune(folder: Path) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """First what makes it count, so that no half of it does."""
+    """Delete a checkpoint, its list of files first, so that a half-deleted one never counts."""
     (checkpoint / STATE_FILE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def unwritten(folder: Path, step: int, error: Exception) -> str:
-    """What to tell where a checkpoint could not be written; removes what there is of it."""
+    """Remove a checkpoint that could not be written; return a message that says what is left."""
     shutil.rmtree(folder / f"checkpoint-{step}", ignore_errors=True)
     last = last_good_checkpoint(folder)
     kept = f"{last.name} is kept and the next run goes on from it" if last else "there is none yet"
@@ -91,11 +92,12 @@ def unwritten(folder: Path, step: int, error: Exception) -> str:
 
 
 def step_of(checkpoint: Path) -> int:
+    """Return the optimizer step in a checkpoint's name."""
     return int(checkpoint.name.split("-")[1])
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or what a folder lists, lies on the disk."""
+    """Wait until a file, or the list of a folder's entries, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -104,13 +106,13 @@ def flush(path: Path) -> None:
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
-    """What `seal` was given."""
+    """Return the state that `seal` stored."""
     state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())["state"]
     return state
 
 
 def logged_before(checkpoint: Path) -> list[dict[str, float]]:
-    """The lines that the training had logged by then."""
+    """Return the lines that the training had logged when the checkpoint was written."""
     state = json.loads((checkpoint / TRAINER_STATE_FILE).read_text())
     lines: list[dict[str, float]] = state["log_history"]
     return lines

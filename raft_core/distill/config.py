@@ -60,7 +60,7 @@ class PruneConfig(FrozenConfig):
 
 
 class MethodConfig(FrozenConfig):
-    """One row of the comparison."""
+    """One row of the comparison: targets, teacher, learning rate, rehearsal, pruning."""
 
     targets: Targets
     distillation: Literal["none", "unconditioned", "answer_conditioned"] = "none"
@@ -70,12 +70,12 @@ class MethodConfig(FrozenConfig):
 
     @property
     def samples(self) -> bool:
-        """Whether training needs rollouts and a teacher."""
+        """Whether training draws rollouts, and therefore needs a teacher."""
         return self.distillation != "none" or self.rehearsal is not None
 
 
 class AdapterConfig(FrozenConfig):
-    """LoRA. The teacher is then the base under the disabled adapter: no second copy."""
+    """LoRA; the teacher is then the base under the disabled adapter, so there is no second copy."""
 
     rank: Positive = 16
     alpha: Positive = 32

@@ -1,4 +1,4 @@
-"""Whether a training is well: what is told, and what ends it before it wastes more hours."""
+"""Judge a training by what it logs: warn, and stop it before it wastes more hours."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ CLAMPED = "clamped_share"
 
 
 def repeated_share(ids: Sequence[int]) -> float:
-    """Share of a rollout's runs of four tokens that it has said before."""
+    """Return the share of a rollout's runs of four tokens that it has said before."""
     grams = Counter(tuple(ids[start : start + GRAM]) for start in range(len(ids) - GRAM + 1))
     total = sum(grams.values())
     return 1 - len(grams) / total if total else 0.0
 
 
 def leaking_share(texts: Sequence[str], phrases: Sequence[str]) -> float:
-    """Share of rollouts with a phrase that speaks of references and rewriting."""
+    """Return the share of rollouts with a phrase that speaks of references and rewriting."""
     leaking = sum(any(mentions(text, phrase) for phrase in phrases) for text in texts)
     return leaking / len(texts) if texts else 0.0
 
 
 def require_finite(values: Sequence[float], step: int, what: str = "loss") -> None:
-    """Losses and gradients before they reach the weights; weights before they are kept.
+    """Refuse losses, gradients or weights that are not finite.
+
+    Losses and gradients are checked before they reach the weights, weights before they are kept.
 
     Raises:
         UnwellError: one of them is not a number.
@@ -55,7 +57,7 @@ def require_finite(values: Sequence[float], step: int, what: str = "loss") -> No
 
 @dataclass
 class Health:
-    """Compares what is logged with the limits; `reason` says why training must stop."""
+    """Compare what is logged with the limits; `reason` says why training must stop."""
 
     limits: HealthLimits
     reason: str = field(default="", init=False)
@@ -64,9 +66,9 @@ class Health:
     _warned: set[str] = field(default_factory=set, init=False)
 
     def recall(self, lines: Sequence[Mapping[str, float]]) -> None:
-        """Take in what was logged before a resume: `reason` is set where the last line gives one.
+        """Judge the lines logged before a resume; `reason` is set if the last line gives one.
 
-        The lines are judged anew, so that the limits of today decide and not those of then.
+        The lines are judged anew, so that today's limits decide and not those of then.
         """
         for line in lines:
             if "loss" in line:
@@ -74,7 +76,7 @@ class Health:
                 self.check(int(line["step"]), line)
 
     def check(self, step: int, logs: Mapping[str, float]) -> list[str]:
-        """Warnings that are new at this logged step."""
+        """Judge one logged line, and return the warnings that are new with it."""
         found = [
             self._compare(step, name, end, value)
             for end in LOSSES
@@ -83,7 +85,10 @@ class Health:
         return [warning for warning in found if warning]
 
     def _compare(self, step: int, name: str, end: str, value: float) -> str:
-        """The warning, if it is new; the signal `name` is of the loss whose names have this end."""
+        """Compare one signal with its limit, and return the warning if it is new.
+
+        `end` is the suffix of the loss that the signal belongs to.
+        """
         limit, signal = getattr(self.limits, name), f"{name}{end}"
         meaning, remedy = MEANINGS[name]
         beyond = limit.stop is not None and value >= limit.stop
@@ -103,7 +108,7 @@ class Health:
         return ""
 
     def _signals(self, logs: Mapping[str, float], end: str) -> dict[str, float]:
-        """Of what this line holds of one loss; the more, the worse."""
+        """Return the signals of one loss in a logged line, by name; higher is worse."""
         entropy, mass = logs.get(f"student_entropy{end}"), logs.get(f"student_mass_in_k{end}")
         first = self._first_entropy.get(end) or entropy
         if first:

@@ -16,7 +16,10 @@ from raft_core.errors import InputError
 
 
 def generation_config(config: DistillStage) -> GenerationConfig | None:
-    """The model's own, which may list more stop tokens than its tokenizer knows."""
+    """Return the model's own generation config, if it has one.
+
+    It may list more stop tokens than the tokenizer knows.
+    """
     try:
         return GenerationConfig.from_pretrained(
             config.model.resolve(), revision=config.model.revision
@@ -26,11 +29,14 @@ def generation_config(config: DistillStage) -> GenerationConfig | None:
 
 
 def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
-    """The base model as it was before any training, whatever checkpoint a run resumes from.
+    """Load the untrained base as the student, whatever checkpoint a run resumes from.
 
     Weights that are trained are float32 also where training computes in bfloat16: at the paper's
-    learning rate a step is smaller than the distance of two neighbouring bfloat16 numbers and
-    would be lost. Under an adapter the base's own weights stay as they are.
+    learning rate a step is smaller than the distance of two neighbouring bfloat16 numbers and would
+    be lost. Under an adapter the base's own weights keep the configured type.
+
+    Raises:
+        InputError: the adapter covers the output layer.
     """
     adapter = config.distill.adapter
     model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
@@ -60,7 +66,7 @@ def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
 
 
 def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> Teacher:
-    """The base under the student's disabled adapter, or else a frozen copy."""
+    """Return the base as teacher: the student with its adapter disabled, or else a frozen copy."""
     if config.distill.adapter is not None:
         return DisabledAdapter(student)
     model = load_model(config, runtime, config.distill.dtype)
@@ -68,6 +74,7 @@ def load_teacher(config: DistillStage, runtime: RuntimeConfig, student: Any) -> 
 
 
 def load_model(config: DistillStage, runtime: RuntimeConfig, dtype: str) -> Any:
+    """Load the base in the given type onto the training device."""
     with loading(config.model):
         model = AutoModelForCausalLM.from_pretrained(
             config.model.resolve(),

@@ -15,12 +15,12 @@ from raft_core.execution.launcher import world_size
 
 
 def shards(runtime: RuntimeConfig) -> bool:
-    """Whether this process is one of several that share one student."""
+    """Return whether this process is one of several that split one student."""
     return world_size() > 1 and runtime.training.shard
 
 
 def fsdp_arguments(config: DistillStage, runtime: RuntimeConfig) -> dict[str, Any]:
-    """What `TrainingArguments` needs for it; nothing where one process trains alone."""
+    """Return the FSDP fields of `TrainingArguments`; none where nothing is split."""
     if not shards(runtime):
         return {}
     plugin = {
@@ -34,7 +34,7 @@ def fsdp_arguments(config: DistillStage, runtime: RuntimeConfig) -> dict[str, An
 
 
 def sharded(model: Any) -> Any:
-    """The model, split over the processes layer by layer; every process has to call this."""
+    """Split a model over the processes layer by layer; every process has to call this."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -45,7 +45,7 @@ def sharded(model: Any) -> Any:
 
 
 def here(weight: torch.Tensor) -> torch.Tensor:
-    """The part of a weight that this process holds: all of it where nothing is split."""
+    """Return the part of a weight that this process holds: all of it where nothing is split."""
     from torch.distributed.tensor import DTensor
 
     return weight.to_local() if isinstance(weight, DTensor) else weight

@@ -1,4 +1,4 @@
-"""The frozen original model, as a copy of its own or under the student's disabled adapter."""
+"""The frozen base model: a copy of its own, or the student with its adapter disabled."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ import torch
 
 
 class Teacher(Protocol):
-    """A context in which a model computes as the base did before any training."""
+    """Gives a context in which a model computes as the base did before any training."""
 
     model: Any
 
     def active(self) -> Any:
-        """Context manager that yields the model, without gradients."""
+        """Return a context manager that yields the model, without gradients."""
         ...
 
 
 class FrozenCopy:
-    """A second model in memory: where the student's own weights are trained."""
+    """A second model in memory, used where the student's own weights are trained."""
 
     def __init__(self, model: Any) -> None:
         self.model = model.eval().requires_grad_(False)
 
     @contextmanager
     def active(self) -> Iterator[Any]:
+        """Yield the copy, without gradients."""
         with torch.no_grad():
             yield self.model
 
 
 class DisabledAdapter:
-    """The student itself without its adapter: the base's weights are never trained."""
+    """The student without its adapter: the base's weights are never trained."""
 
     def __init__(self, student: Any) -> None:
         self.model = student
 
     @contextmanager
     def active(self) -> Iterator[Any]:
+        """Yield the student in evaluation mode with its adapter disabled, then restore both."""
         training = self.model.training
         self.model.eval()
         try:

@@ -57,9 +57,11 @@ from raft_core.errors import StageError
 
 
 class RaftTrainer(Trainer):
-    """Every method. `window` gathers what is logged between two log lines; `parts` are the groups
-    of the step's forward passes that are still to come. `made_by` is what a process has to share
-    with the one whose checkpoint it goes on from.
+    """Train a student by any method: SFT, distillation, rehearsal.
+
+    `window` gathers what is logged between two log lines; `parts` are the groups of the step's
+    forward passes that are still to come. `made_by` identifies the training: a resumed process must
+    have the same as the checkpoint that it goes on from.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class RaftTrainer(Trainer):
         self.window: dict[str, list[float]] = defaultdict(list)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """After a resume from the last step's checkpoint only the results are left to write."""
+        """Skip training after a resume from the last step: only the results are left to write."""
         if self.state.global_step >= self.args.max_steps:
             self.control.should_training_stop = True
         else:
@@ -103,7 +105,11 @@ class RaftTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], StepSize]:
-        """Also prepares what the parts of the optimizer step read, and counts what it holds."""
+        """Take one optimizer step's batches, prepare what its parts read, count what it holds.
+
+        The base class calls this before a step's first forward pass: the one place where all parts
+        of the step are known, so that rollouts can be drawn for all of them at once.
+        """
         batches = self.lookahead.take(epoch_iterator, num_batches)
         return batches, self._begin_step(batches)
 
@@ -126,9 +132,15 @@ class RaftTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: StepSize | None = None,
     ) -> torch.Tensor:
+        """Return L_SFT + sum of lambda * L_KL over the distillation losses of one forward pass.
+
+        The trainer's base class calls this once per accumulated part, and backpropagates the
+        result.
+        """
         size = num_items_in_batch or self._begin_step([inputs])
-        groups = next(self.parts)
+        groups = next(self.parts)  # the answers to learn, then what is distilled
         batch = self.batching.student(groups)
+        # The teacher goes first: its pass keeps no activations, the student's keeps all of them.
         targets = [None, *self._teacher_targets(groups[1:])]
 
         computed: list[torch.Tensor] = []
@@ -138,10 +150,12 @@ class RaftTrainer(Trainer):
             return computed[-1]
 
         with replaced_output(self._unwrapped, losses):
-            values = model(**batch.model_inputs).logits
+            values = model(**batch.model_inputs).logits  # [1 + distillation losses], no logits
+        # A model that caps its logits does so in every pass: one look is enough.
         if self.is_first_pass:
             require_plain_output(values, computed[-1], self._unwrapped)
             self.is_first_pass = False
+        # Lambda is a plain number: no gradient flows through the ratio of the losses.
         weights = self._weights([group.loss for group in groups[1:]], values)
         return (values * values.new_tensor([1.0, *weights])).sum()
 
@@ -150,7 +164,7 @@ class RaftTrainer(Trainer):
         return self.accelerator.unwrap_model(self.model_wrapped)
 
     def _teacher_targets(self, groups: Sequence[Group]) -> list[TeacherTarget]:
-        """The frozen base reads its prefix and then the student's own ids (eq. 7)."""
+        """Have the frozen base read its prefix and the student's ids (eq. 7); return its top K."""
         if not groups:
             return []
         assert self.teacher is not None
@@ -160,7 +174,7 @@ class RaftTrainer(Trainer):
         def read(hidden_BCD: torch.Tensor, head: Head) -> torch.Tensor:
             for scored in batch.scored(hidden_BCD):
                 found.append(teacher_target(scored.hidden_ND, head, self.config.top_k, tail))
-            return hidden_BCD[:, :1, :1]
+            return hidden_BCD[:, :1, :1]  # stands for the logits, which nobody reads
 
         with self.teacher.active() as model, replaced_output(model, read):
             model(**batch.model_inputs)
@@ -174,7 +188,12 @@ class RaftTrainer(Trainer):
         head: Head,
         size: StepSize,
     ) -> list[torch.Tensor]:
-        """Each group's loss, scaled so that the mean over the parts of a step is the step's."""
+        """Return each group's loss, scaled so that the mean over a step's parts is the step's loss.
+
+        Parts differ in tokens and in rows: cross-entropy is a mean over all answer tokens of the
+        step, the KL a mean over its sequences. Each part therefore weights its tokens by the counts
+        of the whole step.
+        """
         found, watched = [], (self.state.global_step + 1) % self.args.logging_steps == 0
         whole = size.rows / size.parts / len(batch.groups[0].rows)
         for scored, target in zip(batch.scored(hidden_BCD), targets, strict=True):
@@ -191,7 +210,8 @@ class RaftTrainer(Trainer):
         return found
 
     def _weights(self, names: Sequence[str], values: torch.Tensor) -> list[float]:
-        """lambda of each distillation loss; a balance moves once per optimizer step."""
+        """Return lambda of each distillation loss; a balance moves once per optimizer step."""
+        # All processes have to move their balances alike, so they agree on the losses first.
         losses = self.accelerator.reduce(values.detach().float(), "mean").tolist()
         require_finite(losses, self.state.global_step + 1)
         self.pending.append(losses)
@@ -216,7 +236,7 @@ class RaftTrainer(Trainer):
             self.window[f"ratio_sft_{name}"].append(losses[0] / max(weight * loss, 1e-12))
 
     def _observe(self, scored: Scored, head: Head, target: TeacherTarget) -> None:
-        """What tells whether the distillation works; computed only for steps that are logged."""
+        """Measure how the distillation goes; called only for steps that are logged."""
         group, weights_N = scored.group, sequence_weights(scored.counts_B)
         mass_N, entropy_N = mass_and_entropy(scored.hidden_ND, head, target.ids_NK)
         assert self.rollouts is not None
@@ -239,7 +259,7 @@ class RaftTrainer(Trainer):
         return leaking_share(texts, LEAK_PHRASES)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the window's means over all processes: all then find training equally well."""
+        """Add the window's means over all processes, so that all judge the training alike."""
         means = {name: sum(values) / len(values) for name, values in self.window.items()}
         self.window.clear()
         if self.args.world_size > 1 and means:
@@ -249,13 +269,16 @@ class RaftTrainer(Trainer):
         super().log(logs | means, *args, **kwargs)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
-        """The norm over all processes, as clipping has found it: the last look before the step."""
+        """Return the norm over all processes that clipping found; refuse one that is not finite.
+
+        This is the last look before the optimizer's step.
+        """
         norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
         require_finite([norm], self.state.global_step + 1, "gradient")
         return norm
 
     def require_finite_weights(self) -> None:
-        """Every process has to call this.
+        """Refuse to go on with a trained weight that is not finite; every process has to call this.
 
         Raises:
             StageError: a trained weight is no number, in whichever process.
@@ -265,11 +288,11 @@ class RaftTrainer(Trainer):
         require_finite([norm.item()], self.state.global_step, "norm of the weights")
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write it, seal it, and only then let go of older ones.
+        """Write a checkpoint, seal it, and only then delete older ones.
 
         Raises:
-            StageError: a weight is no number, or it could not be written, on a full disk above all;
-                older ones are kept.
+            StageError: a weight is no number, or the checkpoint could not be written, on a full
+                disk above all; older ones are kept.
         """
         self.require_finite_weights()
         folder, step = Path(self.args.output_dir), self.state.global_step
@@ -286,7 +309,7 @@ class RaftTrainer(Trainer):
             prune(folder)
 
     def state_beside_checkpoint(self) -> dict[str, Any]:
-        """What `transformers` does not save: the balances, and rollouts that are used later."""
+        """Return what `transformers` does not save: the balances, and rollouts for later steps."""
         balances = {name: balance.state_dict() for name, balance in self.balances.items()}
         return {
             "made_by": self.made_by,
@@ -295,6 +318,7 @@ class RaftTrainer(Trainer):
         }
 
     def load_state_beside_checkpoint(self, state: dict[str, Any]) -> None:
+        """Restore what `state_beside_checkpoint` returned."""
         for name, balance in self.balances.items():
             balance.load_state_dict(state["balances"][name])
         if self.rollouts is not None:

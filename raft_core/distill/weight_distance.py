@@ -7,7 +7,7 @@ import torch
 
 @torch.no_grad()
 def relative_distances(model: torch.nn.Module, base: torch.nn.Module) -> dict[str, float]:
-    """Parameter name -> relative L2 distance; parameters with a zero base are left out."""
+    """Return the relative L2 distance of each parameter by name; zero bases are left out."""
     before = dict(base.named_parameters())
     distances = {}
     for name, weight in model.named_parameters():

@@ -1,1 +1,1 @@
-"""What a training step reads: targets, views, packed batches."""
+"""Batches of a training step: targets, token views, groups by loss, packed rows."""

@@ -1,4 +1,4 @@
-"""The rows of one forward pass, grouped by the loss that they bear.
+"""Batch the rows of one forward pass, grouped by the loss that they bear.
 
 A batch holds the answers to be learned and the rollouts to be distilled on, one group after the
 other: packed without padding where the model can read them so, else padded together. A packed
@@ -22,7 +22,7 @@ SFT, KL, REHEARSAL = "sft", "kl", "rehearsal"
 
 
 def ending(loss: str) -> str:
-    """Of the names under which a distillation loss is logged."""
+    """Return the suffix of the names under which a distillation loss is logged."""
     return "" if loss == KL else f"_{loss}"
 
 
@@ -40,12 +40,13 @@ class RowIndices(torch.utils.data.Dataset):
 
 
 def collate(indices: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Collate the indices of one part of a step into `rows`, [B]."""
     return {"rows": torch.tensor(list(indices))}
 
 
 @dataclass(frozen=True, slots=True)
 class StepSize:
-    """What one optimizer step holds over all processes and accumulated parts."""
+    """Counts of one optimizer step over all processes and accumulated parts."""
 
     answer_tokens: int
     rows: int
@@ -63,13 +64,16 @@ class Group:
 
     @property
     def prompts(self) -> list[list[int]]:
+        """The student's prompt of each row."""
         return [row.prompt_ids for row in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A group's tokens that bear its loss: the hidden states that predict them, their ids, and how
-    many they are in each row.
+    """A group's tokens that bear its loss.
+
+    `hidden_ND` are the hidden states that predict them, `labels_N` their ids, and `counts_B` how
+    many there are in each row.
     """
 
     group: Group
@@ -82,7 +86,7 @@ class Scored:
 class Batch:
     """Several groups in one forward pass, and how many scored tokens each row of them has.
 
-    `chosen_BC` says where they are in a padded pass; a packed one computes hidden states of no
+    `chosen_BC` marks the scored tokens of a padded pass; a packed pass computes hidden states of no
     other position.
     """
 
@@ -93,7 +97,7 @@ class Batch:
     chosen_BC: torch.Tensor | None = None
 
     def scored(self, hidden_BCD: torch.Tensor) -> Iterator[Scored]:
-        """Each group with what the pass has found for it."""
+        """Yield each group with the hidden states that the pass has computed for it."""
         chosen = self.chosen_BC
         hidden_ND = hidden_BCD[0] if chosen is None else hidden_BCD[:, :-1][chosen]
         rows = self.counts_B.split([len(group.rows) for group in self.groups])
@@ -104,7 +108,7 @@ class Batch:
 
 
 def shared_starts(prompts: Sequence[list[int]]) -> list[Start | None]:
-    """For every row whose prompt an earlier one has: that row, and the prompt's length."""
+    """Find rows whose whole prompt an earlier row has; return that row and the length, or None."""
     first: dict[tuple[int, ...], int] = {}
     owners = [first.setdefault(tuple(ids), row) for row, ids in enumerate(prompts)]
     return [
@@ -127,11 +131,11 @@ class Batching:
     prefixes: PrefixCache | None = None
 
     def student(self, groups: Sequence[Group]) -> Batch:
-        """What the student reads: its prompts and the completions."""
+        """Return the batch that the student reads: its prompts and the completions."""
         return self._batch(groups, [ids for group in groups for ids in group.prompts], None)
 
     def teacher(self, groups: Sequence[Group]) -> Batch:
-        """What the teacher reads: its own prompts and the same completions."""
+        """Return the batch that the teacher reads: its own prompts and the same completions."""
         prompts = [ids for group in groups for ids in group.teacher_prompts]
         return self._batch(groups, prompts, self.prefixes)
 

@@ -1,11 +1,12 @@
-"""Rows one after another without padding, for a model of `transformers`.
+"""Pack rows one after another without padding, for a model of `transformers`.
 
-What a decoder computes token by token sees the S real tokens of a batch as one row. Attention alone
-has to know where a row ends: it is registered as an attention implementation of `transformers`,
-which spreads the tokens over B rows of T columns, computes, and packs them again. Rows that begin
-alike share those tokens (`Start`): computed once, they give the results and gradients of rows of
-their own (dropout draws one mask for them). A row may also go on where another pass has stopped
-(`Prefix`): those keys and values are read, not computed.
+A decoder computes almost everything token by token, so the S real tokens of a batch can pass
+through it as one row. Only attention has to know where a row ends. It is registered as an attention
+implementation of `transformers`, which spreads the tokens over B rows of T columns, computes, and
+packs them again. Rows that begin alike share those tokens (`Start`): computed once, they give the
+results and gradients of rows of their own (dropout draws one mask for them). A row may also
+continue from keys and values that another pass has computed (`Prefix`): those are read, not
+computed again.
 
 Dimensions: S packed tokens, B rows, T columns, P columns of the longest prefix, H heads, E size of
 a head.
@@ -34,9 +35,10 @@ Start = tuple[int, int]
 
 
 class Packing:
-    """Where S packed tokens lie in B rows; `keep` collects the layers' keys and values.
+    """Map S packed tokens to B rows; with `keep` it collects the layers' keys and values.
 
-    `cells` says which packed token is at each column of a row.
+    `cells` says which packed token is at each column of a row. Rows with a shared start point at
+    the same cells, so autograd sums their gradients there.
     """
 
     def __init__(
@@ -60,7 +62,10 @@ class Packing:
         self.mask_B1TP = self._mask(device) if self._prefixes else None
 
     def _lay_out(self) -> tuple[list[list[int]], list[int]]:
-        """The cells of each row, and the first place of every packed token."""
+        """Return the cells of each row, and for every packed token the first place that it fills.
+
+        A place is row * T + column.
+        """
         cells: list[list[int]] = []
         places: list[int] = []
         for row, (length, start) in enumerate(zip(self.lengths, self.starts, strict=True)):
@@ -71,18 +76,24 @@ class Packing:
         return cells, places
 
     def _padded_cells(self, device: torch.device) -> torch.Tensor:
-        """[B, T]; where no token is, any other one: nothing that counts attends to it."""
+        """Return the cells as [B, T]; empty columns point at token 0.
+
+        Nothing that counts attends to an empty column.
+        """
         padded = [row + [0] * (self.width - len(row)) for row in self.cells]
         return torch.tensor(padded, device=device)
 
     @property
     def before(self) -> list[int]:
-        """How many tokens of each row were read before."""
+        """Number of tokens of each row that an earlier pass has read."""
         found = self._prefixes or [None] * len(self.lengths)
         return [prefix[0].shape[2] if prefix else 0 for prefix in found]
 
     def spread(self, packed_1HSE: torch.Tensor) -> torch.Tensor:
-        """[B, H, T, E] with zeros, or some token's numbers, where no token is."""
+        """Spread packed [1, H, S, E] to [B, H, T, E].
+
+        Empty columns hold zeros, or some token's numbers.
+        """
         packed_SHE = packed_1HSE[0].transpose(0, 1)
         if self.cells_BT is not None:
             rows = packed_SHE.index_select(0, self.cells_BT.flatten())
@@ -92,13 +103,16 @@ class Packing:
         return rows.view(len(self.lengths), self.width, *packed_SHE.shape[1:]).transpose(1, 2)
 
     def packed(self, spread_BTHE: torch.Tensor) -> torch.Tensor:
-        """[1, S, H, E]: the inverse, of an attention's output."""
+        """Pack an attention's output [B, T, H, E] to [1, S, H, E]: the inverse of `spread`."""
         return spread_BTHE.flatten(0, 1).index_select(0, self.places_S)[None]
 
     def with_prefix(
         self, layer: int, key_BHTE: torch.Tensor, value_BHTE: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values with those of the prefixes before them."""
+        """Return the keys and values of one layer with those of the prefixes before them.
+
+        Prefixes are aligned to the right, so that each ends where its row begins.
+        """
         if self._prefixes is None:
             return key_BHTE, value_BHTE
         longest = max(self.before)
@@ -111,7 +125,7 @@ class Packing:
         return torch.cat([read[0], key_BHTE], 2), torch.cat([read[1], value_BHTE], 2)
 
     def _mask(self, device: torch.device) -> torch.Tensor:
-        """[B, 1, T, P + T]: prefixes end at column P, and what follows them is causal."""
+        """Return the mask [B, 1, T, P + T]: prefixes end at column P, the rest is causal."""
         before, longest = torch.tensor(self.before, device=device), max(self.before)
         columns_P = torch.arange(longest, device=device)
         prefix_BP = columns_P >= (longest - before)[:, None]
@@ -130,7 +144,7 @@ def packed_attention(
     packing: Packing | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention; within `packing` no token sees another row's."""
+    """Compute scaled dot-product attention; within `packing` no token sees another row's."""
     if packing is None:
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output, None
@@ -139,6 +153,8 @@ def packed_attention(
         packing.kept[layer] = torch.stack([key[0], value[0]])
     keys, values = packing.with_prefix(layer, packing.spread(key), packing.spread(value))
     query = packing.spread(query)
+    # Without a prefix there is no mask: rows begin at column 0, so causal attention is enough, and
+    # what empty columns at their ends compute is not packed again.
     spread, _ = sdpa_attention_forward(module, query, keys, values, packing.mask_B1TP, **kwargs)
     return packing.packed(spread), None
 
@@ -151,7 +167,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 def packed_inputs(
     rows: Sequence[list[int]], scored: Sequence[range], packing: Packing
 ) -> dict[str, Any]:
-    """Keyword arguments of a forward pass over rows of token ids.
+    """Return the keyword arguments of a forward pass over rows of token ids.
 
     Its output layer sees, row by row, the positions in `scored`, counted in each row.
     """
@@ -176,10 +192,11 @@ def packed_inputs(
 
 
 def packs(model: Any, longest: int) -> bool:
-    """Whether the model computes packed rows of up to `longest` tokens as it does single ones.
+    """Return whether the model computes packed rows of up to `longest` tokens as single ones.
 
-    It is asked: two short rows go through it together and apart. Models whose layers carry state
-    from token to token in other ways, or that ignore the attention implementation, differ.
+    The model itself is tried: two short rows go through it together and apart. Models whose layers
+    carry state from token to token in other ways, or that ignore the attention implementation,
+    differ.
     """
     config = model.config.get_text_config()
     window, before = getattr(config, "sliding_window", None), config._attn_implementation
@@ -195,6 +212,7 @@ def packs(model: Any, longest: int) -> bool:
 
 @torch.no_grad()
 def _same_apart(model: Any) -> bool:
+    """Return whether two short rows give the same logits packed together and each alone."""
     size = min(model.get_input_embeddings().num_embeddings, 97)
     device = model.get_input_embeddings().weight.device
     rows = [[(7 * i + 3) % size for i in range(6)], [(5 * i + 1) % size for i in range(9)]]

@@ -1,4 +1,4 @@
-"""What the frozen teacher has read of each row before z: computed once, used in every epoch.
+"""Cache what the frozen teacher computes of each row before z, for all epochs.
 
 The teacher's prompt of a row (reference and question, eq. 7) never changes and neither does the
 teacher. So the keys and values of all its tokens but the last are kept, and a training step reads
@@ -27,7 +27,10 @@ class PrefixCache:
         return len(self._kept)
 
     def fill(self, teacher: Teacher, prompts: Iterable[Sequence[int]], batch_size: int) -> None:
-        """Read all prompts that fit, the shortest first: a resumed run computes the same bytes."""
+        """Read all prompts that fit the budget, the shortest first.
+
+        The order is fixed, so that a resumed run computes the same bytes.
+        """
         wanted = sorted({tuple(p) for p in prompts if len(p) > 1}, key=lambda p: (len(p), p))
         with teacher.active() as model:
             for start in range(0, len(wanted), batch_size):
@@ -42,7 +45,7 @@ class PrefixCache:
                 self.bytes += size
 
     def find(self, prompt: Sequence[int]) -> Prefix | None:
-        """What was read of the prompt but its last token."""
+        """Return the keys and values of the prompt without its last token, if they are kept."""
         return self._kept.get(tuple(prompt))
 
     def _expected(self, prompts: Sequence[tuple[int, ...]]) -> int:
@@ -59,7 +62,7 @@ class PrefixCache:
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """In memory that a GPU can fetch from while it computes."""
+    """Copy a tensor to memory that a GPU can fetch from while it computes."""
     if tensor.device.type == "cpu":
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)

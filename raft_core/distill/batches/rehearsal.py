@@ -1,4 +1,4 @@
-"""General prompts for self-rehearsal: which of them a step takes depends on the step alone."""
+"""General prompts for self-rehearsal; which of them a step takes depends on the step alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from raft_core.errors import InputError
 
 
 def load_prompts(source: DataSource, tokenizer: Any, config: DistillConfig) -> list[RowView]:
-    """Views of all prompts that fit the budget: the teacher reads what the student reads.
+    """Read all prompts that fit the budget, as views in which teacher and student read the same.
 
     Raises:
-        InputError: none does.
+        InputError: none fits.
     """
     views = [
         prompt_view(f"rehearsal {number}", prompt_of(where, row, source), tokenizer, config)
@@ -34,19 +34,19 @@ def load_prompts(source: DataSource, tokenizer: Any, config: DistillConfig) -> l
 
 
 def prompt_of(where: str, row: dict[str, Any], source: DataSource) -> str:
-    """The text of a row's question, or of its `prompt` where it has none."""
+    """Return a row's question, or its `prompt` where it has no question."""
     has_question = source.columns.question in row or "prompt" not in row
     return checked_text(where, row, source.columns.question if has_question else "prompt")
 
 
 class PromptCycle:
-    """Shuffled passes over the prompts; a place in them is a number, so nothing is to be saved."""
+    """Shuffled passes over the prompts, addressed by number, so that there is no state to save."""
 
     def __init__(self, views: Sequence[RowView], seed: int) -> None:
         self._views, self._seed = list(views), seed
 
     def take(self, start: int, count: int) -> list[RowView]:
-        """The views at the places start, start + 1, ... of the endless sequence."""
+        """Return the views at the places start, start + 1, ... of the endless sequence."""
         return [self._at(place) for place in range(start, start + count)]
 
     def _at(self, place: int) -> RowView:

@@ -1,4 +1,4 @@
-"""What the forward passes of one optimizer step read: answers, rollouts, general prompts."""
+"""Assemble what the passes of one optimizer step read: answers, rollouts, general prompts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from raft_core.distill.rollout.rollout import Asked, RolloutSource
 
 
 class StepGroups:
-    """Groups the rows of each part of a step by loss.
+    """Group the rows of each part of a step by loss.
 
-    All rollouts of a step are drawn in one batch: its parts share the student, and a batch of
-    16 takes hardly longer to write than one of 4.
+    All rollouts of a step are drawn in one batch: its parts share the student, and a batch of 16
+    takes hardly longer to write than one of 4.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class StepGroups:
         step: int,
         later: Sequence[Sequence[list[RowView]]] = (),
     ) -> list[list[Group]]:
-        """The groups of each part: the answers first, then what is distilled.
+        """Return the groups of each part: the answers first, then what is distilled.
 
         `later` holds the parts of steps to come, whose rollouts are drawn ahead with this one's.
         """
@@ -74,20 +74,26 @@ class StepGroups:
         return Asked(step, [row for _, rows in asked for row in rows])
 
     def teacher_prompt(self, row: RowView) -> list[int]:
-        """What the teacher reads before a rollout; of a general prompt both are the same."""
+        """Return what the teacher reads before a rollout: its own prompt or the student's.
+
+        A general prompt is the same for both.
+        """
         conditioned = self._method.distillation == "answer_conditioned"
         return row.teacher_ids if conditioned else row.prompt_ids
 
     def _asked(
         self, rows: list[RowView], step: int, number: int
     ) -> list[tuple[str, list[RowView]]]:
-        """The prompts of one part that the student answers, by loss."""
+        """Return the prompts of one part that the student answers, by loss."""
         general = self._general_prompts(len(rows), step, number)
         own = rows[: len(rows) - len(general)] if self._method.distillation != "none" else []
         return [(KL, own), (REHEARSAL, general)]
 
     def _general_prompts(self, rows: int, step: int, number: int) -> list[RowView]:
-        """Prompts for rehearsal of the step's part `number`: their place follows from the step."""
+        """Return the rehearsal prompts of the step's part `number`.
+
+        Their place in the cycle follows from step, part and process alone.
+        """
         if self._rehearsal is None or self._method.rehearsal is None:
             return []
         count = max(1, round(self._method.rehearsal.share * rows))

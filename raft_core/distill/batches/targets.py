@@ -13,7 +13,7 @@ BY_COSINE = ("below_tau", "answers_differ", "nearer_to_another")
 
 
 def load_targets(inputs: dict[str, Path], targets: Targets) -> list[FusedAnswer]:
-    """One row per training example, with the answer that this method learns."""
+    """Read one row per training example, with the answer that this method learns."""
     if targets == "fused":
         return read_records(inputs["fuse"] / "fused.jsonl", FusedAnswer)
     examples = read_records(inputs["prepare"] / "train.jsonl", Example)
@@ -26,10 +26,10 @@ def load_targets(inputs: dict[str, Path], targets: Targets) -> list[FusedAnswer]
 def rewritten_targets(
     examples: Sequence[Example], filtered: Sequence[FilteredRewrite]
 ) -> list[FusedAnswer]:
-    """SDFT (Yang et al. 2024): the rewrite where it leaks nothing and its answer is right.
+    """Choose SDFT's targets (Yang et al. 2024): the rewrite where it is usable, else the answer.
 
-    Its answer is checked against the row's `expected` strings; a row without any is checked by
-    the semantic filter instead.
+    Its answer is checked against the row's `expected` strings; a row without any is checked by the
+    semantic filter instead.
     """
     return [
         FusedAnswer(example.id, example.question, rewrite.text, "rewrite")
@@ -40,6 +40,10 @@ def rewritten_targets(
 
 
 def is_kept(example: Example, rewrite: FilteredRewrite) -> bool:
+    """Return whether a rewrite leaks nothing and states every `expected` string of its row.
+
+    A row without such strings takes the semantic filter's word.
+    """
     if not example.expected:
         return rewrite.passed
     usable = rewrite.passed or rewrite.reason in BY_COSINE or bool(rewrite.guard)

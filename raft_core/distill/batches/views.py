@@ -1,4 +1,4 @@
-"""What the student and the teacher read of a row, as token ids.
+"""Token ids that the student and the teacher read of a row.
 
 The student reads the question; the teacher reads the target answer and the question, or, where it
 is unconditioned, the question alone. Both prefixes end with the same assistant start, and the ids
@@ -59,7 +59,7 @@ class Padded:
 def build_view(
     row: FusedAnswer, tokenizer: Any, config: DistillConfig, turn_end: int
 ) -> RowView | None:
-    """The ids of a row, or None if its question alone is over the budget.
+    """Encode a row, or return None if its question alone is over the budget.
 
     An answer over its budget is cut on the right and then has no end token; a reference is cut
     until the teacher's prompt fits.
@@ -81,7 +81,7 @@ def build_view(
 
 
 def prompt_view(id: str, prompt: str, tokenizer: Any, config: DistillConfig) -> RowView | None:
-    """A prompt without an answer, which the teacher reads as the student does; None if too long."""
+    """Encode a prompt without an answer, which both sides read alike; None if it is too long."""
     ids = encode_prompt(tokenizer, prompt, config.enable_thinking)
     if len(ids) > config.max_prompt_tokens:
         return None
@@ -91,6 +91,7 @@ def prompt_view(id: str, prompt: str, tokenizer: Any, config: DistillConfig) -> 
 def _teacher_prefix(
     row: FusedAnswer, tokenizer: Any, config: DistillConfig
 ) -> tuple[list[int], bool]:
+    """Encode the teacher's prompt, the reference cut until it fits; tell whether it was cut."""
     prompt, reference, cut = config.teacher_prompt.load(), row.answer, False
     budget = config.max_prompt_tokens + config.max_answer_tokens
     while True:
@@ -106,10 +107,10 @@ def _teacher_prefix(
 
 
 def turn_end_id(tokenizer: Any, stop_ids: Sequence[int]) -> int:
-    """The token with which the chat template closes an assistant's turn.
+    """Return the token with which the chat template closes an assistant's turn.
 
-    It is the first stop token after the assistant's start: templates close the user's turn with
-    the same token, and some write a second one at the very end.
+    It is the first stop token after the assistant's start: templates close the user's turn with the
+    same token, and some write a second one at the very end.
     """
     user = [{"role": "user", "content": "a"}]
     answered = [*user, {"role": "assistant", "content": "b"}]

@@ -1,4 +1,4 @@
-"""The weight of a distillation loss (eqs. 11-12): plain numbers, never part of the graph."""
+"""Weight of a distillation loss (eqs. 11-12): plain numbers, never part of the graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AdaptiveBalance:
         self._step, self._sft, self._kl = 0, 0.0, 0.0
 
     def update(self, sft_loss: float, kl_loss: float) -> float:
-        """Take in one step's losses; returns the new lambda."""
+        """Take in one step's losses and return the new lambda."""
         beta = self._config.beta
         self._step += 1
         self._sft = beta * self._sft + (1 - beta) * sft_loss
@@ -26,7 +26,7 @@ class AdaptiveBalance:
 
     @property
     def weight(self) -> float:
-        """lambda after the last update; before the first 1, or what is fixed."""
+        """Current lambda; before the first update 1, or the fixed value."""
         start, end = self._config.ramp
         done = min(1.0, max(0, self._step - 1) / max(1, self._steps - 1))
         return self._unscaled * (start + (end - start) * done)
@@ -47,7 +47,9 @@ class AdaptiveBalance:
         return self._config.rule == "ema" and self._unscaled >= self._config.lambda_max
 
     def state_dict(self) -> dict[str, float]:
+        """Return the moving averages, for a checkpoint."""
         return {"step": self._step, "sft": self._sft, "kl": self._kl}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restore the moving averages of a checkpoint."""
         self._step, self._sft, self._kl = int(state["step"]), state["sft"], state["kl"]

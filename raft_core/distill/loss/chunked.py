@@ -1,13 +1,18 @@
-"""The two losses as functions of hidden states and the output matrix, a chunk of tokens at a time.
+"""Compute the two losses from hidden states and the output matrix, a chunk of tokens at a time.
 
 A dense loss holds [N, V] logits, their float32 copy, a softmax and its gradient; at V = 128,256
-that is what fills a GPU. Here the forward pass holds logits of one chunk of tokens at a time, and
-the backward pass gradients of one block of the vocabulary, so that each block's gradient of the
-output matrix is one product over all tokens and needs no sum beside it. The top-K KL needs no
-normaliser over V: its gradient is zero outside K, so K numbers a token are all that is kept between
-the passes; where K is few of very many words, only their logits are computed. Cross-entropy, and
-the KL with a tail bucket, keep the normaliser of each token and compute a block's logits again in
-the backward pass.
+that is what fills a GPU. Here no pass holds more than a part of them:
+
+- The forward pass holds logits of one chunk of tokens, over the whole vocabulary: a softmax needs
+  all words of a token.
+- The backward pass holds gradients of one block of the vocabulary, over all tokens: each block's
+  rows of the output matrix's gradient are then one product over N, written once. Chunks of tokens
+  would each add to the whole matrix, and need a second one to sum into.
+
+Between the passes only what the gradient needs is kept. The top-K KL needs no normaliser over V:
+its gradient is zero outside K, so K numbers a token suffice; where K is few of very many words,
+only their logits are computed. Cross-entropy, and the KL with a tail bucket, keep the normaliser of
+each token and compute a block's logits again in the backward pass.
 
 Dimensions: N scored tokens of all rows, C tokens of one chunk, D hidden, V vocabulary, W words of
 one block of it, K the teacher's most probable tokens. Logits are computed in the inputs' type and
@@ -40,19 +45,19 @@ class Head:
     bias_V: torch.Tensor | None = None
 
     def logits(self, hidden_CD: torch.Tensor) -> torch.Tensor:
-        """[C, V] in float32, or in float64 where the inputs are."""
+        """Return logits [C, V] in float32, or in float64 where the inputs are."""
         return widened(torch.nn.functional.linear(hidden_CD, self.weight_VD, self.bias_V))
 
     def sparse(self, top_k: int) -> bool:
-        """Whether K words' logits cost less by themselves than with all others'."""
+        """Return whether the logits of K words cost less by themselves than with all others'."""
         vocabulary = len(self.weight_VD)
         large = vocabulary >= max(SPARSE_VOCABULARY, SPARSE_RATIO * top_k)
         return large and self.weight_VD.device.type == "cpu"
 
     def columns(self, hidden_ND: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
-        """[N, K] the logits of `ids` alone, in float32, or in float64 where the inputs are."""
-        # They are the gradient of sum_k w_k W[ids_k] by w along the hidden states: so no copy of
-        # the rows W[ids] is made.
+        """Return the logits [N, K] of `ids` alone, in float32, or float64 where the inputs are."""
+        # W[ids] would be a copy of N * K rows. Instead: the gradient of sum_k w_k W[ids_k] by w,
+        # taken along the hidden states, is the same product, and its kernel reads W in place.
         with torch.enable_grad():
             ones_NK = self.weight_VD.new_ones(ids_NK.shape, requires_grad=True)
             summed_ND = weighted_rows(self.weight_VD.detach(), ids_NK, ones_NK)
@@ -65,42 +70,43 @@ class Head:
         return CUDA_CHUNK_ELEMENTS if on_gpu else CHUNK_ELEMENTS
 
     def chunks(self, tokens: int) -> Iterator[slice]:
-        """Slices of the tokens, each small enough for its logits to be held."""
+        """Return slices of the tokens, each small enough for its logits to be held."""
         size = max(1, self._elements // len(self.weight_VD))
         return (slice(start, start + size) for start in range(0, tokens, size))
 
     def blocks(self, tokens: int) -> Iterator[slice]:
-        """Slices of the vocabulary, each small enough for all tokens' logits in it to be held."""
+        """Return slices of the vocabulary, each small enough to hold all tokens' logits in it."""
         vocabulary, size = len(self.weight_VD), max(1, self._elements // max(1, tokens))
         return (slice(start, min(start + size, vocabulary)) for start in range(0, vocabulary, size))
 
     def block(self, words: slice) -> Head:
-        """The output layer of a part of the vocabulary."""
+        """Return the output layer of a part of the vocabulary."""
         bias_V = None if self.bias_V is None else self.bias_V[words]
         return Head(self.weight_VD[words], bias_V)
 
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Cast a tensor to float32; float64 stays."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def weighted_rows(
     weight_VD: torch.Tensor, ids_NK: torch.Tensor, factors_NK: torch.Tensor
 ) -> torch.Tensor:
-    """[N, D] sum_k factors_k * weight[ids_k], without a copy of the rows."""
+    """Return [N, D] sum_k factors_k * weight[ids_k], without a copy of the rows."""
     return torch.nn.functional.embedding_bag(
         ids_NK, weight_VD, per_sample_weights=factors_NK, mode="sum"
     )
 
 
 def log_rest(logits_CV: torch.Tensor, ids_CK: torch.Tensor) -> torch.Tensor:
-    """[C] logsumexp of the logits outside the tokens `ids`; `SMALLEST_LOG` where all are in."""
+    """Return [C] logsumexp of the logits outside the tokens `ids`; `SMALLEST_LOG` for none."""
     rest_C = logits_CV.scatter(-1, ids_CK, -torch.inf).logsumexp(-1)
     return rest_C.clamp_min(SMALLEST_LOG)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """sum_n weights_n * (-log softmax(hidden_n @ W.T + b)[labels_n])."""
+    """Cross-entropy: sum_n weights_n * (-log softmax(hidden_n @ W.T + b)[labels_n])."""
 
     @staticmethod
     def forward(
@@ -111,6 +117,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         labels_N: torch.Tensor,
         weights_N: torch.Tensor,
     ) -> torch.Tensor:
+        """Return the weighted sum; keep each token's normaliser."""
         head = Head(weight_VD, bias_V)
         total = widened(hidden_ND.new_zeros(()))
         normalisers = []
@@ -125,11 +132,13 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Compute the gradients, softmax minus one-hot, with each block's logits computed again."""
         hidden_ND, weight_VD, bias_V, labels_N, weights_N, normaliser_N = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
         gradients = Gradients(ctx, hidden_ND, head)
         scale_N1 = (weights_N * grads[0])[:, None]
         for words in head.blocks(len(hidden_ND)):
+            # d/dz of -log softmax(z)[label] is softmax(z) - onehot(label).
             grad_NW = (head.block(words).logits(hidden_ND) - normaliser_N[:, None]).exp_()
             add_at(grad_NW, labels_N[:, None], torch.full_like(scale_N1, -1), words)
             gradients.add(words, grad_NW.mul_(scale_N1))
@@ -137,7 +146,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
 
 class LinearTopKKL(torch.autograd.Function):
-    """sum_n weights_n * T^2 * KL(q_n || p_n), both softmaxes over the teacher's K logits / T."""
+    """Top-K KL: sum_n weights_n * T^2 * KL(q_n || p_n), softmaxes over K logits / T."""
 
     @staticmethod
     def forward(
@@ -150,6 +159,7 @@ class LinearTopKKL(torch.autograd.Function):
         weights_N: torch.Tensor,
         temperature: float,
     ) -> torch.Tensor:
+        """Return the weighted sum; keep the gradient of the K logits, which is known by then."""
         head = Head(weight_VD, bias_V)
         total = widened(hidden_ND.new_zeros(()))
         grad_NK = teacher_NK.new_empty(teacher_NK.shape, dtype=total.dtype)
@@ -171,6 +181,7 @@ class LinearTopKKL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scatter the kept gradient of the K logits into each block of the vocabulary."""
         hidden_ND, weight_VD, bias_V, ids_NK, grad_NK = ctx.saved_tensors
         head = Head(weight_VD, bias_V)
         scaled_NK, gradients = grad_NK * grads[0], Gradients(ctx, hidden_ND, head)
@@ -245,11 +256,12 @@ class LinearTailKL(torch.autograd.Function):
 
 
 def inside(ids_NK: torch.Tensor, words: slice) -> torch.Tensor:
+    """Return which ids [N, K] lie in the block."""
     return (ids_NK >= words.start) & (ids_NK < words.stop)
 
 
 def local(ids_NK: torch.Tensor, words: slice) -> torch.Tensor:
-    """The ids counted from the block's start; what lies outside at its border."""
+    """Return the ids counted from the block's start; ids outside it are clamped to its borders."""
     return (ids_NK - words.start).clamp_(0, words.stop - words.start - 1)
 
 
@@ -298,5 +310,6 @@ class Gradients:
             self._grad_V[words] = grad_NW.sum(0)
 
     def results(self) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of hidden states, output matrix and bias; None for unwanted ones."""
         grad_ND = None if self._grad_ND is None else self._grad_ND.to(self._hidden_ND.dtype)
         return grad_ND, self._grad_VD, self._grad_V

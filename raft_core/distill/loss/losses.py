@@ -29,7 +29,7 @@ from raft_core.distill.loss.chunked import (
 
 @dataclass(frozen=True, slots=True)
 class TeacherTarget:
-    """What the student sees of the teacher: K ids and K logits a token.
+    """Top K of the teacher at each scored token: ids and logits.
 
     `mass_N` is the probability inside K at T=1; `rest_N`, which only a tail bucket needs, is
     logsumexp of the logits / T outside K.
@@ -42,7 +42,7 @@ class TeacherTarget:
 
 
 def output_head(layer: Any, hidden: torch.Tensor) -> Head:
-    """A model's output layer in the type that the computation runs in.
+    """Return a model's output layer in the type that the computation runs in.
 
     Under autocast that is its type, else the hidden states'.
     """
@@ -57,7 +57,7 @@ def output_head(layer: Any, hidden: torch.Tensor) -> Head:
 def teacher_target(
     hidden_ND: torch.Tensor, head: Head, top_k: int, tail_temperature: float | None = None
 ) -> TeacherTarget:
-    """The K most probable tokens under the teacher (eq. 9); beyond the vocabulary means all.
+    """Return the K most probable tokens under the teacher (eq. 9); K is at most the vocabulary.
 
     A `tail_temperature` asks for what a tail bucket needs.
     """
@@ -86,7 +86,7 @@ def topk_kl(
     weights_N: torch.Tensor,
     temperature: float,
 ) -> torch.Tensor:
-    """L_KL (eqs. 8-10): sum_n weights_n * T^2 * KL(q_n || p_n), both renormalised on K.
+    """Return L_KL (eqs. 8-10): sum_n weights_n * T^2 * KL(q_n || p_n), both renormalised on K.
 
     With `sequence_weights` the sum is the paper's mean. A target with `rest_N` is no part of the
     paper: neither side is renormalised then, and all tokens outside K are one more outcome.
@@ -103,7 +103,7 @@ def topk_kl(
 def cross_entropy(
     hidden_ND: torch.Tensor, head: Head, labels_N: torch.Tensor, weights_N: torch.Tensor
 ) -> torch.Tensor:
-    """L_SFT: sum_n weights_n * cross-entropy of labels_n."""
+    """Return L_SFT: sum_n weights_n * cross-entropy of labels_n."""
     hidden_ND = hidden_ND.to(head.weight_VD.dtype)
     loss: torch.Tensor = LinearCrossEntropy.apply(
         hidden_ND, head.weight_VD, head.bias_V, labels_N, weights_N
@@ -112,7 +112,7 @@ def cross_entropy(
 
 
 def sequence_weights(counts_B: torch.Tensor, sequences: float | None = None) -> torch.Tensor:
-    """Weights [N] of the tokens of B sequences: 1 / (sequences * tokens of its sequence).
+    """Return weights [N] of the tokens of B sequences: 1 / (sequences * tokens of its sequence).
 
     `sequences` is B by default; a part of a batch takes the number of the whole.
     """
@@ -124,7 +124,7 @@ def sequence_weights(counts_B: torch.Tensor, sequences: float | None = None) -> 
 def mass_and_entropy(
     hidden_ND: torch.Tensor, head: Head, ids_NK: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[N] probability at T=1 of the tokens `ids`, and [N] entropy in nats."""
+    """Return per token [N] the probability at T=1 of the tokens `ids`, and the entropy in nats."""
     hidden_ND = hidden_ND.to(head.weight_VD.dtype)
     mass_N, entropy_N = (hidden_ND.new_zeros(len(hidden_ND), dtype=torch.float32) for _ in range(2))
     for chunk in head.chunks(len(hidden_ND)):

@@ -1,8 +1,8 @@
-"""Computing on a model's last hidden states inside its own forward pass, in place of logits.
+"""Compute on a model's last hidden states inside its own forward pass, in place of logits.
 
-The losses need the hidden states and the output layer, not [tokens, V] logits. Wrappers that
-gather weights or synchronise gradients (DDP, FSDP) do so around the forward pass of the model that
-they wrap, so what uses the output layer's weight has to happen there.
+The losses need the hidden states and the output layer, not [tokens, V] logits. Wrappers that gather
+weights or synchronise gradients (DDP, FSDP) do so around the forward pass of the model that they
+wrap, so what uses the output layer's weight has to happen there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raft_core.errors import InputError
 def replaced_output(
     model: Any, compute: Callable[[torch.Tensor, Head], torch.Tensor]
 ) -> Iterator[None]:
-    """Within it, `model(...).logits` is what `compute(hidden [B, C, D], head)` returns."""
+    """Make `model(...).logits` return `compute(hidden [B, C, D], head)` while the context lasts."""
     layer = model.get_output_embeddings()
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
@@ -38,9 +38,11 @@ def replaced_output(
 def require_plain_output(returned: torch.Tensor, computed: torch.Tensor, model: Any) -> None:
     """Refuse a model that changes its logits after the output layer.
 
+    A loss that is not a number passes: `require_finite` tells of it.
+
     Raises:
-        InputError: what came back is not what was computed there: it caps or scales its logits. A
-            loss that is no number is not held against it: `require_finite` tells of it.
+        InputError: what came back is not what was computed there, because the model caps or scales
+            its logits.
     """
     found, expected = returned.detach().float(), computed.detach().float()
     same = found.shape == expected.shape

@@ -1,4 +1,4 @@
-"""The steps of a training that come next, as its data loader gives them."""
+"""Look ahead at the next steps of a training, as its data loader gives them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Lookahead:
-    """Takes an epoch's batches step by step, and up to `steps` steps before they are due.
+    """Take an epoch's batches step by step, and up to `steps` steps before they are due.
 
     Looking ahead ends with the epoch: the next one's order is not known before it begins.
     """
@@ -19,7 +19,7 @@ class Lookahead:
         self._waiting: deque[list[Any]] = deque()
 
     def take(self, batches: Iterator[Any], parts: int) -> list[Any]:
-        """The batches of the next step, which has `parts` of them; fewer where the epoch ends."""
+        """Return the batches of the next step, `parts` of them; fewer where the epoch ends."""
         while len(self._waiting) <= self._steps:
             step = list(islice(batches, parts))
             if not step:
@@ -29,5 +29,5 @@ class Lookahead:
 
     @property
     def coming(self) -> list[list[Any]]:
-        """The batches of each known step after the one that was taken last."""
+        """Batches of each known step after the one that was taken last."""
         return list(self._waiting)

@@ -1,4 +1,4 @@
-"""z ~ p_theta(. | x) (eq. 6): the current student answers, by itself or in a vLLM engine.
+"""Draw z ~ p_theta(. | x) (eq. 6): the current student answers, by itself or in a vLLM engine.
 
 Both draw a row's tokens from a seed of its own, so the same seeds give the same rollouts whatever
 else shares the batch; the two engines draw different samples.
@@ -25,16 +25,18 @@ SAMPLES = 32  # of the last step, to be read by people
 
 
 class RolloutSampler(Protocol):
+    """Draws completions from the student as it is now."""
+
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
-        """Token ids that the student appends to each prompt, a stop token included."""
+        """Return the token ids that the student appends to each prompt, a stop token included."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The rows whose rollouts a step asks for."""
+    """The rows whose rollouts a step needs."""
 
     step: int
     rows: Sequence[RowView]
@@ -62,9 +64,9 @@ class RolloutSource:
         step: int,
         coming: Callable[[], Sequence[Asked]] = tuple,
     ) -> list[list[int]]:
-        """z of every row, seeded by the run, the step and the row.
+        """Return z of every row, seeded by the run, the step and the row.
 
-        `coming` tells what will be asked for next, and is asked only when something is to be drawn.
+        `coming` tells what the next steps need; it is called only when something is to be drawn.
         """
         self._ahead = {key: ids for key, ids in self._ahead.items() if key[0] >= step}
         wanted = {row.id: row for row in rows if row.id not in self._kept}
@@ -82,7 +84,7 @@ class RolloutSource:
         return rollouts
 
     def _draw(self, student: Any, asked: Sequence[Asked], seed: int) -> None:
-        """In one batch all of it that is neither kept nor drawn already."""
+        """Draw in one batch every rollout that is neither kept nor drawn already."""
         missing = {
             (each.step, row.id): row
             for each in asked
@@ -95,10 +97,11 @@ class RolloutSource:
         self._ahead |= zip(missing, drawn, strict=True)
 
     def has_ended(self, rollout: Sequence[int]) -> bool:
-        """Whether it ends with a stop token, not at the length limit."""
+        """Return whether a rollout ends with a stop token, not at the length limit."""
         return bool(rollout) and rollout[-1] in self._stop_ids
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the rollouts that later steps use, for a checkpoint."""
         return {
             "kept": [[id, ids, left] for id, (ids, left) in self._kept.items()],
             "ahead": [[step, id, ids] for (step, id), ids in self._ahead.items()],
@@ -106,13 +109,14 @@ class RolloutSource:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the rollouts of a checkpoint."""
         self._kept = {id: (ids, left) for id, ids, left in state["kept"]}
         self._ahead = {(step, id): ids for step, id, ids in state["ahead"]}
         self.last = [(id, question, ids) for id, question, ids in state["last"]]
 
 
 class TransformersRollouts:
-    """The student itself, which may be sharded over the processes.
+    """Samples from the student itself, which may be sharded over the processes.
 
     `autocast` is the type that its forward pass casts weights to, where it does: casts are then
     kept from one token to the next. `by_graph` replays a captured CUDA graph for every token.
@@ -135,6 +139,7 @@ class TransformersRollouts:
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
+        """Return the student's continuation of each prompt; leave the student in training mode."""
         # Under an adapter the base computes with its layers.
         base = student.get_base_model() if hasattr(student, "get_base_model") else student
         student.eval()
@@ -151,7 +156,7 @@ class TransformersRollouts:
 
 
 class VllmRollouts:
-    """A vLLM engine in this process that is given the student's weights before every batch."""
+    """Samples from a vLLM engine in this process, with the student's weights of the moment."""
 
     def __init__(
         self,
@@ -177,19 +182,20 @@ class VllmRollouts:
     def sample(
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
+        """Hand the student's weights to the engine, and return its continuation of each prompt."""
         self._engine.load_weights(student_weights(student))
         return self._engine.complete_ids(prompts, seeds, self._sampling, self._stop_ids)
 
 
 def beside_training(runtime: RuntimeConfig) -> RuntimeConfig:
-    """The same runtime with an engine that leaves the GPU's memory to the training."""
+    """Return the same runtime with an engine that leaves the GPU's memory to the training."""
     share = {"gpu_memory_utilization": runtime.vllm.beside_training, "tensor_parallel_size": 1}
     return runtime.model_copy(update={"vllm": runtime.vllm.model_copy(update=share)})
 
 
 @torch.no_grad()
 def student_weights(student: Any) -> dict[str, torch.Tensor]:
-    """The base model's parameter names -> the weights that the student computes with.
+    """Return the weights that the student computes with, by the base model's parameter names.
 
     A LoRA layer counts with its adapter added. The output matrix is listed also where it is tied to
     the embeddings: vLLM packs it by itself and would keep the old one.
