@@ -1,4 +1,4 @@
-"""Engines: `Generator` and `Embedder` and what implements them. Heavy imports happen on opening."""
+"""Engines write text, encoders make vectors; heavy imports happen on opening."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GENERATION = ("torch", "transformers", "vllm")
 
 
 def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
-    """The configured engine behind the cache; it is loaded when the cache lacks an answer."""
+    """Return the configured engine behind the cache; it loads when an answer is missing."""
 
     def opened() -> Engine:
         engine = open_engine(config, stage.runtime, stage.spending)
@@ -33,7 +33,7 @@ def open_generator(config: GeneratorConfig, stage: StageRun) -> Generator:
 def open_engine(
     config: GeneratorConfig, runtime: RuntimeConfig, spending: Spending | None = None
 ) -> Engine:
-    """Load the configured engine; `spending` is shared by those that have one budget."""
+    """Load the configured engine; engines that share a budget share `spending`."""
     if config.kind == "vllm":
         from raft_core.engines.vllm import VllmGenerator
 
@@ -48,7 +48,7 @@ def open_engine(
 
 
 def open_embedder(config: EmbedderConfig, stage: StageRun) -> Embedder:
-    """The configured sentence encoder behind the cache; loaded when the cache lacks a text."""
+    """Return the configured encoder behind the cache; it loads when a text is missing."""
     from raft_core.engines.embedding_cache import CachedEmbedder
 
     return CachedEmbedder(config, lambda: open_encoder(config, stage.runtime), stage)

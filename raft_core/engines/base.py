@@ -1,4 +1,4 @@
-"""The two things that models do for a stage: write text, and place text in a vector space."""
+"""Interfaces and settings of what models do for a stage: write text, and make vectors of text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sampling(FrozenConfig):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One chat turn to answer. `seed` makes the completion independent of its batch."""
+    """One chat turn to answer; `seed` makes the completion independent of its batch."""
 
     prompt: str
     seed: int = 0
@@ -40,7 +40,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `token_ids` holds what was generated, the stop token included.
+    """The answer to one request; `token_ids` holds what was generated, the stop token included.
 
     `token_ids` is empty where an endpoint does not tell them. A request that failed for good has
     no text, finish reason `error` and says why in `error`; one whose prompt does not fit the model
@@ -65,7 +65,7 @@ class Engine(Protocol):
         json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
-        """Complete every request. `choices` restricts each answer to one of these strings.
+        """Complete every request; `choices` restricts each answer to one of these strings.
 
         `json_schema` restricts it to JSON of this form where the engine can; none can promise that
         the answer does not end early, so what is read has to be checked all the same.
@@ -81,7 +81,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class FeedingEngine(Engine, Protocol):
-    """An engine that takes further requests while it works on others: no batch runs empty."""
+    """An engine that takes more requests while it answers others, so that no batch runs empty."""
 
     def feed(
         self,
@@ -95,14 +95,14 @@ class FeedingEngine(Engine, Protocol):
     ) -> None:
         """Complete these requests and those that follow, which are numbered after them.
 
-        `follow_up` is asked again and again, with True when nothing else is left to be answered;
-        then no request is the end.
+        `follow_up` is called again and again, with True when nothing else is left to be answered;
+        if it then returns no request, this is the end.
         """
         ...
 
 
 class Generator(Protocol):
-    """What a stage asks: an engine behind the cache of completions (`cached.py`)."""
+    """What a stage uses: an engine behind the cache of completions (`cached.py`)."""
 
     def generate(
         self,
@@ -115,10 +115,11 @@ class Generator(Protocol):
         on_completion: OnCompletion | None = None,
         follow_up: FollowUp | None = None,
     ) -> list[Completion]:
-        """As an engine's; `on_done` is told how many more requests have their completion.
+        """Complete every request as an engine does, and those that `follow_up` adds.
 
-        `follow_up` is asked for further requests until it has none, as by a `FeedingEngine`; others
-        ask it when all that they have is answered. All completions are returned.
+        `on_done` is told how many more requests have their completion. `follow_up` is called until
+        it returns no request: by a `FeedingEngine` while it works, by others once all is answered.
+        All completions are returned.
         """
         ...
 
@@ -131,15 +132,15 @@ class Encoder(Protocol):
     """A loaded sentence encoder."""
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:
-        """Positions of some texts and their unit vectors, float32 [B, D], until all were had."""
+        """Yield positions of some texts and their unit vectors, float32 [B, D]."""
         ...
 
 
 class Embedder(Protocol):
-    """What a stage asks: an encoder behind the cache of vectors (`embedding_cache.py`)."""
+    """What a stage uses: an encoder behind the cache of vectors (`embedding_cache.py`)."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
-        """Unit vectors, float32 [N, D]."""
+        """Return the unit vectors of all texts, float32 [N, D]."""
         ...
 
 
@@ -154,7 +155,7 @@ class VllmConfig(FrozenConfig):
 
 
 class TransformersConfig(FrozenConfig):
-    """`transformers.generate`: slower, and everywhere where transformers is."""
+    """`transformers.generate`: slower than vLLM, and available wherever transformers is."""
 
     kind: Literal["transformers"] = "transformers"
     model: ModelRef
@@ -163,7 +164,7 @@ class TransformersConfig(FrozenConfig):
 
 
 class OpenAIConfig(FrozenConfig):
-    """An OpenAI-compatible endpoint, whose address stands under `runtime.endpoints`.
+    """An OpenAI-compatible endpoint, whose address is in `runtime.endpoints`.
 
     `structured` is how an answer is held to one of given choices: `vllm` asks for it, and for token
     ids, as vLLM's server understands it and others refuse; `json_schema` by `response_format`, as
@@ -223,12 +224,12 @@ class EmbedderConfig(FrozenConfig):
 
 
 def failed(error: str) -> Completion:
-    """The completion of a request that failed for good."""
+    """Return the completion of a request that failed for good."""
     return Completion("", (), "error", error)
 
 
 def too_long(tokens: int, limit: int) -> Completion:
-    """The completion of a prompt that leaves no room for an answer."""
+    """Return the completion of a prompt that leaves no room for an answer."""
     return Completion("", (), "too_long", f"{tokens} prompt tokens, the model takes {limit}")
 
 
@@ -238,10 +239,10 @@ def complete_fitting(
     complete: Callable[[list[int]], Sequence[Completion]],
     on_completion: OnCompletion | None = None,
 ) -> list[Completion]:
-    """Completions of all prompts, where `complete` takes the indices of those that fit.
+    """Complete all prompts that fit; `complete` takes their indices.
 
-    A prompt fits when it leaves room for at least one token below `limit`. `on_completion` is told
-    of those that do not; `complete` tells of the others itself.
+    A prompt fits when it leaves room for at least one token below `limit`. The others get a
+    `too_long` completion here, and `on_completion` is told of them; `complete` tells of its own.
     """
     fitting = [i for i, ids in enumerate(prompts) if len(ids) < limit]
     completions = {
@@ -255,12 +256,12 @@ def complete_fitting(
 
 
 def answer_text(text: str) -> str:
-    """A completion's text without its thinking block, which is no part of the answer."""
+    """Return a completion's text without its thinking block, which is no part of the answer."""
     _, closed, after = text.rpartition("</think>")
     return (after if closed else text).strip()
 
 
 def request_seed(*parts: object) -> int:
-    """A 31-bit seed that depends on nothing but `parts` (a base seed, a row id, a round ...)."""
+    """Return a 31-bit seed that depends only on `parts` (a base seed, a row id, a round ...)."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

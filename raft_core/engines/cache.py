@@ -1,4 +1,4 @@
-"""Completions on disk, each under a key of all that decides it, in one file for all stages."""
+"""Cache completions on disk, each under a key of all that decides it; all stages share one file."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def request_keys(
     choices: Sequence[str] | None,
     json_schema: JsonSchema | None = None,
 ) -> list[bytes]:
-    """sha256 over model, engine, sampling, form of the answer, prompt and seed, for each request.
+    """Return each request's sha256 over model, engine, sampling, answer form, prompt and seed.
 
     Raises:
-        InputError: the model is not to be found.
+        InputError: the model is not found.
     """
     shared = digest(
         VERSIONS[config.kind],
@@ -55,20 +55,21 @@ def request_keys(
 
 
 class CompletionCache:
-    """Finds and adds completions; never a reason to fail."""
+    """Completions by key; a broken file costs a warning, never the stage."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self._file = KeyedFile(path, "completions", "completion TEXT", warn)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Completion]:
-        """The completions of those keys that are known."""
+        """Return the completions of those keys that are known."""
         return self._file.find(keys, _parse)
 
     def add(self, completions: Mapping[bytes, Completion]) -> None:
-        """Keep them for good; of two processes that add one key, the first is believed."""
+        """Keep completions for good; of two processes that add one key, the first wins."""
         self._file.add({key: _written(value) for key, value in completions.items()})
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

@@ -1,4 +1,4 @@
-"""A stage's generator: what was generated before is looked up, the rest generated and kept."""
+"""The engine that a stage uses: looks up what was generated before, generates the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LookUp = Callable[[Sequence[GenerationRequest]], tuple[list[bytes], Known]]
 
 
 class Asked:
-    """All requests of one call, with what is known of them; some come while others are answered.
+    """All requests of one call and what is known of them; more come while others are answered.
 
     `sent` of them went to the engine; they are numbered in this order.
     """
@@ -52,13 +52,15 @@ class Asked:
 
     @property
     def sent(self) -> int:
+        """Number of requests that went to the engine."""
         return len(self._sent)
 
     def key(self, number: int) -> bytes:
+        """Return the cache key of the request that was sent under this number."""
         return self._sent[number]
 
     def add(self, requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
-        """Note them; those that neither the cache nor this call knows, to be sent on."""
+        """Register requests; return those that neither the cache nor this call knows."""
         keys, found = self._look_up(requests)
         first, missing = len(self._keys), []
         self._keys += keys
@@ -76,19 +78,20 @@ class Asked:
         return missing
 
     def more(self, follow_up: FollowUp, idle: bool) -> list[GenerationRequest]:
-        """What follows and is not known yet; where nothing else is left, to the end."""
+        """Return further requests that are unknown; when idle, ask until one is or none come."""
         while requests := follow_up(idle):
             if (missing := self.add(requests)) or not idle:
                 return missing
         return []
 
     def answer(self, number: int, completion: Completion) -> None:
-        """The engine's completion of the request that was sent under this number."""
+        """Store the engine's completion of the request that was sent under this number."""
         key = self._sent[number]
         self._known[key] = completion
         self._tell(self._waiting.pop(key))
 
     def completions(self) -> list[Completion]:
+        """Return all completions, in the order in which their requests were added."""
         return [self._known[key] for key in self._keys]
 
     def _tell(self, positions: Sequence[int]) -> None:
@@ -100,12 +103,12 @@ class Asked:
 
 
 class CachedGenerator:
-    """Generates only what no stage of this home has generated before.
+    """Generate only what no stage of this home has generated before.
 
     The engine is opened when a request is missing, so that a stage without one loads no model. An
-    answer depends on its request alone, not on its batch: then a found completion is what would
-    be generated again. On a GPU, and in less than float32, other batches may round otherwise, and
-    the completion that was generated first stands.
+    answer depends on its request alone, not on its batch: a cached completion is what would be
+    generated again. On a GPU, and in less than float32, other batches may round otherwise; then the
+    completion that was generated first stands.
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class CachedGenerator:
         return self._engine
 
     def _flush(self, unwritten: dict[bytes, Completion]) -> None:
-        """Write and forget them. What failed, or is no answer, is asked for again."""
+        """Write the completions to the cache and clear them; failures are not kept."""
         if self._cache:
             answers = {k: c for k, c in unwritten.items() if c.finish_reason in KEPT}
             self._cache.add({k: c for k, c in answers.items() if not c.error})
@@ -201,7 +204,10 @@ class CachedGenerator:
         unwritten.clear()
 
     def _require_answers(self, completions: Sequence[Completion]) -> None:
-        """The cache changes no outcome: the share of failures is that of all requests."""
+        """Check the share of failures over all requests, cached or not.
+
+        So a cache changes no outcome.
+        """
         if isinstance(self._config, OpenAIConfig):
             from raft_core.engines.openai_answers import require_answers
 

@@ -1,4 +1,4 @@
-"""Turning one user message into the token ids that a chat model answers, the same everywhere."""
+"""Turn user messages into the token ids that a chat model answers, the same way everywhere."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TEMPLATE_DAY = datetime(2026, 1, 1)
 
 
 def load_tokenizer(model: ModelRef) -> Any:
-    """The model's tokenizer, padding on the left.
+    """Load the model's tokenizer, padding on the left.
 
     Raises:
-        InputError: it has no chat template.
+        InputError: it has no chat template, or cannot be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -48,7 +48,7 @@ def load_tokenizer(model: ModelRef) -> Any:
 
 @contextmanager
 def loading(model: ModelRef) -> Iterator[None]:
-    """Turns what a library says of a model that it cannot load into one error.
+    """Turn a library's complaint about a model that it cannot load into one error.
 
     Raises:
         InputError: with the model and the library's first line.
@@ -66,7 +66,7 @@ def loading(model: ModelRef) -> Iterator[None]:
 
 
 def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:
-    """Every token of the tokenizer must have a row in the model's embeddings.
+    """Require a row in the model's embeddings for every token of the tokenizer.
 
     Raises:
         InputError: the tokenizer is another model's.
@@ -83,14 +83,14 @@ def require_vocabulary(tokenizer: Any, network: Any, model: ModelRef) -> None:
 
 
 def encode_prompt(tokenizer: Any, prompt: str, enable_thinking: bool = False) -> list[int]:
-    """Token ids of a single user message up to and including the assistant's start."""
+    """Return the token ids of one user message, up to and including the assistant's start."""
     return encode_prompts(tokenizer, [prompt], enable_thinking)[0]
 
 
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[str], enable_thinking: bool = False
 ) -> list[list[int]]:
-    """The same of many messages, each alone, by one call of the tokenizer."""
+    """Encode many messages as `encode_prompt` does, each alone, in one call of the tokenizer."""
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return encode_chats(
         tokenizer, conversations, add_generation_prompt=True, enable_thinking=enable_thinking
@@ -100,9 +100,10 @@ def encode_prompts(
 def encode_chats(
     tokenizer: Any, conversations: Sequence[Sequence[dict[str, str]]], **options: Any
 ) -> list[list[int]]:
-    """Token ids of whole conversations, the same on every day.
+    """Return the token ids of whole conversations, the same on every day.
 
-    What looks like a control token in what somebody says is text, and never a turn's end or start.
+    Text in a turn that looks like a control token is encoded as text; it never ends or starts a
+    turn.
     """
     options |= {"strftime_now": TEMPLATE_DAY.strftime}
     control = control_tokens(tokenizer)
@@ -121,7 +122,7 @@ def encode_chats(
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text in which nothing is a control token, whatever it looks like."""
+    """Return a text's token ids, in which nothing is a control token, whatever it looks like."""
     control = control_tokens(tokenizer)
     if not control.are_in(tokenizer, text):
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -142,7 +143,7 @@ def _rendered(tokenizer: Any, chats: Any, **options: Any) -> Any:
 def _encode_odd(
     tokenizer: Any, chat: Sequence[dict[str, str]], control: ControlTokens, options: dict[str, Any]
 ) -> list[int]:
-    """The template is rendered around marks, in place of which the texts are then encoded."""
+    """Render the template around marks, and put the encoded texts in their place."""
     texts: list[str] = []
     everything = "".join(turn["content"] for turn in chat)
     mark = _mark_beside(everything)
@@ -169,7 +170,7 @@ def _encode_odd(
 
 
 def _mark_beside(text: str) -> str:
-    """Some sign, or a run of it, that the text does not hold: of these it can hold all but one."""
+    """Return a run of a private-use character that the text does not contain."""
     sign = "\ue000"
     while sign in text:
         sign += "\ue000"
@@ -177,7 +178,7 @@ def _mark_beside(text: str) -> str:
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any) -> list[int]:
-    """Every id that ends an answer: the generation config may know more than the tokenizer."""
+    """Return every id that ends an answer; the generation config may know more of them."""
     configured = getattr(generation_config, "eos_token_id", None)
     found = configured if isinstance(configured, list) else [configured]
     return sorted({i for i in [*found, tokenizer.eos_token_id] if i is not None})

@@ -1,4 +1,4 @@
-"""Chat templates without transformers, whose import takes seconds: for checks, not for models."""
+"""Render chat templates without transformers, whose import takes seconds: for checks only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEMORY_BYTES = 2**30
 
 
 def render(template: str, message: str, special_tokens: Mapping[str, str]) -> str:
-    """What a model is shown of one user message, in the sandbox that transformers uses.
+    """Return what a model is shown of one user message, in the sandbox that transformers uses.
 
     Raises:
         Exception: whatever the template's program raises.
@@ -55,7 +55,7 @@ def render(template: str, message: str, special_tokens: Mapping[str, str]) -> st
 
 @contextmanager
 def memory_bound(size: int) -> Iterator[None]:
-    """Let this process grow by so many bytes at most in here, where the kernel can hold it to that.
+    """Let this process grow by at most `size` bytes meanwhile, where the kernel can enforce it.
 
     Raises:
         MemoryError: it wanted more.

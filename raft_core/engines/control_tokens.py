@@ -1,4 +1,4 @@
-"""The tokens by which a chat is told apart from what is said in it.
+"""Keep control tokens apart from the text of a chat.
 
 A tokenizer reads `<|im_end|>` in a text as the end of a turn. Here such a text is found, and
 encoded as the letters that it consists of.
@@ -29,7 +29,7 @@ _KNOWN: WeakKeyDictionary[Any, ControlTokens] = WeakKeyDictionary()
 
 @dataclass(frozen=True, eq=False)
 class ControlTokens:
-    """A tokenizer's, as a pattern that finds them and as their ids.
+    """A tokenizer's control tokens, as a pattern that finds them and as their ids.
 
     Some tokenizers normalise a text first, which makes `<|end|>` of full-width letters too.
     """
@@ -39,6 +39,7 @@ class ControlTokens:
     keeps_ascii: bool = True
 
     def are_in(self, tokenizer: Any, text: str) -> bool:
+        """Return whether a text holds a control token, before or after normalisation."""
         if self.pattern is None:
             return False
         if self.pattern.search(text) is not None:
@@ -47,7 +48,7 @@ class ControlTokens:
         return normalizer is not None and bool(self.pattern.search(normalizer.normalize_str(text)))
 
     def split(self, tokenizer: Any, text: str) -> Iterator[Part]:
-        """The text's parts in order, and whether each looks like a control token."""
+        """Yield the text's parts in order, and whether each looks like a control token."""
         start = 0
         for first, end in self._spans(tokenizer, text):
             if first < start:
@@ -66,11 +67,14 @@ class ControlTokens:
         return sorted(spans)
 
     def _normalizer_of(self, tokenizer: Any, text: str) -> Any:
-        """What may make a control token of a text that is none; most leave ASCII alone."""
+        """Return the normalizer that may make a control token of this text, if there is one.
+
+        Most leave ASCII alone.
+        """
         return None if self.keeps_ascii and text.isascii() else _normalizer(tokenizer)
 
     def encode(self, tokenizer: Any, parts: Sequence[Part] | Iterator[Part]) -> list[int]:
-        """Token ids of all parts together; those that look like a control token as text."""
+        """Return the token ids of all parts together; those marked as control-like become text."""
         ids: list[int] = []
         for part, is_text in parts:
             if not part:
@@ -84,7 +88,7 @@ class ControlTokens:
         return ids
 
     def _as_text(self, tokenizer: Any, part: str) -> list[int]:
-        """Whole where the tokenizer can take it apart itself, letter by letter where it cannot."""
+        """Encode a part whole where the tokenizer splits it itself, else letter by letter."""
         whole = _continued(tokenizer, part, split_special_tokens=True)
         if not self.ids & set(whole):
             return whole
@@ -92,7 +96,7 @@ class ControlTokens:
 
 
 def control_tokens(tokenizer: Any) -> ControlTokens:
-    """Those that are marked as special, and all with which the chat template marks turns."""
+    """Return the special tokens, and all with which the chat template marks turns."""
     if tokenizer not in _KNOWN:
         added = list(getattr(tokenizer, "added_tokens_decoder", {}).values())
         texts = {t.content for t in added if t.special} | set(
@@ -110,7 +114,7 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
 
 
 def _shown(tokenizer: Any) -> str:
-    """The chat template and what it writes; some refuse a system's turn, or an answer's."""
+    """Return the chat template and what it writes; some refuse a system's turn, or an answer's."""
     template = getattr(tokenizer, "chat_template", None)
     found = [str(template or "")]
     for chat in PROBES if template else ():
@@ -125,7 +129,9 @@ def _shown(tokenizer: Any) -> str:
 
 
 def apply_template(tokenizer: Any, chats: Any, **options: Any) -> Any:
-    """Call the tokenizer's `apply_chat_template`: a template is a model's program, and may not end.
+    """Call the tokenizer's `apply_chat_template` under a deadline.
+
+    A template is a program that comes with a model, and may not end.
 
     Raises:
         OverdueError: it takes longer than any template should.
@@ -136,7 +142,7 @@ def apply_template(tokenizer: Any, chats: Any, **options: Any) -> Any:
 
 
 def _keeps_ascii(tokenizer: Any) -> bool:
-    """Whether the normalizer leaves every sign of ASCII but blanks as it is."""
+    """Return whether the normalizer leaves every ASCII character but blanks as it is."""
     normalizer = _normalizer(tokenizer)
     signs = (chr(code) for code in range(128) if code != ord(" "))
     return normalizer is None or all(
@@ -149,7 +155,7 @@ def _normalizer(tokenizer: Any) -> Any:
 
 
 def _continued(tokenizer: Any, part: str, **how: Any) -> list[int]:
-    """Token ids of a part that other text stands before."""
+    """Return the token ids of a part that follows other text."""
     before = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
     ids: list[int] = tokenizer(ANCHOR + part, add_special_tokens=False, **how)["input_ids"]
     if ids[: len(before)] == before:

@@ -1,8 +1,8 @@
-"""A decoding loop for plain causal models: what `transformers.generate` computes, with less around.
+"""Decode plain causal models as `transformers.generate` does, with less work around each step.
 
 Rows that are done leave the batch, the mask of a step is a slice of one that was made at the start,
-and nothing is prepared, validated or wrapped between two forward passes. Dimensions: B rows,
-T tokens, V vocabulary.
+and nothing is prepared, validated or wrapped between two forward passes. Dimensions: B rows, T
+tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DONE = 0.25
 
 
 def is_plain(model: Any) -> bool:
-    """Whether `decode` gives what `generate` would: a standard cache, and no step of its own."""
+    """Return whether `decode` gives what `generate` would: a standard cache, no step of its own."""
     kind = type(model)
     return (
         isinstance(model, GenerationMixin)
@@ -55,7 +55,7 @@ def decode(
     stop_ids: Sequence[int],
     pad_id: int,
 ) -> list[list[int]]:
-    """Token ids that the model appends to each prompt, up to and including a stop token."""
+    """Return the token ids that the model appends to each prompt, up to a stop token, inclusive."""
     batch = _Batch(model, prompts, seeds, sampling, pad_id)
     found: list[list[int]] = [[] for _ in prompts]
     stops, done = set(stop_ids), [False] * len(prompts)
@@ -98,7 +98,7 @@ class _Batch:
         self._takes_ready_mask = model._can_compile_fullgraph and _masks_by_sdpa(model)
 
     def step(self) -> list[int]:
-        """The next token of every row."""
+        """Compute the next token of every row."""
         output = self._model(
             input_ids=self._ids_BT,
             attention_mask=self._mask(),
@@ -113,7 +113,7 @@ class _Batch:
         return tokens
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with the rows at these places alone."""
+        """Continue with the rows at these places alone."""
         kept_B = torch.tensor(places, device=self._ids_BT.device)
         self._cache.batch_select_indices(kept_B)
         self._choice.keep(places)
@@ -122,7 +122,11 @@ class _Batch:
         self.rows = [self.rows[place] for place in places]
 
     def _mask(self) -> torch.Tensor:
-        """After the prompts, what the model would make of the two-dimensional one."""
+        """Return the attention mask of the next pass.
+
+        After the prompts it is the four-dimensional mask that the model would make of the
+        two-dimensional one, where the model takes it as it is.
+        """
         if self._start and self._takes_ready_mask:
             return self._mask_BT[:, None, None, : self._end]
         return self._mask_BT[:, : self._end].long()
@@ -133,6 +137,6 @@ def _new_cache(model: Any) -> Any:
 
 
 def _masks_by_sdpa(model: Any) -> bool:
-    """Whether a mask is one boolean for each pair of a query and a key."""
+    """Return whether a mask is one boolean for each pair of a query and a key."""
     attention = model.config._attn_implementation
     return ALL_MASK_ATTENTION_FUNCTIONS.get(attention) is sdpa_mask

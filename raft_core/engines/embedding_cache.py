@@ -1,7 +1,7 @@
-"""Vectors of texts on disk: a text is embedded once, whatever stage or run asks for it.
+"""Cache vectors of texts on disk: a text is embedded once, whatever stage or run asks for it.
 
 The encoder is loaded when a text is missing. A vector depends on its text alone, not on the texts
-beside it (`sentence_transformers.py`), so a found one is what would be computed again; on a GPU
+beside it (`sentence_transformers.py`), so a cached one is what would be computed again; on a GPU
 other batches may round the last bits otherwise, and the vector that was computed first stands.
 """
 
@@ -33,30 +33,33 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class EmbeddingCache:
-    """Finds and adds vectors, float32 with a checksum; never a reason to fail."""
+    """Vectors by key, float32 with a checksum; a broken file costs a warning, never the stage."""
 
     def __init__(self, path: Path, config: EmbedderConfig, warn: Callable[[str], None]) -> None:
         self._file = KeyedFile(path, "embeddings", "vector BLOB", warn)
         self._encoder = digest(VERSION, fingerprint(config), installed_versions(PACKAGES))
 
     def key(self, text: str) -> bytes:
-        """sha256 over the encoder (model, longest text, releases) and the text."""
+        """Return the sha256 over the encoder (model, longest text, releases) and the text."""
         return hashlib.sha256(self._encoder + text.encode("utf-8", "surrogatepass")).digest()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        """Return the vectors of those keys that are known."""
         return self._file.find(keys, _parse)
 
     def add(self, vectors: Mapping[bytes, Vectors]) -> None:
+        """Keep vectors for good."""
         self._file.add({key: _packed(vector) for key, vector in vectors.items()})
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 class CachedEmbedder:
-    """Embeds only what no stage of this home has embedded before.
+    """Embed only what no stage of this home has embedded before.
 
-    One array [N, D] is all that it holds beside the texts, and a block of vectors.
+    Beside the texts it holds one array [N, D] and a block of vectors.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class CachedEmbedder:
             self._cache = EmbeddingCache(file, config, stage.progress.note)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, float32 [N, D] (D is 0 without texts); each distinct text once."""
+        """Return unit vectors, float32 [N, D] (D is 0 without texts), embedding a text once."""
         first_row: dict[str, int] = {}
         copies = [
             (row, first)
@@ -88,7 +91,7 @@ class CachedEmbedder:
         return vectors_ND
 
     def _find(self, first_row: Mapping[str, int], rows: _Rows) -> dict[str, int]:
-        """Fill in what is known; the other texts with their rows."""
+        """Fill in the vectors that are known; return the other texts with their rows."""
         if self._cache is None:
             return dict(first_row)
         missing: dict[str, int] = {}
@@ -135,7 +138,7 @@ class CachedEmbedder:
 
 
 class _Rows:
-    """An array [N, D] that is made once the first vector tells D."""
+    """An array [N, D] that is allocated once the first vector tells D."""
 
     def __init__(self, count: int) -> None:
         self._count = count

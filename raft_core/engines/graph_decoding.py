@@ -1,9 +1,9 @@
-"""Decoding by a captured CUDA graph: `decode` without a kernel launch per operation.
+"""Decode by a captured CUDA graph: `decode` without a kernel launch per operation.
 
 A step of a few rows costs a GPU far less than the thousands of launches that ask for it. Here one
 step works on tensors that stay where they are, keys and values included; it is captured once and
-replayed for every position. An optimizer writes weights in place, so that a captured step follows
-them; where the tensors are others, it is captured anew. Without a GPU the step runs uncaptured.
+replayed for every position. An optimizer writes weights in place, so a captured step follows them;
+where the tensors are others, it is captured anew. Without a GPU the step runs uncaptured.
 Dimensions: B rows, T tokens, V vocabulary.
 """
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def can_capture(model: Any) -> bool:
-    """Whether a step can be captured: a plain model whose steps read nothing back from the GPU."""
+    """Return whether a step can be captured: a plain model that reads nothing back from the GPU."""
     config = model.config.get_text_config(decoder=True)
     rope = getattr(config, "rope_parameters", None) or {}
     # These choose their frequencies by the longest position of a pass.
@@ -47,7 +47,7 @@ def can_capture(model: Any) -> bool:
 
 
 class GraphDecoder:
-    """Decodes as `decode` does, with one captured step that is kept from call to call."""
+    """Decode as `decode` does, with one captured step that is kept from call to call."""
 
     def __init__(self) -> None:
         self._step: Step | None = None
@@ -56,7 +56,7 @@ class GraphDecoder:
 
     @property
     def bytes(self) -> int:
-        """Of the kept keys and values."""
+        """Bytes of the kept keys and values."""
         return self._step.bytes if self._step else 0
 
     @property
@@ -65,7 +65,7 @@ class GraphDecoder:
         return self._step is not None and self._step.is_captured
 
     def free(self) -> None:
-        """Give the kept memory back; the next call captures anew."""
+        """Free the kept memory; the next call captures anew."""
         self._step, self._captured = None, ()
 
     def decode(
@@ -78,7 +78,10 @@ class GraphDecoder:
         stop_ids: Sequence[int],
         pad_id: int,
     ) -> list[list[int]]:
-        """As `decode`, which also does it where a step cannot be captured: a warning tells once."""
+        """Decode as the function `decode`, which also takes over if no step can be captured.
+
+        The first failure is logged as a warning; later calls do not try again.
+        """
         options: dict[str, Any] = {"stop_ids": stop_ids, "pad_id": pad_id}
         if self.failure is None:
             try:
@@ -123,7 +126,7 @@ class GraphDecoder:
         tokens_B: torch.Tensor,
         max_tokens: int,
     ) -> Step:
-        """A step behind this prefill: the kept one, or a new one if that one does not fit."""
+        """Return a step loaded with this prefill: the kept one if it fits, else a new one."""
         rows, width = mask_BT.shape
         # A step is run for all tokens but the last; the check needs no more columns.
         length = -(-(width + max_tokens) // COLUMNS) * COLUMNS
@@ -155,7 +158,7 @@ class NotCapturedError(Exception):
 def prefill(
     model: Any, prompts: Sequence[list[int]], pad_id: int
 ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
-    """Keys and values of left-padded prompts, their mask [B, width], and the next logits [B, V]."""
+    """Run left-padded prompts; return their cache, their mask [B, width] and next logits [B, V]."""
     width = max(map(len, prompts))
     ids = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
     seen = [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts]
@@ -173,14 +176,14 @@ def prefill(
 
 
 def _told(failure: BaseException) -> str:
-    """By the first cause: ending a capture that failed fails as well."""
+    """Describe a failure by its first cause: ending a capture that failed fails as well."""
     while failure.__context__ is not None:
         failure = failure.__context__
     return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
 
 
 def _append(found: list[list[int]], drawn: list[torch.Tensor], stops: set[int]) -> bool:
-    """Move drawn ids to the rows that go on; whether all rows are done."""
+    """Move drawn ids to the rows that go on; return whether all rows are done."""
     for row, ids in zip(found, torch.stack(drawn, 1).tolist(), strict=True):
         for token in ids:
             if row and row[-1] in stops:
@@ -191,7 +194,7 @@ def _append(found: list[list[int]], drawn: list[torch.Tensor], stops: set[int]) 
 
 
 def _state(model: Any) -> tuple[Any, ...]:
-    """What a captured step depends on beside the values of the weights."""
+    """Return what a captured step depends on beside the values of the weights."""
     tensors = [*model.parameters(), *model.buffers()]
     adapters = [
         (module.merged, module.disable_adapters, *module.active_adapters)

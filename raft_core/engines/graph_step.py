@@ -31,7 +31,7 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One token's attention: heads that share keys are its queries, so that no key is copied."""
+    """Compute one token's attention; heads that share keys become its queries: no key is copied."""
     rows, heads, tokens, size = query.shape
     if tokens != 1 or kwargs.get("position_bias") is not None:
         options = {"scaling": scaling, **kwargs}
@@ -77,6 +77,7 @@ class FixedCache:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write new keys and values at the current column; return all columns of the layer."""
         # Autocast leaves them in two types; the prefill's cache has one.
         keys, values = (
             kept.index_copy_(2, self.column, states.to(kept.dtype))
@@ -85,10 +86,11 @@ class FixedCache:
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> torch.Tensor:
+        """Return the current column."""
         return self.column
 
     def load(self, found: DynamicCache) -> None:
-        """Take over what a prefill has computed; all else is zero, as masked columns are read."""
+        """Take over a prefill's keys and values; zero the rest, as masked columns are read too."""
         for kept, layer in zip(self.layers, found.layers, strict=True):
             for target, states in zip(kept, (layer.keys, layer.values), strict=True):
                 target.zero_()
@@ -96,7 +98,7 @@ class FixedCache:
 
 
 class Step:
-    """One token further for B rows, on tensors that stay where they are."""
+    """One decoding step of B rows, on tensors that stay where they are."""
 
     def __init__(self, like: DynamicCache, rows: int, length: int) -> None:
         self.rows, self.length = rows, length
@@ -110,15 +112,16 @@ class Step:
 
     @property
     def is_captured(self) -> bool:
+        """Whether the step replays a graph."""
         return self._graph is not None
 
     @property
     def bytes(self) -> int:
-        """Of keys and values."""
+        """Bytes of the keys and values."""
         return sum(states.nbytes for layer in self.cache.layers for states in layer)
 
     def load(self, found: DynamicCache, mask_BT: torch.Tensor) -> None:
-        """Start behind a prefill, whose mask [rows, width] may have fewer rows."""
+        """Start after a prefill, whose mask [rows, width] may have fewer rows."""
         rows, width = mask_BT.shape
         self.cache.load(found)
         self.cache.column.fill_(width)
@@ -129,7 +132,7 @@ class Step:
         self.positions_B1[:rows] = mask_BT.sum(-1, keepdim=True)
 
     def run(self, model: Any, tokens_B: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V] after one more token of every row; the next call may overwrite them."""
+        """Return logits [B, V] after one more token a row; the next call may overwrite them."""
         self.ids_B1[: len(tokens_B), 0] = tokens_B
         if self._graph is None:
             return self._compute(model)
@@ -138,7 +141,7 @@ class Step:
         return self._logits_BV
 
     def capture(self, model: Any) -> None:
-        """What `run` computes, as a graph; what was loaded is overwritten."""
+        """Capture what `run` computes as a graph; overwrites what was loaded."""
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
@@ -158,7 +161,7 @@ class Step:
         self._graph = graph
 
     def check(self, model: Any, tokens_B: torch.Tensor) -> None:
-        """Replay a step beside the model's own computation; the step is then still to be run.
+        """Compare a replayed step with the model's own computation, then step back.
 
         Raises:
             RuntimeError: they differ.

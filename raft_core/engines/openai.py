@@ -32,10 +32,10 @@ from raft_core.execution.budget import BudgetSpent, Spending
 
 
 class OpenAIGenerator:
-    """Bounded concurrency; retries, their backoff and the wait a 429 asks for are the client's own.
+    """Ask an endpoint with bounded concurrency; its client retries, backs off and obeys a 429.
 
     An endpoint that no further request can move is given up: answers that are on their way are
-    still told of, then the stage ends with one error.
+    still delivered, then the stage ends with one error.
     """
 
     def __init__(
@@ -65,6 +65,12 @@ class OpenAIGenerator:
         json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
+        """Complete every request, or end with the error for which the endpoint was given up.
+
+        Raises:
+            EngineError: the endpoint was given up; what was answered is in the cache, if there is
+                one.
+        """
         completions: dict[int, Completion] = {}
         with self._account.waiting(), ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             positions = {
@@ -89,12 +95,13 @@ class OpenAIGenerator:
         return in_order
 
     def _require_connection(self, completions: Sequence[Completion]) -> None:
-        """An endpoint that is away costs the stage, however few requests the cache left for it."""
+        """Fail the stage if no request reached the endpoint, however few the cache left for it."""
         unreached = [c for c in completions if c.error.startswith("APIConnectionError:")]
         if self._endpoint.max_failed_share < 1 and len(unreached) == len(completions):
             require_answers(completions, self._config, 0.0)
 
     def close(self) -> None:
+        """Close the HTTP client."""
         self._client.close()
 
     def _answer(
@@ -104,7 +111,7 @@ class OpenAIGenerator:
         choices: Sequence[str] | None,
         json_schema: JsonSchema | None,
     ) -> Completion | None:
-        """None where the endpoint is given up."""
+        """Complete one request; return None if the endpoint is given up."""
         from openai import OpenAIError
 
         if self._given_up:
@@ -144,12 +151,12 @@ class OpenAIGenerator:
         return None
 
     def _give_up(self, reason: str) -> None:
-        """The first reason is the one that counts."""
+        """Stop asking the endpoint; the first reason is the one that counts."""
         with self._lock:
             self._given_up = self._given_up or reason
 
     def _without_key(self, text: str) -> str:
-        """Some servers repeat a key that they refuse."""
+        """Mask the key in a message: some servers repeat a key that they refuse."""
         return text if self._api_key == NO_KEY else text.replace(self._api_key, "***")
 
 
@@ -160,7 +167,7 @@ def request_body(
     choices: Sequence[str] | None,
     json_schema: JsonSchema | None = None,
 ) -> dict[str, Any]:
-    """What the client's `chat.completions.create` takes; `extra_body` is what it does not know."""
+    """Return the arguments of `chat.completions.create`; `extra_body` is what the client lacks."""
     extra = dict(config.extra_body)
     body: dict[str, Any] = {
         "model": config.model,

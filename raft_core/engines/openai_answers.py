@@ -1,4 +1,4 @@
-"""What an endpoint's answer says, and whether enough requests were answered."""
+"""Read the answers of an endpoint, and decide whether enough requests were answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_ANSWER = {
 
 
 def choice_schema(choices: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema of an answer that is one of these strings."""
+    """Return the JSON schema of an answer that is one of these strings."""
     return {
         "type": "object",
         "properties": {CHOICE_FIELD: {"type": "string", "enum": list(choices)}},
@@ -31,13 +31,13 @@ def choice_schema(choices: Sequence[str]) -> dict[str, Any]:
 
 
 def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
-    """The `response_format` under which an answer is JSON of this schema."""
+    """Return the `response_format` that asks for JSON of this schema."""
     named = {"name": "answer", "strict": True, "schema": schema}
     return {"type": "json_schema", "json_schema": named}
 
 
 def read_answer(response: Any) -> Completion:
-    """The completion of a chat response, which the client does not check.
+    """Return the completion in a chat response, which the client does not check.
 
     Reasoning is no part of the answer, be it a field of its own or a block before the answer. A
     refusal or an empty answer is an answer without text, with what there is to say in `error`;
@@ -68,7 +68,7 @@ def read_answer(response: Any) -> Completion:
 
 
 def read_choice(completion: Completion, choices: Sequence[str]) -> Completion:
-    """The completion of which the text is the choice that its JSON object holds.
+    """Return the completion whose text is the choice in its JSON object.
 
     Anything but that object is an answer without text.
     """
@@ -87,7 +87,7 @@ def read_choice(completion: Completion, choices: Sequence[str]) -> Completion:
 
 
 def tokens_used(response: Any) -> int | None:
-    """Tokens of prompt and completion, reasoning included; None where the endpoint tells none."""
+    """Return the tokens of prompt, reasoning and completion; None if the endpoint tells none."""
     total = getattr(getattr(response, "usage", None), "total_tokens", None)
     return total if type(total) is int and total >= 0 else None
 
@@ -95,7 +95,7 @@ def tokens_used(response: Any) -> int | None:
 def require_answers(
     completions: Sequence[Completion], config: OpenAIConfig, max_failed_share: float
 ) -> None:
-    """A few failed requests cost their rows, many cost the stage.
+    """Fail the stage if too many requests failed; a few cost only their rows.
 
     Raises:
         EngineError: more than this share of the requests failed.
@@ -110,7 +110,7 @@ def require_answers(
 
 
 def _unusable(text: str) -> str:
-    """What keeps a text from being written or read again, or an empty string."""
+    """Return what keeps a text from being written or read again, or an empty string."""
     if len(text) > LONGEST_ANSWER:
         return f"has {len(text):,} characters, over {LONGEST_ANSWER:,}"
     if "\0" in text:
@@ -121,13 +121,13 @@ def _unusable(text: str) -> str:
 
 
 def _without_reasoning(said: str) -> str:
-    """A block that was cut off before its end left no answer."""
+    """Remove the thinking block; one that was cut off before its end left no answer."""
     text = answer_text(said)
     return "" if text.startswith("<think>") else text
 
 
 def _lacking(message: Any) -> str:
-    """Why there is no text."""
+    """Return why there is no text."""
     if refusal := getattr(message, "refusal", None):
         return f"refused: {refusal}"[:300].encode(errors="replace").decode()
     thought = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))

@@ -23,7 +23,7 @@ MOST_PARTS = {b"{": 50_000, b"[": 50_000, b",": 400_000}
 
 
 def endpoint_key(name: str, endpoint: EndpointRuntime) -> str:
-    """The key that the environment holds, or what stands for none.
+    """Return the key that the environment holds, or `NO_KEY` where none is needed.
 
     Raises:
         InputError: the variable is not set, or what it holds cannot be sent.
@@ -42,10 +42,10 @@ def endpoint_key(name: str, endpoint: EndpointRuntime) -> str:
 
 
 def open_client(name: str, endpoint: EndpointRuntime, account: Account | None = None) -> Any:
-    """The client asks the account before every request for a completion, a retry included.
+    """Open an endpoint's client; it asks the account before every completion request and retry.
 
     Raises:
-        InputError: no key, or the environment's proxies cannot be used.
+        InputError: there is no key, or the environment's proxies cannot be used.
     """
     from openai import DefaultHttpxClient, OpenAI
 
@@ -86,7 +86,7 @@ def open_client(name: str, endpoint: EndpointRuntime, account: Account | None = 
 def require_plain(name: str, response: Any) -> None:
     """Raise where a body is compressed although that was not allowed.
 
-    A bound on what arrives is none on what it becomes.
+    The bound on what arrives would not bound what it unpacks to.
 
     Raises:
         EngineError: the endpoint compresses its answers, those to other rows too.
@@ -100,7 +100,7 @@ def require_plain(name: str, response: Any) -> None:
 
 
 def bounded(stream: Any) -> Any:
-    """The response's body, which ends in an error where it is too long."""
+    """Wrap a response's body so that it raises an error where it is too long."""
     import httpx2
     from openai import OpenAIError
 

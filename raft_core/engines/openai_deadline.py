@@ -17,7 +17,7 @@ _REQUEST = threading.local()
 
 
 def begin(seconds: float) -> None:
-    """Give the request that this thread is about to send so much time."""
+    """Start the deadline of the request that this thread is about to send."""
     _REQUEST.deadline = time.monotonic() + seconds
 
 
@@ -54,14 +54,17 @@ class Backend:
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> Stream:
+        """Connect within the deadline."""
         return Stream(self._inner.connect_tcp(host, port, left(timeout), *args, **kwargs))
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> Stream:
+        """Connect within the deadline."""
         return Stream(self._inner.connect_unix_socket(path, left(timeout), *args, **kwargs))
 
     def sleep(self, seconds: float) -> None:
+        """Sleep, as the inner backend does."""
         self._inner.sleep(seconds)
 
 
@@ -72,10 +75,12 @@ class Stream:
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read within the deadline."""
         part: bytes = self._inner.read(max_bytes, left(timeout))
         return part
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write within the deadline."""
         # The wait is that of every single send of a buffer: a long one is sent in parts.
         for start in range(0, max(len(buffer), 1), SENT_AT_ONCE):
             self._inner.write(buffer[start : start + SENT_AT_ONCE], left(timeout))
@@ -83,10 +88,13 @@ class Stream:
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> Stream:
+        """Negotiate TLS within the deadline."""
         return Stream(self._inner.start_tls(ssl_context, server_hostname, left(timeout)))
 
     def close(self) -> None:
+        """Close the connection."""
         self._inner.close()
 
     def get_extra_info(self, info: str) -> Any:
+        """Return what the inner stream knows."""
         return self._inner.get_extra_info(info)

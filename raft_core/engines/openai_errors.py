@@ -1,4 +1,15 @@
-"""When asking an endpoint once more is worth nothing, and what to say then."""
+"""Decide when an endpoint is given up, and explain why.
+
+| failure | effect | when |
+| --- | --- | --- |
+| 401, 404, a redirect | given up | at once |
+| 403 (may be one row's) | given up | after 3 in a row |
+| no connection | given up | after 3 in a row |
+| timeout, 408, 409, 429, 5xx | given up | after 16 in a row |
+| any other | costs its row | always |
+
+With `max_failed_share` 1 only the first line holds.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +29,13 @@ MODELS_NAMED, LONGEST_ID = 20, 200
 
 
 def is_too_long(error: Exception) -> bool:
-    """Whether an error is about a prompt that does not fit: servers share words, but no code."""
+    """Return whether an error is about a prompt that does not fit: servers share words, no code."""
     refused = getattr(error, "status_code", None) in (400, 413, 422)
     return refused and TOO_LONG.search(str(error)) is not None
 
 
 def patience(error: Exception, max_failed_share: float) -> int | None:
-    """The number of such errors in a row, with no answer between, at which an endpoint is given up.
+    """Return how many such errors in a row, with no answer between, give an endpoint up.
 
     None where an error may be about its row, or where all requests may fail.
     """
@@ -43,13 +54,14 @@ def patience(error: Exception, max_failed_share: float) -> int | None:
 
 
 def is_redirect(status: int | None) -> bool:
+    """Return whether a status asks to go to another address."""
     return status is not None and 300 <= status < 400
 
 
 def explanation(
     error: Exception, said: str, config: OpenAIConfig, endpoint: EndpointRuntime, client: Any
 ) -> str:
-    """What is wrong and where to mend it; `said` is the error without the key."""
+    """Return what is wrong and where to mend it; `said` is the error without the key."""
     name, status = config.endpoint, getattr(error, "status_code", None)
     if status in (401, 403) and endpoint.api_key_env is None:
         return (
@@ -75,7 +87,7 @@ def explanation(
 
 
 def _new_address(error: Exception) -> str:
-    """The address that a redirect names, without what must not be shown."""
+    """Return the address that a redirect names, masked."""
     named: str = getattr(error, "response").headers.get("Location", "")  # noqa: B009
     return masked(ascii(named[:200])) if named else "it names none"
 

@@ -1,4 +1,4 @@
-"""Sampling with a seed per row, by the Gumbel-max trick.
+"""Sample with a seed per row, by the Gumbel-max trick.
 
 argmax(logits / T + Gumbel) is an exact sample of softmax(logits / T). Each row's noise comes from a
 generator of its own, so that a row's tokens do not depend on which other rows share the batch.
@@ -14,18 +14,18 @@ from transformers import LogitsProcessor
 
 
 class SeededNoise:
-    """-log of Gumbel noise (standard exponential noise), step by step, with a generator per row."""
+    """Standard exponential noise (Gumbel is -log of it), step by step, with a generator per row."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self._device = device
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, by their positions."""
+        """Continue with these rows alone, by their positions."""
         self._generators = [self._generators[row] for row in rows]
 
     def next(self, vocabulary: int) -> torch.Tensor:
-        """The next step's noise, float32 [B, V]."""
+        """Return the next step's noise, float32 [B, V]."""
         shape = (len(self._generators), vocabulary)
         if self._device.type != "cpu":
             noise_BV = torch.empty(shape, device=self._device)
@@ -40,7 +40,7 @@ class SeededNoise:
 
 
 class SeededChoice:
-    """Draws the next token of every row; at temperature 0 the likeliest one."""
+    """Draw the next token of every row; at temperature 0 the likeliest one."""
 
     def __init__(
         self, seeds: Sequence[int], temperature: float, top_p: float, device: torch.device
@@ -49,12 +49,12 @@ class SeededChoice:
         self._temperature, self._top_p = temperature, top_p
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, by their positions."""
+        """Continue with these rows alone, by their positions."""
         if self._noise is not None:
             self._noise.keep(rows)
 
     def noisy(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """Scores [B, V] of which the greatest is drawn."""
+        """Return scores [B, V] of which the greatest is drawn."""
         if self._noise is None:
             return logits_BV
         scaled_BV = logits_BV.float() / self._temperature
@@ -64,7 +64,7 @@ class SeededChoice:
         return scaled_BV - noise_BV.clamp_min_(1e-20).log_()
 
     def tokens(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """Ids [B]."""
+        """Draw the ids [B]."""
         return self.noisy(logits_BV).argmax(-1)
 
 
@@ -76,6 +76,7 @@ class SeededSampling(LogitsProcessor):
         self._choice: SeededChoice | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        """Return scores [B, V] of which the greatest is drawn."""
         if self._choice is None:
             self._choice = SeededChoice(*self._arguments, scores.device)
         return self._choice.noisy(scores)

@@ -20,7 +20,7 @@ LEAST_TOKENS = 32
 
 
 class SentenceTransformerEncoder:
-    """Batches hold texts of one length in tokens: padding would move a vector by about 1e-7.
+    """Encode batches of texts with equally many tokens: padding would move a vector by about 1e-7.
 
     So on a CPU a text has the same vector alone, in any batch, and with any number of threads.
     """
@@ -39,7 +39,7 @@ class SentenceTransformerEncoder:
         self._model.max_seq_length = config.max_tokens
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray[Any, Any]]]:
-        """Positions of some texts and their unit vectors, float32 [B, D], until all were had."""
+        """Yield positions of some texts and their unit vectors, float32 [B, D]."""
         for start in range(0, len(texts), SORTED_TEXTS):
             some = texts[start : start + SORTED_TEXTS]
             by_length: dict[int, list[int]] = {}
@@ -51,7 +51,7 @@ class SentenceTransformerEncoder:
                     yield batch, self._encode([texts[p] for p in batch], length)
 
     def _lengths(self, texts: Sequence[str]) -> Iterator[int]:
-        """Tokens of each text as the encoder sees it, cut and with its special tokens."""
+        """Yield each text's tokens as the encoder counts them, cut and with special tokens."""
         for start in range(0, len(texts), TOKENIZED_TEXTS):
             features = self._model.preprocess(list(texts[start : start + TOKENIZED_TEXTS]))
             yield from features["attention_mask"].sum(dim=1).tolist()

@@ -1,4 +1,4 @@
-"""`transformers.generate`: no extra engine, the same answers, for places without vLLM."""
+"""`transformers.generate` as an engine, for places without vLLM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from raft_core.errors import InputError
 
 
 class TransformersGenerator:
-    """One loaded model; prompts are batched by length."""
+    """One loaded model; prompts of similar length share a batch."""
 
     def __init__(self, config: TransformersConfig, runtime: RuntimeConfig) -> None:
         import torch
@@ -56,7 +56,11 @@ class TransformersGenerator:
         json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
-        """As every engine's, but nothing restricts an answer to `json_schema`."""
+        """Complete every request; nothing restricts an answer to `json_schema`.
+
+        Raises:
+            InputError: `choices` are given, which this engine cannot enforce.
+        """
         if choices:
             raise InputError("the transformers engine has no structured output; use kind: vllm")
         encoded = [
@@ -87,6 +91,7 @@ class TransformersGenerator:
         return complete_fitting(encoded, limit, complete, on_completion)
 
     def close(self) -> None:
+        """Free the model's memory."""
         del self._model
 
     def _completion(self, ids: list[int]) -> Completion:
@@ -106,7 +111,7 @@ def generate_batch(
     pad_id: int,
     in_step: bool = False,
 ) -> list[list[int]]:
-    """Token ids that the model appends to each prompt, up to and including a stop token.
+    """Return the token ids that the model appends to each prompt, up to a stop token, inclusive.
 
     `in_step` keeps all processes at it until the last one is done: each holds a part of the model.
     """
@@ -131,7 +136,7 @@ def generate(
     pad_id: int,
     in_step: bool = False,
 ) -> list[list[int]]:
-    """The same by `transformers.generate`, for any model and for one that is split."""
+    """Generate by `transformers.generate`, for any model and for one that is split."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -162,7 +167,7 @@ def generate(
 
 @contextmanager
 def without_own_generation_config(model: Any) -> Iterator[None]:
-    """Sample from the model itself: its own file may ask for a repetition penalty, or for top-k.
+    """Hide the model's generation config, which may ask for a repetition penalty or top-k.
 
     Under an adapter the base has one too, which generating would replace for good.
     """

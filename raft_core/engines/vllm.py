@@ -27,7 +27,7 @@ GIB = 2**30
 
 
 class VllmGenerator:
-    """One loaded model. A seed per request keeps a row's answer independent of its batch."""
+    """One loaded model; a seed per request keeps a row's answer independent of its batch."""
 
     def __init__(self, config: VllmConfig, runtime: RuntimeConfig) -> None:
         os.environ.update(runtime.vllm_environment())
@@ -50,6 +50,7 @@ class VllmGenerator:
         json_schema: JsonSchema | None = None,
         on_completion: OnCompletion | None = None,
     ) -> list[Completion]:
+        """Complete every request."""
         completions: dict[int, Completion] = {}
 
         def note(position: int, completion: Completion) -> None:
@@ -77,6 +78,7 @@ class VllmGenerator:
         on_completion: OnCompletion,
         follow_up: FollowUp,
     ) -> None:
+        """Complete these requests and those that `follow_up` adds while they run."""
         engine, form = self._llm.llm_engine, structured(choices, json_schema)
         waiting = deque(enumerate(requests))
         asked, position_of = len(waiting), dict[str, int]()
@@ -102,10 +104,11 @@ class VllmGenerator:
         form: Any,
         note: OnCompletion,
     ) -> dict[str, int]:
-        """Engine's names -> positions; a prompt that leaves no room for a token is told to `note`.
+        """Enqueue requests and return their positions by vLLM's names.
 
-        A request costs the tokenizer and vLLM about as much as a step: those that come later are
-        taken in while the first are answered, and so many at once as a step takes on.
+        A prompt that leaves no room for a token is told to `note`. A request costs the tokenizer
+        and vLLM about as much as a step: those that come later are taken in while the first are
+        answered, and so many at once as a step takes on.
         """
         limit = self._llm.model_config.max_model_len
         prompts = encode_prompts(
@@ -134,7 +137,7 @@ class VllmGenerator:
         sampling: Sampling,
         stop_ids: Sequence[int],
     ) -> list[list[int]]:
-        """Token ids after each of these token ids, up to and including a stop token."""
+        """Return the token ids that follow each of these, up to and including a stop token."""
         params = [self._params(sampling, seed, None, stop_ids) for seed in seeds]
         outputs = self._llm.generate(
             [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
@@ -142,7 +145,7 @@ class VllmGenerator:
         return [list(output.outputs[0].token_ids) for output in outputs]
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
-        """Replace the model's weights by these, and forget what was computed with the old ones.
+        """Replace the model's weights, and forget what was computed with the old ones.
 
         An output matrix that is tied to the embeddings has to be listed too: the packed one would
         otherwise stay.
@@ -153,6 +156,7 @@ class VllmGenerator:
         self._llm.reset_prefix_cache()
 
     def close(self) -> None:
+        """Free the model's memory and vLLM's process groups."""
         import gc
 
         from vllm.distributed import cleanup_dist_env_and_memory
@@ -183,7 +187,7 @@ class VllmGenerator:
 
 
 def model_stop_ids(model: ModelRef, tokenizer: Any) -> list[int]:
-    """A model without generation_config.json stops on its tokenizer's eos."""
+    """Return a model's stop ids; without generation_config.json that is its tokenizer's eos."""
     from transformers import GenerationConfig
 
     try:
@@ -194,7 +198,7 @@ def model_stop_ids(model: ModelRef, tokenizer: Any) -> list[int]:
 
 
 def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, Any]:
-    """The keyword arguments of `vllm.LLM`."""
+    """Return the keyword arguments of `vllm.LLM`."""
     on_cpu = runtime.torch_device() == "cpu"
     return {
         "model": config.model.resolve(),
@@ -220,7 +224,7 @@ def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, An
 
 
 def structured(choices: Sequence[str] | None, json_schema: JsonSchema | None) -> Any:
-    """What vLLM restricts an answer to, or None."""
+    """Return vLLM's restriction on an answer, or None."""
     from vllm.sampling_params import StructuredOutputsParams
 
     if choices:
