@@ -1,4 +1,4 @@
-"""Rows from batches of columns: the named ones alone, undecoded, and no more than may be read.
+"""Turn batches of columns into rows: only named columns, undecoded, and within a size limit.
 
 A small file can stand for any amount of text: equal texts are stored once, compressed ones hardly
 at all. So columns stay as they are stored until the lengths of their texts are known. Nothing that
@@ -28,7 +28,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 class Undecoded:
-    """What stands in a row for an image, audio or other file, which is not opened."""
+    """Placeholder in a row for an image, audio or other file, which is not opened."""
 
     def __repr__(self) -> str:
         return "an image or another file"
@@ -39,7 +39,11 @@ UNDECODED = Undecoded()
 
 @contextmanager
 def readable(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a library says of a file that it cannot read or turn into rows is one error."""
+    """Turn whatever a library raises for a file that it cannot read into one error.
+
+    Raises:
+        InputError: with the file, its kind and the library's first line.
+    """
     try:
         yield
     except InputError:
@@ -62,7 +66,8 @@ class Allowance:
         self.limit = max(LEAST_BYTES, MAX_GROWTH * self.stored)
 
     def take(self, size: int) -> None:
-        """
+        """Count `size` bytes as read.
+
         Raises:
             InputError: it is more than is left.
         """
@@ -78,7 +83,7 @@ class Allowance:
 def rows_of(
     where: str, batches: Iterator[Any], names: Sequence[str], allowed: Allowance, first: int = 1
 ) -> Iterator[Row]:
-    """Yields (where, row) of record batches; `names` are those of all columns.
+    """Yield (where, row) of record batches; `names` are those of all columns.
 
     Raises:
         InputError: a text is too long, there is too much of it, a column is there twice, or of a
@@ -108,7 +113,7 @@ def rows_of(
 
 
 def _holds_files(kind: Any) -> bool:
-    """Whether bytes stand in it: those of an image say, beside the path that they came from."""
+    """Return whether a type holds bytes, such as those of an image beside its path."""
     import pyarrow as pa
 
     if isinstance(kind, pa.BaseExtensionType):
@@ -127,7 +132,11 @@ def _holds_files(kind: Any) -> bool:
 
 
 def _require_lengths(where: str, first: int, name: str, column: Any) -> int:
-    """Bytes of all values of a column, none of whose texts is too long."""
+    """Return the bytes of all values of a column.
+
+    Raises:
+        InputError: a text is too long, or the type's sizes cannot be told beforehand.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -167,7 +176,7 @@ def _require_lengths(where: str, first: int, name: str, column: Any) -> int:
 
 
 def _is_flat(kind: Any) -> bool:
-    """Whether every value takes the same few bytes; others may repeat what is stored once."""
+    """Return whether every value takes the same few bytes; others may repeat stored ones."""
     import pyarrow as pa
 
     types = pa.types
@@ -176,7 +185,7 @@ def _is_flat(kind: Any) -> bool:
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """A value of Python; what a column of JSON holds as text, as the value that it stands for."""
+    """Return a Python value, with the texts of JSON columns parsed."""
     import pyarrow as pa
 
     if value is None or not _holds_json(kind):

@@ -1,4 +1,4 @@
-"""Rows of a dataset of the Hugging Face hub, at one commit.
+"""Read rows of a dataset of the Hugging Face hub, at one commit.
 
 The commit's data files are fetched into the hub's own cache, where a run without a network finds
 them again, and are read from there as plain files: code that a repository brings is not fetched.
@@ -27,7 +27,7 @@ ARCHIVES = (b"PK", b"\xfd7zXZ", b"BZh", b"7z\xbc\xaf", b"Rar!", b"\x04\x22\x4d\x
 def read_hub_rows(
     name: str, commit: str, subset: str | None, split: str | None, named: Collection[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where, row) of one split, or of all splits, each row then with its own.
+    """Yield (where, row) of one split, or of all splits, where each row names its own.
 
     `datasets` tells which files belong to a split and reads those that are no Parquet files; it
     decodes nothing.
@@ -59,7 +59,7 @@ def read_hub_rows(
 
 
 def files_by_split(folder: Path, subset: str | None) -> dict[str, list[Path]]:
-    """The data files of each split, as `datasets` finds them.
+    """Return the data files of each split, as `datasets` finds them.
 
     Raises:
         ValueError: one of them is not the dataset's own, or of a kind that is not read.
@@ -82,7 +82,7 @@ def files_by_split(folder: Path, subset: str | None) -> dict[str, list[Path]]:
 def _rows_of_parquet(
     files: Mapping[str, Sequence[Path]], split: str, named: Collection[str]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a split, or of what `datasets` takes for parts of some, such as `train[:10%]`.
+    """Return the rows of a split, or of a part that `datasets` understands, such as `train[:10%]`.
 
     Raises:
         ValueError: there is no such split.
@@ -109,7 +109,7 @@ def _rows_of_texts(
     files: Mapping[str, Sequence[Path]],
     named: Collection[str],
 ) -> dict[str, Iterator[dict[str, Any]]]:
-    """Rows of JSON and CSV files by split, from the table that `datasets` makes of them."""
+    """Return the rows of JSON and CSV files by split, from the table that `datasets` makes."""
     from datasets import DatasetDict, load_dataset
 
     for file in (file for some in files.values() for file in some):
@@ -129,10 +129,10 @@ def _rows_of_table(folder: Path, dataset: Any, named: Collection[str]) -> Iterat
 
 
 def require_growth(file: Path) -> None:
-    """A compressed file may hold so many times what it takes: it is written out to be read.
+    """Refuse a compressed file that holds too much: it is unpacked to disk to be read.
 
     Raises:
-        InputError: it holds more, or is an archive.
+        InputError: it holds more than its size allows, or is an archive.
     """
     import fsspec
 
@@ -149,7 +149,7 @@ def require_growth(file: Path) -> None:
 
 
 def require_own_files(name: str, folder: Path) -> None:
-    """The dataset's card may name files of its own alone: `datasets` would read any.
+    """Require that the dataset's card names only files of its own: `datasets` would read any.
 
     Raises:
         InputError: it names one elsewhere.
@@ -172,7 +172,7 @@ def require_own_files(name: str, folder: Path) -> None:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """All strings in nested lists and mappings; what YAML's names repeat is looked at once."""
+    """Yield all strings in nested lists and mappings; visit what YAML aliases repeat once."""
     seen, waiting = set[int](), [value]
     while waiting:
         item = waiting.pop()
@@ -184,7 +184,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def snapshot(name: str, commit: str) -> str:
-    """The folder that holds the commit's data files.
+    """Return the folder that holds the commit's data files, fetched if need be.
 
     Raises:
         InputError: they are neither here nor reachable.

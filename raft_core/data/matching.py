@@ -1,4 +1,4 @@
-"""Whether a text says a phrase, up to case and punctuation; phrases that give a task away.
+"""Find phrases in a text up to case and punctuation, and list those that give a task away.
 
 Of words only case and punctuation are left out. A number is its value with sign, percent and
 currency: 1,200 = 1200 = 1200.00, -5 is not 5, 50% = 50 percent, $5 = 5 dollars. Names such as C++
@@ -46,12 +46,12 @@ _TOKEN = re.compile(rf"{_QUANTITY}|{_OPERATION}|[^\W\d]\w*(?:\+\+|#)(?!\w)|\w+")
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Whether the words of `phrase` occur in `text`, up to case and punctuation."""
+    """Return whether the words of `phrase` occur in `text`, up to case and punctuation."""
     return f" {normal(phrase)} " in f" {normal(text)} "
 
 
 def normal(text: str) -> str:
-    """Lower case, words, numbers and operators apart by single spaces, no punctuation."""
+    """Return a text in lower case: words, numbers and operators apart by single spaces."""
     return " ".join(map(_token, _TOKEN.finditer(text.casefold())))
 
 
@@ -67,7 +67,7 @@ def _token(match: re.Match[str]) -> str:
 
 
 def _value(number: str) -> str:
-    """One spelling of a number; one with several points, such as a version, stands as it is."""
+    """Return one spelling of a number; one with several points, such as a version, stays."""
     if re.fullmatch(r"\d{1,3}(?:\.\d{3})+,\d{1,2}", number):
         number = number.replace(".", "").replace(",", ".")
     elif re.fullmatch(r"\d+,\d{1,2}", number):

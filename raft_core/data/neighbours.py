@@ -1,10 +1,13 @@
-"""Neighbours among unit vectors: near-duplicates, contaminated rows, the nearest references.
+"""Find neighbours among unit vectors: near-duplicates, contaminated rows, nearest references.
 
 Below `exact_below` vectors all are compared with all. From there on an inverted file finds the
 candidates (`vector_index.py`). Candidates of either kind are decided by one cosine of the original
-vectors, in float64 and then rounded to float32: a pair's verdict depends neither on the rows
-beside it nor on the number of threads, and an approximate search can only miss pairs. How many it
-misses is measured against an exact search of a sample and stands in the report.
+vectors, in float64 and then rounded to float32: a pair's verdict depends neither on the rows beside
+it nor on the number of threads, and an approximate search can only miss pairs. How many it misses
+is measured against an exact search of a sample, and reported.
+
+Array names end in a legend: N vectors, M references, D components, B rows of a block, S sampled
+rows, P pairs, C candidates.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ PAIRS_AT_ONCE = 16_384
 
 @dataclass(slots=True)
 class SearchReport:
-    """How a search was made; an approximate one `found` so many of the sample's `true` finds."""
+    """How a search was made; an approximate one `found` so many of the sample's `true` hits."""
 
     kind: str
     vectors: int
@@ -38,12 +41,13 @@ class SearchReport:
 
     @property
     def recall(self) -> float | None:
-        """1 for an exact search; None where the sample has nothing to be found."""
+        """Recall on the sample: 1 for an exact search, None where there is nothing to find."""
         if self.kind == "exact":
             return 1.0
         return round(self.found / self.true, 6) if self.true else None
 
     def as_json(self) -> dict[str, Any]:
+        """Return the fields and the recall, as plain JSON."""
         return {
             "kind": self.kind,
             "vectors": self.vectors,
@@ -57,11 +61,11 @@ class SearchReport:
 class NearPairs:
     """Pairs (i, j), i < j, of unit rows whose cosine is at least `threshold`, by j, then i.
 
-    Rows that are marked in `skip`, before or while the pairs are iterated, are no pair's i any
-    more: a thousand copies of one row then cost a thousand pairs, not half a million. `report` is
-    complete when the pairs are at their end.
+    A row that is marked in `skip`, before or while the pairs are iterated, is the i of no further
+    pair: a thousand copies of one row then cost a thousand pairs, not half a million. `report` is
+    complete when the iteration has ended.
 
-    `possible` names the places, among candidates (i, j), of those that can be of use; all others
+    `possible` selects, among candidates (i, j), the places of those that can be of use; all others
     are left out before their cosine is taken, from the pairs and from the recall.
     """
 
@@ -99,7 +103,7 @@ class NearPairs:
             self._measure(sample, np.concatenate(of_sample))
 
     def _block(self, start: int, end: int) -> tuple[Ints, int]:
-        """Pairs whose j is in a block, and how many candidates there were."""
+        """Return the pairs whose j is in a block, and how many candidates there were."""
         block_BD = self._vectors_ND[start:end]
         self._index.place(block_BD, start)
         rows_C, found_C = self._index.near(self._threshold)
@@ -112,7 +116,7 @@ class NearPairs:
         return pairs_P2[np.lexsort((pairs_P2[:, 0], pairs_P2[:, 1]))], len(first_C)
 
     def _near(self, first_C: Ints, second_C: Ints) -> Ints:
-        """The candidates of use whose cosine reaches the threshold."""
+        """Return the useful candidates whose cosine reaches the threshold, [P, 2]."""
         if self._possible is not None:
             places = self._possible(first_C, second_C)
             first_C, second_C = first_C[places], second_C[places]
@@ -137,7 +141,7 @@ class NearPairs:
 def near_held_out(
     vectors_ND: Floats, held_out: int, threshold: float, **options: Any
 ) -> tuple[Bools, SearchReport]:
-    """Which rows [N - held_out] after the first `held_out` are near one of these, and how well."""
+    """Return which rows [N - held_out] after the first `held_out` are near one, and the report."""
     pairs = NearPairs(vectors_ND, threshold, **options)
     pairs.skip[held_out:] = True
     near = np.zeros(len(vectors_ND), dtype=bool)
@@ -155,9 +159,10 @@ def nearer_rows(
     exact_below: int = EXACT_BELOW,
     threads: int = 1,
 ) -> tuple[Ints, SearchReport]:
-    """For each query the nearest reference, if `max_rank` or more are nearer than its own; or -1.
+    """Find for each query the nearest reference, if enough are nearer than its own; else -1.
 
-    `own_N` are rows of `references_MD`. What is exactly as near as its own is not nearer.
+    Enough is `max_rank` or more. `own_N` are rows of `references_MD`. What is exactly as near as
+    its own is not nearer.
     """
     count = len(references_MD)
     nearest_N = np.full(len(queries_ND), -1, dtype=np.int64)
@@ -206,10 +211,10 @@ def _note_nearer(
 def outranked(
     queries_SD: Floats, own_cosine_S: Floats, references_MD: Floats, max_rank: int
 ) -> Bools:
-    """Whether `max_rank` references or more are nearer to a query than its own; all are compared.
+    """Return [S] whether `max_rank` references or more are nearer to a query than its own.
 
-    A query far from its own has nearly all references before it: they are counted, not kept, and
-    only those about as near as its own are looked at twice.
+    All are compared. A query far from its own has nearly all references before it: they are
+    counted, not kept, and only those about as near as its own are looked at twice.
     """
     nearer_S = np.zeros(len(queries_SD), dtype=np.int64)
     own_S1, slack = own_cosine_S[:, None], VectorIndex.exact_slack
@@ -225,7 +230,10 @@ def outranked(
 
 
 def cosines(one_ND: Floats, of_one: Ints, other_MD: Floats, of_other: Ints) -> Floats:
-    """Cosine of each pair of unit rows, [P]: float64 rounded to float32, whatever stands beside."""
+    """Return the cosine of each pair of unit rows, [P]: float64 rounded to float32.
+
+    A pair's cosine does not depend on the other pairs.
+    """
     result_P = np.empty(len(of_one), dtype=np.float32)
     for start in range(0, len(of_one), PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
@@ -237,7 +245,7 @@ def cosines(one_ND: Floats, of_one: Ints, other_MD: Floats, of_other: Ints) -> F
 def exact_candidates(
     queries_SD: Floats, floor_S: Floats, vectors_ND: Floats
 ) -> Iterator[tuple[Ints, Ints]]:
-    """(query, row) of all pairs with a cosine of about the query's floor or more, in blocks."""
+    """Yield (query, row) of all pairs whose cosine about reaches the query's floor, in blocks."""
     floor_S1 = (floor_S - VectorIndex.exact_slack)[:, None]
     for start in range(0, len(vectors_ND), BLOCK_ROWS):
         query_C, row_C = np.nonzero(
@@ -247,13 +255,13 @@ def exact_candidates(
 
 
 def sample_rows(count: int) -> Ints:
-    """Rows that are searched exactly as well; the same ones for the same count."""
+    """Return the rows that are searched exactly as well; the same ones for the same count."""
     chosen = np.random.default_rng(0).choice(count, min(SAMPLE_ROWS, count), replace=False)
     return np.sort(chosen)
 
 
 def _next_size(size: int, candidates: int) -> int:
-    """The index grows slowly, and with it the candidates of a row."""
+    """Return the size of the next block; candidates of a row grow with the index."""
     if candidates > MOST_CANDIDATES:
         return max(LEAST_BLOCK_ROWS, size // 2)
     return min(BLOCK_ROWS, size * 2) if candidates < MOST_CANDIDATES // 4 else size

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, whose texts stay stored once each until their lengths are known."""
+"""Read rows of a Parquet file, whose texts stay stored once until their lengths are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KIND = "readable Parquet file"
 
 
 def read_parquet(path: Path, named: Collection[str]) -> Iterator[Row]:
-    """Yields (where, row) with the named columns; all others stand there as None.
+    """Yield (where, row) with the named columns; all others are None.
 
     Raises:
         InputError: the file is torn, or holds more than may be read.
@@ -42,7 +42,7 @@ def read_parquet(path: Path, named: Collection[str]) -> Iterator[Row]:
 
 
 def rows_in(path: Path) -> int:
-    """How many rows a file has, as it says itself."""
+    """Return how many rows a file has, by its own metadata."""
     import pyarrow.parquet as parquet
 
     with readable(path, KIND):
@@ -52,7 +52,7 @@ def rows_in(path: Path) -> int:
 def _parquet_batches(
     path: Path, file: Any, known: list[str], texts: list[str], at_once: int
 ) -> Iterator[Any]:
-    """A row group after the other, since each has texts of its own that are stored once.
+    """Yield batches of one row group after the other: each stores its own texts once.
 
     Where a writer gave up storing them so, Arrow cannot put lists together from both kinds: those
     are read as plain ones, a few rows at a time.
@@ -79,7 +79,7 @@ def _parquet_batches(
 
 
 def _leaves(path: Path, file: Any, named: Collection[str]) -> tuple[list[int], list[str]]:
-    """Numbers of the named columns' leaves, and paths of those whose texts can stay as stored."""
+    """Return the numbers of the named columns' leaves, and paths of texts that can stay stored."""
     paths, known = [column.path for column in file.schema], set(file.schema_arrow.names)
     chosen = [n for n, at in enumerate(paths) if _top(at, known) in named]
     allowed = Allowance(path, path.stat().st_size)
@@ -97,7 +97,10 @@ def _leaves(path: Path, file: Any, named: Collection[str]) -> tuple[list[int], l
 
 
 def _rows_at_once(path: Path, file: Any, chosen: Sequence[int]) -> int:
-    """Fewer where each text may repeat most of the one before: any row may be the longest."""
+    """Return how many rows to read at once.
+
+    Fewer where each text may repeat most of the one before: any row may be the longest.
+    """
     groups = (file.metadata.row_group(g) for g in range(file.metadata.num_row_groups))
     chunks = (group.column(number) for group in groups for number in chosen)
     longest = max((c.total_uncompressed_size for c in chunks if _is_delta(c)), default=1)

@@ -1,4 +1,4 @@
-"""The rows that pass between stages: small, frozen, each with the id of its domain row."""
+"""Records of the rows that pass between stages: frozen, each with the id of its domain row."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ Verdict = Literal["correct", "incorrect", "cannot_tell"]
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One judge's verdict on one answer. A judge that fails or refuses votes `cannot_tell`."""
+    """One judge's verdict on one answer; a judge that fails or refuses votes `cannot_tell`."""
 
     judge: str
     verdict: Verdict
@@ -91,7 +91,7 @@ Row = TypeVar("Row")
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
-    """Write records or dicts, one JSON object a line; returns how many."""
+    """Write records or dicts, one JSON object a line; return how many."""
     count = 0
     with open(path, "w", encoding="utf-8") as handle:
         for row in rows:
@@ -102,19 +102,19 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file that a stage of RAFT wrote."""
+    """Yield the objects of a JSONL file that a stage wrote."""
     with open(path, encoding="utf-8") as handle:
         for line in handle:
             yield json.loads(line)
 
 
 def read_records(path: str | Path, kind: type[Row]) -> list[Row]:
-    """The rows of a stage's file as records of one kind."""
+    """Return the rows of a stage's file as records of one kind."""
     return list(iter_records(path, kind))
 
 
 def iter_records(path: str | Path, kind: type[Row]) -> Iterator[Row]:
-    """The same, one at a time."""
+    """Yield the rows of a stage's file as records of one kind."""
     for row in read_jsonl(path):
         yield kind(**{k: _frozen(v) for k, v in row.items()})
 

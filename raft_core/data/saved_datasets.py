@@ -1,4 +1,4 @@
-"""Rows of a folder that `datasets` saved, read as Arrow and without that library."""
+"""Read rows of a folder that `datasets` saved, as Arrow and without that library."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HEADER, DICTIONARY_ROWS, COMPRESSION = 2, 1, 3
 
 
 def read_saved(path: Path, named: Collection[str]) -> Iterator[tuple[str | None, Row]]:
-    """Yields (split, (where, row)) of a folder that `datasets` saved, without that library.
+    """Yield (split, (where, row)) of a folder that `datasets` saved, without that library.
 
-    It would decode what the columns are described as, and open what the descriptions name.
+    The library would decode what the columns are described as, and open what the descriptions name.
 
     Raises:
         InputError: the folder is none, or holds more than may be read.
@@ -65,7 +65,7 @@ def _own_name(name: Any) -> str:
 
 
 def _arrow_batches(file: Path, named: Collection[str]) -> tuple[list[str], Iterator[Any]]:
-    """The names of all columns, and batches of the named ones."""
+    """Return the names of all columns, and batches of the named ones."""
     import pyarrow as pa
 
     if file.is_symlink():
@@ -92,7 +92,7 @@ def _arrow_batches(file: Path, named: Collection[str]) -> tuple[list[str], Itera
 
 
 def _is_compressed(message: Any) -> bool:
-    """Whether an Arrow message of rows, or of the texts that they name, says so of itself."""
+    """Return whether an Arrow message of rows or of dictionary texts is marked as compressed."""
     data = memoryview(message.metadata)
 
     def place(table: int, number: int) -> int:

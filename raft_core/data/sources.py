@@ -1,7 +1,7 @@
-"""Reading data: JSONL, Parquet, a `datasets` folder or hub dataset, or the embedded mini world.
+"""Read data: JSONL, Parquet, a `datasets` folder or hub dataset, or the embedded mini world.
 
-Every row is checked before anything else happens; an error names the file, the row, the field
-and the remedy.
+Every row is checked before anything else happens; an error names the file, the row, the field and
+the remedy.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Columns(FrozenConfig):
 
     @property
     def pair(self) -> tuple[str, ...]:
-        """The fields that a question and its answer may stand in."""
+        """The fields that may hold a question and its answer."""
         return self.question, self.answer, "messages"
 
 
 class DataSource(FrozenConfig):
-    """Where rows come from. Its identity is its content, not its place.
+    """Where rows come from; its identity is its content, not its place.
 
-    Of the hub it is the commit that `revision` (else the default branch) stands for, with `subset`
-    and `split`; without a split all are read.
+    For the hub the identity is the commit that `revision` (else the default branch) stands for,
+    with `subset` and `split`; without a split all are read.
     """
 
     path: str = Field(
@@ -77,7 +77,7 @@ class DataSource(FrozenConfig):
         return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
 
     def commit(self) -> str:
-        """The commit of a dataset of the hub.
+        """Return the commit of a dataset of the hub.
 
         Raises:
             InputError: nothing here knows it.
@@ -97,12 +97,13 @@ class DataSource(FrozenConfig):
         return commit
 
     def pinned(self) -> DataSource:
-        """The same data; of the hub, at the commit that its revision stands for now."""
+        """Return the same data; a hub dataset at the commit that its revision stands for now."""
         if self.hub_name is None:
             return self
         return self.model_copy(update={"revision": self.commit()})
 
     def identity(self) -> dict[str, Any]:
+        """Return the digest of local data or the commit of a hub dataset, with the column names."""
         columns = self.columns.model_dump()
         if self.hub_name is not None:
             chosen = {"subset": self.subset, "split": self.split}
@@ -121,10 +122,10 @@ class DataSource(FrozenConfig):
 
 
 def existing(path: str) -> Path:
-    """The path, if it is there.
+    """Return the path, if it exists.
 
     Raises:
-        InputError: it is not.
+        InputError: it does not.
     """
     found = local_path(path, "data")
     if not found.exists():
@@ -136,9 +137,9 @@ def existing(path: str) -> Path:
 
 
 def read_rows(source: DataSource, named: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where, row): `where` is 'FILE row N', for messages.
+    """Yield (where, row): `where` is 'FILE row N', for messages.
 
-    Of a columnar file the `named` columns alone are read; all others stand in a row as None.
+    From a columnar file only the `named` columns are read; all others are None.
 
     Raises:
         InputError: the file is missing, of an unknown kind, or a line is no JSON object.
@@ -179,7 +180,9 @@ def read_rows(source: DataSource, named: Collection[str]) -> Iterator[tuple[str,
 def read_objects(
     path: Path, fields: str = "'question' and 'answer'"
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where, object) for each line of a JSONL file; `fields` are those that it should have.
+    """Yield (where, object) for each line of a JSONL file.
+
+    `fields` names those that a row should have, for messages.
 
     Raises:
         InputError: the file is not UTF-8, or a line is no JSON object.
@@ -198,7 +201,7 @@ def read_objects(
 
 
 def _lines(path: Path, handle: IO[str]) -> Iterator[str]:
-    """The lines of a text file, none of which is read beyond its bound."""
+    """Yield the lines of a text file, none of which is read beyond `MAX_LINE`."""
     number = 0
     while line := handle.readline(MAX_LINE + 1):
         number += 1
@@ -231,7 +234,7 @@ def _parse_object(path: Path, number: int, line: str, fields: str) -> dict[str, 
 
 
 def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON whose fields are all there once: of two the last would win unseen.
+    """Make a JSON object whose field names are unique: of two equal ones the last would win unseen.
 
     Raises:
         ValueError: one is not.
@@ -245,7 +248,7 @@ def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tuple[str, str]:
-    """The two texts of a row, from its columns or from chat `messages`.
+    """Return the two texts of a row, from its columns or from chat `messages`.
 
     Raises:
         InputError: a field is missing, of the wrong type, empty or too long.
@@ -259,7 +262,7 @@ def question_and_answer(where: str, row: dict[str, Any], columns: Columns) -> tu
 
 
 def _from_messages(where: str, messages: Any) -> tuple[str, str]:
-    """The system turns, if any, stand above the question."""
+    """Return question and answer of chat messages; system turns go above the question."""
     turns = messages if isinstance(messages, list) else []
     roles = [t.get("role") if isinstance(t, dict) else f"a {type(t).__name__}" for t in turns]
     if roles[-2:] != ["user", "assistant"] or any(role != "system" for role in roles[:-2]):
@@ -278,7 +281,7 @@ def _from_messages(where: str, messages: Any) -> tuple[str, str]:
 
 
 def checked_id(where: str, value: Any) -> str | None:
-    """The optional id of a row, as text.
+    """Return the optional id of a row, as text.
 
     Raises:
         InputError: it is neither text nor a number, or cannot be used as one.
@@ -295,7 +298,7 @@ def checked_id(where: str, value: Any) -> str | None:
 
 
 def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
-    """The optional short strings that a right answer contains.
+    """Return the optional short strings that a right answer contains.
 
     Raises:
         InputError: `expected` is no list of strings that can be looked for.
@@ -309,7 +312,11 @@ def checked_expected(where: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def checked_text(where: str, row: dict[str, Any], field: str) -> str:
-    """A non-empty string field of a row, stripped."""
+    """Return a non-empty string field of a row, stripped.
+
+    Raises:
+        InputError: the field is missing, empty or no sound text.
+    """
     if field not in row:
         raise InputError(
             f"{where}: field '{field}' is missing (has {str(sorted(row))[:200]}); add it, or name "
@@ -322,15 +329,15 @@ def checked_text(where: str, row: dict[str, Any], field: str) -> str:
 
 
 def is_visible(character: str) -> bool:
-    """Whether it shows: a blank, a sign of no width or an empty pattern of Braille does not."""
+    """Return whether a character shows; blanks, zero-width signs and empty Braille do not."""
     return character.isprintable() and not character.isspace() and character != "\u2800"
 
 
 def sound_text(where: str, field: str, value: Any, longest: int = MAX_TEXT) -> str:
-    """A string that can be encoded, stored and read by a model, as it is.
+    """Return a string that can be encoded, stored and read by a model, as it is.
 
     Raises:
-        InputError: it is none, is too long, or holds what is no character.
+        InputError: it is no string, is too long, or holds what is no character.
     """
     if isinstance(value, Undecoded):
         raise InputError(

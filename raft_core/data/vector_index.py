@@ -1,8 +1,8 @@
-"""FAISS behind two questions: which rows are about so near, and which rows are nearest.
+"""Ask FAISS two questions: which rows are about so near, and which rows are nearest.
 
-`FlatIndex` compares with every row. `CellIndex` puts rows into cells around k-means centroids
-(8 bits a component, a quarter of float32) and looks into the `PROBES` cells nearest to a query. Not
-a graph (HNSW): it found fewer in the same time (docs/benchmarks.md), and several threads build it
+`FlatIndex` compares with every row. `CellIndex` puts rows into cells around k-means centroids (8
+bits a component, a quarter of float32) and looks into the `PROBES` cells nearest to a query. Not a
+graph (HNSW): it found fewer in the same time (docs/benchmarks.md), and several threads build it
 otherwise from run to run.
 """
 
@@ -23,7 +23,7 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class VectorIndex:
-    """Takes blocks of rows: `place` one, ask what is near or nearest to it, `add` rows of it.
+    """Index of rows in blocks: `place` a block, ask what is near or nearest to it, `add` its rows.
 
     Cosines are rough by `slack`; those of products in float32 by `exact_slack`.
     """
@@ -38,21 +38,21 @@ class VectorIndex:
         self._start = 0
 
     def place(self, block_BD: Floats, start: int) -> None:
-        """The block that the next calls are about; its first row has the number `start`."""
+        """Set the block that the next calls are about; its first row has the number `start`."""
         self._block_BD, self._start = np.ascontiguousarray(block_BD), start
 
     def add(self, rows: Ints) -> None:
-        """Make these rows of the block known."""
+        """Add these rows of the block to the index."""
         self._index.add_with_ids(self._block_BD[rows], rows + self._start)
 
     def near(self, threshold: float) -> tuple[Ints, Ints]:
-        """Numbers of rows of the block, and of known rows with a cosine of `threshold` or more."""
+        """Return (block row, known row) of pairs with a cosine of about `threshold` or more."""
         starts, _, found = self._range_search(threshold - self.slack)
         rows = np.repeat(np.arange(len(self._block_BD)), np.diff(starts).astype(np.int64))
         return rows + self._start, found
 
     def nearest(self, neighbours: int, floor_B: Floats) -> tuple[Ints, Ints]:
-        """As `near`: of a row's nearest known rows those that reach its floor."""
+        """Return (block row, known row) of each row's nearest neighbours that reach its floor."""
         score_BK, found_BK = self._search(neighbours)
         row_C, place_C = np.nonzero((found_BK >= 0) & (score_BK >= (floor_B - self.slack)[:, None]))
         return row_C + self._start, found_BK[row_C, place_C]
@@ -65,6 +65,8 @@ class VectorIndex:
 
 
 class FlatIndex(VectorIndex):
+    """Exact search: a product with every row."""
+
     def __init__(self, width: int) -> None:
         import faiss
 
@@ -92,12 +94,14 @@ class CellIndex(VectorIndex):
         super().__init__(index)
 
     def place(self, block_BD: Floats, start: int) -> None:
+        """Set the block, and look its cells up."""
         super().place(block_BD, start)
         self._to_cell_BP, self._cell_BP = self._index.quantizer.search(
             self._block_BD, self._index.nprobe
         )
 
     def add(self, rows: Ints) -> None:
+        """Add these rows of the block to the cells that were looked up."""
         from faiss.contrib.ivf_tools import add_preassigned
 
         # FAISS gets addresses: these names keep the arrays alive until it is done.
@@ -117,16 +121,16 @@ class CellIndex(VectorIndex):
 
 
 def cell_count(count: int) -> int:
-    """About four times the root of the rows, a power of two: 1024 for 50,000, 4096 for a million.
+    """Return about four times the root of the rows, a power of two: 1024 for 50,000 rows.
 
-    With fewer the vectors in a cell take the time, with more the centroids. Of few rows a cell
-    holds eight at least.
+    With fewer cells the vectors in a cell take the time, with more the centroids: 4096 for a
+    million. A cell of few rows holds eight at least.
     """
     return int(2 ** round(math.log2(max(1, min(4 * math.sqrt(count), count / 8)))))
 
 
 def open_index(vectors_ND: Floats, *, exact: bool, threads: int) -> VectorIndex:
-    """An empty index for vectors like these; FAISS then works in so many threads."""
+    """Return an empty index for vectors like these; FAISS then works in so many threads."""
     import faiss
 
     faiss.omp_set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Which pairs of texts may share enough words, told from a few bits a text.
+"""Rule out pairs of texts that share too few words, by a few bits a text.
 
 Each word of a set lights one of `BITS` lights. A light that is on in one signature alone comes from
 a word that is in one set alone, so the lights that differ are never more than the words that do: a
@@ -25,7 +25,7 @@ BITS = 64 * COLUMNS
 
 
 class WordSignatures:
-    """Signatures of sets of words; `least_shared` is the Jaccard index that is asked for."""
+    """Signatures of sets of words; `least_shared` is the Jaccard index that is required."""
 
     def __init__(self, texts: Iterable[Set[str]], least_shared: float) -> None:
         numbers: dict[str, int] = {}
@@ -44,7 +44,7 @@ class WordSignatures:
         self._apart = (1 - least_shared) / (1 + least_shared)
 
     def may_share(self, first_C: Ints, second_C: Ints) -> Ints:
-        """The places of the pairs that are not turned away, in order."""
+        """Return the places of the pairs that may share enough words, in order."""
         most_C = self._apart * (self._size_N[first_C] + self._size_N[second_C]) + 1e-6
         coarse_C = np.bitwise_count(self._coarse_N[first_C] ^ self._coarse_N[second_C])
         left = np.flatnonzero(coarse_C <= most_C)
