@@ -1,1 +1,1 @@
-"""Settings: what one is, where its layers come from, how a run runs, and what may not be logged."""
+"""Settings: their base classes, layers, runtime, and what must never be logged."""

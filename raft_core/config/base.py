@@ -45,7 +45,7 @@ class FrozenConfig(BaseModel):
 
 
 def local_path(path: str | Path, named: str) -> Path:
-    """The path with `~` expanded; whether anything must be there is the caller's question.
+    """Return the path with `~` expanded; it need not exist.
 
     Raises:
         InputError: no file can have this name, or it cannot be looked at.
@@ -62,7 +62,7 @@ def local_path(path: str | Path, named: str) -> Path:
 
 
 def made_folder(folder: Path, named: str) -> Path:
-    """The folder, made where it was missing.
+    """Return the folder, made if it was missing.
 
     Raises:
         InputError: it cannot be made.
@@ -86,7 +86,7 @@ class ModelRef(FrozenConfig):
     revision: str | None = None
 
     def local_folder(self) -> Path | None:
-        """The folder on this machine, or None for a hub id.
+        """Return the folder on this machine, or None for a hub id.
 
         Raises:
             InputError: no folder can have this name, or its package is not installed.
@@ -108,7 +108,7 @@ class ModelRef(FrozenConfig):
         return None if looks_like_hub_id and not folder_here.exists() else folder_here
 
     def resolve(self) -> str:
-        """What `from_pretrained` takes.
+        """Return what `from_pretrained` takes.
 
         Raises:
             InputError: the folder is missing or holds no model.
@@ -129,13 +129,14 @@ class ModelRef(FrozenConfig):
         return str(folder)
 
     def identity(self) -> dict[str, str]:
+        """Return the digest of a local folder, or the commit of a hub model."""
         folder = self.local_folder()
         if folder is not None:
             return {"digest": digest_folder(self.resolve())}
         return {"hub": self.path, "commit": self._commit()}
 
     def pinned(self) -> ModelRef:
-        """The same model; of the hub, at the commit that its revision stands for now."""
+        """Return the same model; a hub model at the commit that its revision stands for now."""
         if self.local_folder() is not None:
             return self
         return self.model_copy(update={"revision": self._commit()})
@@ -155,7 +156,7 @@ class ModelRef(FrozenConfig):
 
 @lru_cache(maxsize=32)
 def hub_commit(name: str, revision: str, kind: Literal["model", "dataset"] = "model") -> str | None:
-    """The commit that a revision of a hub repository stands for; None where nothing here knows.
+    """Return the commit that a revision of a hub repository stands for; None if unknown here.
 
     Raises:
         InputError: the hub cannot be asked, or has no such repository or revision.
@@ -180,7 +181,7 @@ def hub_commit(name: str, revision: str, kind: Literal["model", "dataset"] = "mo
 
 @lru_cache(maxsize=64)
 def digest_folder(folder: str) -> str:
-    """sha256 over the names and contents of a model folder's configuration and weights.
+    """Return the sha256 over names and contents of a model folder's configuration and weights.
 
     Raises:
         InputError: a file cannot be read.
@@ -200,13 +201,13 @@ def digest_folder(folder: str) -> str:
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def pinned(value: Any) -> Any:
-    """Settings in which every model and dataset of the hub is at a commit: all stages load that."""
+    """Return settings with every hub model and dataset at a commit, for all stages to load."""
     if hasattr(value, "pinned"):
         return value.pinned()
     if isinstance(value, BaseModel):
@@ -220,7 +221,7 @@ def pinned(value: Any) -> Any:
 
 
 def fingerprint(value: Any, where: str = "") -> Any:
-    """Plain JSON that stands for `value` in a stage key.
+    """Return the plain JSON that stands for `value` in a stage key.
 
     Raises:
         TypeError: for anything whose identity cannot be determined.

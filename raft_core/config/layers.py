@@ -1,4 +1,4 @@
-"""Settings as layers: files and overrides, one above the other, and errors that name the layer."""
+"""Layer settings: files and overrides, one above the other, with errors that name the layer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ KEY_REMEDY = "settings are logged: name the environment variable that holds the 
 
 
 class OnceLoader(yaml.SafeLoader):
-    """Plain values as `safe_load` reads them; a field that stands there twice is an error."""
+    """YAML loader like `safe_load`, except that a field given twice is an error."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self._flat: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Looks at what was written: what `<<` merges into it comes after that."""
+        """Refuse repeated fields as written, before `<<` merges others into them."""
         if id(node) not in self._flat:
             self._flat.add(id(node))
             seen = set()
@@ -47,13 +47,13 @@ class OnceLoader(yaml.SafeLoader):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One source of settings, by the name that an error gives it."""
+    """One source of settings, with the name that errors give it."""
 
     source: str
     values: Mapping[str, Any]
 
     def depth(self, location: Sequence[int | str]) -> int:
-        """How much of a field's location is set here; tags of unions are passed over."""
+        """Return how much of a field's location is set here; tags of unions are passed over."""
         found = 0
         inside: Any = self.values
         for part in location:
@@ -63,7 +63,7 @@ class Layer:
 
 
 def parse_override(override: str) -> dict[str, Any]:
-    """`filter.tau=0.7` as a nested dict; the value is read as YAML.
+    """Return `filter.tau=0.7` as a nested dict; the value is read as YAML.
 
     Raises:
         InputError: it has no '=', or its value cannot be read.
@@ -81,12 +81,15 @@ def parse_override(override: str) -> dict[str, Any]:
 
 
 def name_of(override: str) -> str:
-    """The field that it sets: the value may be a key that went into the wrong field."""
+    """Return the field that an override sets, without the value, which may be a misplaced key."""
     return override.partition("=")[0].strip()
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins; mappings are merged field by field, unless they are of different kinds."""
+    """Merge two mappings field by field; `above` wins.
+
+    Mappings of different kinds are not merged: the upper one replaces the lower.
+    """
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
@@ -98,11 +101,12 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 def same_kind(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two mappings may be merged: none names a `kind`, or both the same."""
     return "kind" not in one or "kind" not in other or one["kind"] == other["kind"]
 
 
 def require_no_secret(merged: Mapping[str, Any], layers: Sequence[Layer]) -> None:
-    """Settings are logged: no address in them may hold a user, a password or a key.
+    """Refuse settings with an address that holds a user, a password or a key: they are logged.
 
     Raises:
         InputError: one does.
@@ -117,7 +121,7 @@ def require_no_secret(merged: Mapping[str, Any], layers: Sequence[Layer]) -> Non
 
 
 def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
-    """All complaints of pydantic, one a line, by field, each with the source that set it."""
+    """Return all complaints of pydantic, one a line, each with its field and its source."""
     lines = []
     for complaint in error.errors():
         field = ".".join(str(part) for part in complaint["loc"]) or "settings"
@@ -138,7 +142,7 @@ def readable(error: ValidationError, layers: Sequence[Layer]) -> str:
 
 
 def _short(value: Any) -> str:
-    """The value's beginning: one that YAML's names expand without end is not written out."""
+    """Return the beginning of a value's text; endless YAML aliases are not written out."""
     shown = reprlib.Repr()
     shown.maxstring = shown.maxother = shown.maxlong = 1000
     text = shown.repr(value)
@@ -146,12 +150,17 @@ def _short(value: Any) -> str:
 
 
 def cut(text: str, longest: int = 60) -> str:
-    """The beginning of a text; masked first, so that no half of an address passes for harmless."""
+    """Return a text's beginning, masked first, so that no half of an address goes unmasked."""
     text = masked(text)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the fields of a YAML file.
+
+    Raises:
+        InputError: it is not readable as YAML, or holds no fields.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
     except Exception as error:  # as in parse_override, and what the file system says

@@ -1,4 +1,4 @@
-"""How stages execute: everything here may change without changing a result or a stage key."""
+"""Runtime settings: everything here may change without changing a result or a stage key."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class VllmRuntime(FrozenConfig):
 
 
 class EndpointBudget(FrozenConfig):
-    """The most that one stage spends at an endpoint; null: no limit.
+    """The most that one stage spends at an endpoint; null means no limit.
 
-    It is checked before every request: those in flight are waited for, so that tokens and seconds
-    may be exceeded by what `concurrency` requests take. Every shard is a stage of its own.
+    The budget is checked before every request. Requests in flight are waited for, so tokens and
+    seconds may be exceeded by what `concurrency` requests take. Every shard is a stage of its own.
     """
 
     requests: Positive | None = Field(None, description="HTTP requests, retries included")
@@ -70,17 +70,17 @@ class EndpointRuntime(FrozenConfig):
 
 
 class Limit(FrozenConfig):
-    """At which share a warning is told, and at which training stops; null: never."""
+    """Shares at which a warning is given and at which training stops; null means never."""
 
     warn: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class HealthLimits(FrozenConfig):
-    """When a training that distills is unwell. All are shares, of 0 (well) to 1.
+    """Limits beyond which a training that distills is unhealthy; all are shares from 0 to 1.
 
-    It stops, with a checkpoint, where a share reached `stop` at `patience` logged steps in a row.
-    Of a limit that is given in part, the other part is the default.
+    Training stops, with a checkpoint, once a share was at least `stop` at `patience` logged steps
+    in a row. Missing fields of a limit take their defaults.
     """
 
     truncated: Limit = Field(
@@ -118,7 +118,7 @@ class HealthLimits(FrozenConfig):
 
 
 class TrainingRuntime(FrozenConfig):
-    """How one machine trains: so many processes, one a device."""
+    """How one machine trains: in `processes` processes, one per device."""
 
     save_every: Positive = Field(
         100,
@@ -145,7 +145,7 @@ class TrainingRuntime(FrozenConfig):
 
 
 class RuntimeConfig(FrozenConfig):
-    """One machine's way to run the stages."""
+    """How one machine runs the stages."""
 
     home: str = Field(
         ".raft", description="store, completions, vectors, MLflow database and Prefect's own state"
@@ -203,6 +203,7 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def home_folder(self) -> Path:
+        """The absolute home folder; RAFT_HOME, if set, wins over the field."""
         return local_path(os.environ.get("RAFT_HOME") or self.home, "runtime.home").resolve()
 
     @property
@@ -213,7 +214,7 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's server, if one is named or was started here, or else its SQLite file."""
+        """MLflow's server, if one is named or was started here, else its SQLite file."""
         given = self.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not given and self.server_note.is_file():
             given = self.server_note.read_text().strip()
@@ -221,39 +222,44 @@ class RuntimeConfig(FrozenConfig):
 
     @property
     def server_note(self) -> Path:
-        """The address of the MLflow server that `make up` started for this home."""
+        """The file with the address of the MLflow server that `make up` started for this home."""
         return self.home_folder / "server" / SERVER_NOTE
 
     @property
     def login_file(self) -> Path:
-        """The login of the servers that `make up` and `make ui` start for this home."""
+        """The file with the login of the servers that `make up` and `make ui` start here."""
         return self.home_folder / "server" / LOGIN_FILE
 
     def addresses(self) -> dict[str, str]:
-        """Where this machine finds artifacts and runs, for one that no setting of its own tells.
+        """Return the addresses of store and MLflow, for a machine without settings of its own.
 
-        An address that holds a password or a key stays here.
+        An address that holds a password or a key is left out.
         """
         told = {"store": self.store_address, "mlflow_uri": self.tracking_uri}
         return {name: url for name, url in told.items() if "@" not in url and not has_secret(url)}
 
     @property
     def completions_file(self) -> Path:
+        """The cache of completions."""
         return self.home_folder / "generations.sqlite"
 
     @property
     def embeddings_file(self) -> Path:
+        """The cache of vectors."""
         return self.home_folder / "embeddings.sqlite"
 
     @property
     def forks_stages(self) -> bool:
+        """Whether stages are forked from a server with the preloaded modules."""
         return bool(self.preload) and self.device == "cpu"
 
     def require_modules(self) -> None:
-        """The packages of `preload` must be installed; their modules are found when they load.
+        """Require that the packages of `preload` are installed.
+
+        Whether they hold the modules shows when those load.
 
         Raises:
-            InputError: one is not.
+            InputError: one is not installed.
         """
         for module in self.preload if self.forks_stages else ():
             if not is_installed(module.partition(".")[0]):
@@ -262,7 +268,7 @@ class RuntimeConfig(FrozenConfig):
                 )
 
     def torch_device(self) -> str:
-        """`cuda` or `cpu`; imports torch."""
+        """Return `cuda` or `cpu`; may import torch."""
         if self.device != "auto":
             return self.device
         import torch
@@ -283,7 +289,7 @@ class RuntimeConfig(FrozenConfig):
 
 
 def allow_open_files() -> None:
-    """As many open files as the system lets a process have: a stage reads all shards at once."""
+    """Raise this process's limit of open files: a stage reads all shards at once."""
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -292,7 +298,7 @@ def allow_open_files() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Thread pools read these when torch and FAISS load, which has not happened yet."""
+    """Set the number of threads of torch, BLAS and FAISS, which read it when they load."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

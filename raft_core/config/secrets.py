@@ -1,4 +1,4 @@
-"""What must not stand in settings, because they are logged: passwords, keys and tokens."""
+"""Find and mask passwords, keys and tokens: settings must hold none, since they are logged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ USERINFO = re.compile(r"//(?:[^/?@\s]{0,2048}|[^/?@\s]{0,2048}:(?!\d+[/?])[^@\s]
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a field of this name holds a credential: `x-api-key`, `accessToken`, `sig`."""
+    """Return whether a field of this name holds a credential: `x-api-key`, `accessToken`, `sig`."""
     words = [word.lower() for word in WORDS.findall(name)]
     if SECRET & {*words, "".join(words)}:
         return True
@@ -59,7 +59,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_in(value: Any) -> str | None:
-    """The name of a field of nested settings that holds a credential, if any does."""
+    """Return the name of a field of nested settings that holds a credential, if any does."""
     for name, last, text in _texts(value):
         if text and (is_secret_name(last) or has_token(text) or has_secret(text)):
             return name
@@ -67,15 +67,15 @@ def secret_in(value: Any) -> str | None:
 
 
 def address_with_secret(value: Any) -> str | None:
-    """The name of a field of nested settings whose address holds a credential, if any does."""
+    """Return the name of a field whose address holds a credential, if any does."""
     found = (name for name, _, text in _texts(value) if has_secret(text) or has_token(text))
     return next(found, None)
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
-    """(name of the field, its last part, text) of all texts in nested settings.
+    """Yield (name of the field, its last part, text) of all texts in nested settings.
 
-    What YAML's names repeat, and be it without end, is looked at once.
+    What YAML aliases repeat, even without end, is visited once.
     """
     seen: set[int] = set()
     waiting: list[tuple[str, str, Any]] = [("", "", value)]
@@ -91,12 +91,12 @@ def _texts(value: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def has_token(text: str) -> bool:
-    """Whether a text holds a key of a form that nothing else has."""
+    """Return whether a text holds a key of a form that nothing else has."""
     return BEARER.search(text) is not None or TOKEN.search(text) is not None
 
 
 def has_secret(url: str) -> bool:
-    """Whether an address holds a user, a password or a key."""
+    """Return whether an address holds a user, a password or a key."""
     if "://" not in url:
         return False
     if USERINFO.search(url) or has_token(url):
@@ -105,7 +105,7 @@ def has_secret(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """The address itself.
+    """Return the address itself.
 
     Raises:
         ValueError: it holds a credential.
@@ -116,7 +116,7 @@ def without_password(url: str) -> str:
 
 
 def plain_endpoint(url: str) -> str:
-    """The address of an endpoint: requests append their own path to it.
+    """Return the address of an endpoint, to which requests append their own path.
 
     Raises:
         ValueError: it is none, or says more than scheme, host, port and path.
@@ -145,8 +145,9 @@ EndpointUrl = Annotated[str, AfterValidator(plain_endpoint)]
 
 
 def masked(text: str) -> str:
-    """Return a text to be shown or logged: without keys and passwords, as far as they are known by
-    their form or their place in an address, and with nothing that a terminal obeys.
+    """Mask keys and passwords in a text, and remove what a terminal would obey.
+
+    They are known by their form or by their place in an address.
     """
     text = USERINFO.sub(f"//{MASK}@", text)
 

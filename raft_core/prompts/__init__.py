@@ -1,4 +1,4 @@
-"""Versioned prompt texts. A file's text enters the key of every stage that uses it.
+"""Versioned prompt texts; a file's text enters the key of every stage that uses it.
 
 `{question}`-style placeholders are filled by literal replacement, so that braces in the data are
 never taken for placeholders. `{fence}` is filled by the prompt itself, with a code that none of the
@@ -27,16 +27,22 @@ FENCE = "fence"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
+    """A named text with placeholders."""
+
     name: str
     text: str
 
     @property
     def fields(self) -> frozenset[str]:
-        """The values that it needs."""
+        """The placeholders that have to be given."""
         return frozenset(PLACEHOLDER.findall(self.text)) - {FENCE}
 
     def render(self, **values: str) -> str:
-        """The text with every placeholder replaced; a missing or unknown value is a KeyError."""
+        """Return the text with every placeholder replaced.
+
+        Raises:
+            KeyError: a value is missing or unknown.
+        """
         if unknown := values.keys() - self.fields:
             raise KeyError(f"prompt '{self.name}' has no placeholder {sorted(unknown)}")
         values[FENCE] = fence(values[name] for name in sorted(values))
@@ -44,7 +50,7 @@ class Prompt:
 
 
 def fence(texts: Iterable[str]) -> str:
-    """A code that occurs in none of the texts, and is the same for the same texts."""
+    """Return a code that occurs in none of the texts, and is the same for the same texts."""
     whole = "\0".join(texts)
     code = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:16]
     while code in whole:
@@ -54,10 +60,10 @@ def fence(texts: Iterable[str]) -> str:
 
 @lru_cache(maxsize=64)
 def load_prompt(name: str) -> Prompt:
-    """The shipped prompt `name` (`rewrite.v1`), or the text file at that path.
+    """Read the shipped prompt `name` (`rewrite.v1`), or the text file at that path.
 
     Raises:
-        InputError: there is no such prompt.
+        InputError: there is no such prompt, or it cannot be read.
     """
     shipped = FOLDER / f"{name}.txt"
     path = local_path(name, "prompt")
@@ -86,15 +92,16 @@ class PromptRef(FrozenConfig):
         return {"name": value} if isinstance(value, str) else value
 
     def load(self) -> Prompt:
-        """The prompt itself."""
+        """Read the prompt."""
         return load_prompt(self.name)
 
     def identity(self) -> dict[str, str]:
+        """Return the prompt's text."""
         return {"text": self.load().text}
 
 
 def with_placeholders(*fields: str) -> AfterValidator:
-    """Restricts a `PromptRef` to prompts with exactly these placeholders."""
+    """Restrict a `PromptRef` to prompts with exactly these placeholders."""
 
     def check(prompt: PromptRef) -> PromptRef:
         has, needs = sorted(prompt.load().fields), sorted(fields)
