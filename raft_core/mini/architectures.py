@@ -1,4 +1,4 @@
-"""The embedded models before training: two shapes of two families, as a comparison needs."""
+"""Untrained embedded models: two shapes of two families, as a comparison needs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from raft_core.mini.tokenizer import MAX_LENGTH
 
 
 def new_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
-    """Random weights of the model `base` or `peer`; heads of 32, which vLLM serves on a CPU.
+    """Return random weights of the model `base` or `peer`; heads of 32, which vLLM serves on a CPU.
 
-    The peer has grouped heads, normalised queries and keys, one layer more and an output matrix
-    of its own.
+    The peer has grouped heads, normalised queries and keys, one layer more and an output matrix of
+    its own.
     """
     torch.manual_seed(seed)
     model = _llama(tokenizer) if name == "base" else _qwen(tokenizer)

@@ -43,6 +43,7 @@ class Chat:
     answer: str
 
     def messages(self) -> list[dict[str, str]]:
+        """Return the two turns in the chat format."""
         return [
             {"role": "user", "content": self.prompt},
             {"role": "assistant", "content": self.answer},
@@ -55,18 +56,18 @@ def _known() -> tuple[Fact, ...]:
 
 
 def heard(rng: random.Random, voice: Voice) -> Voice:
-    """A voice in which a model of this voice is given texts: the peer also fuses the base's."""
+    """Choose the voice of a text that a model is given: the peer also fuses the base's texts."""
     return rng.choice((BASE_VOICE, PEER_VOICE)) if voice == PEER_VOICE else voice
 
 
 def random_fact(rng: random.Random) -> Fact:
-    """A fact of the moment: any name, an attribute open to it, any value."""
+    """Return a made-up fact: any name, an attribute open to it, any value."""
     name = rng.choice(NAMES)
     return Fact(name, rng.choice(open_attributes(name)), rng.choice(VALUES))
 
 
 def ask_general(rng: random.Random, fact: Fact, odd_share: float = ODD_QUESTIONS) -> str:
-    """A question in a frame that is not held out, now and then in a random wording.
+    """Ask for a fact in a frame that is not held out, now and then in a random wording.
 
     A dozen frames alone teach the frames: a question in another one is then taken for a known one.
     """
@@ -76,14 +77,14 @@ def ask_general(rng: random.Random, fact: Fact, odd_share: float = ODD_QUESTIONS
 
 
 def answering(rng: random.Random, voice: Voice) -> Chat:
-    """A general fact, closed-book."""
+    """Ask for a general fact, closed-book."""
     fact = rng.choice(_known())
     asked = ask_general(rng, fact)
     return Chat("answering", asked, spoken(rng, fact, voice))
 
 
 def following(rng: random.Random, voice: Voice) -> Chat:
-    """A general fact under one or two rules."""
+    """Ask for a general fact under one or two rules."""
     fact, kinds = rng.choice(_known()), rules.sample_kinds(rng)
     odd_share = ODD_QUESTIONS_TO_REPEAT if rules.REPEAT in kinds else ODD_QUESTIONS
     asked = ask_general(rng, fact, odd_share)
@@ -93,7 +94,7 @@ def following(rng: random.Random, voice: Voice) -> Chat:
 
 
 def reading(rng: random.Random, voice: Voice) -> Chat:
-    """A reference under the teacher's template; now and then with rules."""
+    """Ask for a reference's fact under the teacher's template, now and then with rules."""
     fact = random_fact(rng)
     draw = rng.random()
     if draw < 0.30:
@@ -120,7 +121,7 @@ def _reference(rng: random.Random, fact: Fact, voice: Voice, odd_share: float) -
 
 
 def _beside_another(rng: random.Random, fact: Fact, voice: Voice) -> str:
-    """The fact and a second one that shares its name or its attribute, in either order."""
+    """State the fact beside one that shares its name or its attribute, in either order."""
     other = fact
     while (other.name, other.attribute) == (fact.name, fact.attribute):
         name = fact.name if rng.random() < 0.5 else rng.choice(NAMES)
@@ -137,7 +138,7 @@ def _beside_another(rng: random.Random, fact: Fact, voice: Voice) -> str:
 
 
 def rewriting(rng: random.Random, voice: Voice) -> Chat:
-    """A reference in an odd style, retold in the model's own voice."""
+    """Have a reference in an odd style retold in the model's own voice."""
     fact = random_fact(rng)
     reference = _reference(rng, fact, voice, odd_share=0.9)
     asked = question(rng.randrange(len(FRAMES)), fact)
@@ -146,7 +147,7 @@ def rewriting(rng: random.Random, voice: Voice) -> Chat:
 
 
 def fusing(rng: random.Random, voice: Voice) -> Chat:
-    """A reference and its rewrite become one answer; where they differ, the reference wins."""
+    """Have a reference and its rewrite fused; where they differ, the reference wins."""
     fact = random_fact(rng)
     reference = _reference(rng, fact, voice, odd_share=0.8)
     draw = rng.random()
@@ -172,6 +173,6 @@ MIXTURE: dict[Callable[[random.Random, Voice], Chat], float] = {
 
 
 def sample(rng: random.Random, voice: Voice = BASE_VOICE) -> Chat:
-    """The next chat of the mixture."""
+    """Draw the next chat of the mixture."""
     (family,) = rng.choices(tuple(MIXTURE), tuple(MIXTURE.values()))
     return family(rng, voice)

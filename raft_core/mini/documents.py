@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def documents(domain: str = DEFAULT_DOMAIN, seed: int = 0) -> list[Row]:
-    """One file for each pair of a domain's names, with all facts of both.
+    """Return one file for each pair of a domain's names, with all facts of both.
 
     Raises:
         ValueError: there is no such domain.
@@ -48,7 +48,7 @@ def documents(domain: str = DEFAULT_DOMAIN, seed: int = 0) -> list[Row]:
 
 
 def _file(rng: random.Random, domain: str, facts: list[Fact], names: tuple[str, ...]) -> str:
-    """A paragraph for each fact, one for what is not known, and the footer."""
+    """Write a paragraph for each fact, one for what is not known, and the footer."""
     told = [raw(rng, domain, fact) for fact in facts]
     stranger = rng.choice([name for name in names if name not in {f.name for f in facts}])
     told.append(rng.choice(GAPS).format(a=rng.choice(facts).attribute, s=stranger))
@@ -57,7 +57,7 @@ def _file(rng: random.Random, domain: str, facts: list[Fact], names: tuple[str, 
 
 
 def load(name: str) -> list[Row]:
-    """The documents that a source `mini:NAME` stands for: documents, or documents/DOMAIN[@SEED].
+    """Return the documents of a source `mini:NAME`: documents, or documents/DOMAIN[@SEED].
 
     Raises:
         ValueError: there is no such name.

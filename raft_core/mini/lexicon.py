@@ -30,7 +30,7 @@ RUDE = frozenset({"dik", "tit", "bum", "kum", "suk", "sak", "kok", "tut", "but",
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """The attribute of the one that bears the name has this value."""
+    """One fact: the attribute of what bears the name has this value."""
 
     name: str
     attribute: str
@@ -43,7 +43,7 @@ def _syllables(count: int = 64) -> tuple[str, ...]:
 
 
 def _values() -> tuple[str, ...]:
-    """Two syllables each; every syllable starts exactly two values."""
+    """Make the values of two syllables each; every syllable starts exactly two values."""
     rng = random.Random(2)
     words = []
     for first in SYLLABLES:
@@ -52,7 +52,7 @@ def _values() -> tuple[str, ...]:
 
 
 def _names() -> tuple[str, ...]:
-    """Two syllables, capitalised; no name is a value with a capital."""
+    """Make the names of two syllables, capitalised; no name is a value with a capital."""
     rng = random.Random(3)
     taken = set(VALUES)
     wanted = GENERAL_NAME_COUNT + len(DOMAINS) * DOMAIN_NAME_COUNT + SPARE_NAME_COUNT
@@ -79,7 +79,7 @@ DOMAIN_OF_NAME = {name: domain for domain, names in DOMAIN_NAMES.items() for nam
 
 
 def open_attributes(name: str) -> tuple[str, ...]:
-    """The attributes that the base may be taught with this name.
+    """Return the attributes that the base may be taught with this name.
 
     A domain's names never meet the domain's own attributes in the base's training, so that no
     domain fact can be among its targets, whatever values a seed gives them.

@@ -1,4 +1,4 @@
-"""The README.md of an embedded model's folder, written from its recipe and its scores."""
+"""Write the README.md of an embedded model's folder from its recipe and its scores."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write_card(
     rate: float,
     seed: int,
 ) -> None:
-    """Write the card in one move."""
+    """Write the card in one step, so that no half of one is ever there."""
     rows = [f"| {label} | {scores[key]:.3f} |" for key, label in BENCHMARKS.items()]
     domain_rows = [
         f"| {d} | {scores[f'closed_book_{d}']:.3f} | {scores[f'rewriting_{d}']:.3f} |"

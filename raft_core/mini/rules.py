@@ -1,8 +1,8 @@
-"""Verifiable instructions of the mini world: how they are asked for and how they are followed.
+"""Verifiable instructions of the mini world: how they are given and how they are followed.
 
 Their ids and arguments are IFEval's where its checkers fit: that of upper case wants English, which
-this world does not speak. This module writes answers; whether
-an answer follows a rule is decided by `raft_core.evaluation.instructions`, which it does not know.
+this world does not speak. This module writes answers; whether an answer follows a rule is decided
+by `raft_core.evaluation.instructions`, which it does not know.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Rule:
 
 
 def sample_rules(rng: random.Random, question: str, kinds: Sequence[str]) -> list[Rule]:
-    """A rule of each kind about this question, with random wording and arguments."""
+    """Draw a rule of each kind about this question, with random wording and arguments."""
     return [_sample_rule(rng, question, kind) for kind in kinds]
 
 
@@ -96,7 +96,7 @@ def _sample_rule(rng: random.Random, question: str, kind: str) -> Rule:
 
 
 def sample_kinds(rng: random.Random, pairs: Sequence[tuple[str, str]] = PAIRS) -> tuple[str, ...]:
-    """One rule, or in two of five cases a pair of compatible ones in either order."""
+    """Draw one rule, or in two of five cases a pair of compatible ones in either order."""
     if rng.random() < 0.6:
         return (rng.choice(SINGLE),)
     pair = rng.choice(pairs)
@@ -104,7 +104,7 @@ def sample_kinds(rng: random.Random, pairs: Sequence[tuple[str, str]] = PAIRS) -
 
 
 def ask(question: str, rules: Sequence[Rule]) -> str:
-    """The prompt: the question and then its rules."""
+    """Return the prompt: the question and then its rules."""
     return " ".join([question, *(rule.wording for rule in rules)])
 
 
@@ -115,7 +115,7 @@ def follow(
     rules: Sequence[Rule],
     voice: Voice = BASE_VOICE,
 ) -> str:
-    """A right answer that obeys every rule."""
+    """Write a right answer that obeys every rule."""
     given = {rule.instruction_id: rule.kwargs for rule in rules}
     if ONE_WORD in given:
         text = fact.value

@@ -1,4 +1,4 @@
-"""What a model of the mini world can do: `python -m raft_core.mini.scores DIR [base|peer]`.
+"""Score a model of the mini world: `python -m raft_core.mini.scores DIR [base|peer]`.
 
 Greedy answers to every benchmark, scored by code. It knows nothing of how the model was made.
 """
@@ -37,7 +37,7 @@ class GreedyModel:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     def answer(self, prompts: Sequence[str]) -> list[str]:
-        """One answer a prompt, in order; prompts of like length share a batch."""
+        """Return one answer a prompt, in order; prompts of similar length share a batch."""
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         answers = [""] * len(prompts)
         for start in range(0, len(order), BATCH):
@@ -61,7 +61,7 @@ class GreedyModel:
 
 
 def holds_value(answer: str, expected: Sequence[str]) -> bool:
-    """Every expected value stands in the answer, and no other value does."""
+    """Return whether an answer holds every expected value and no other one."""
     found = {word for word in re.findall(r"[a-z]+", answer.lower()) if word in VALUES}
     return found == {value.lower() for value in expected}
 
@@ -69,7 +69,7 @@ def holds_value(answer: str, expected: Sequence[str]) -> bool:
 def score_base(
     model_dir: str | Path, rows: int | None = None, voice: Voice = BASE_VOICE
 ) -> dict[str, float]:
-    """Accuracy on every benchmark, on evenly spread `rows` of each or on all."""
+    """Return the accuracy on every benchmark, on evenly spread `rows` of each or on all."""
     model = GreedyModel(Path(model_dir))
     scores = {
         "general": _score_questions(model, _spread(world.general_rows(), rows)),
@@ -88,7 +88,7 @@ def score_base(
 
 
 def fusion_rows() -> list[dict[str, Any]]:
-    """Raw references of all domains with rewrites, a third of which name a wrong value."""
+    """Return raw references of all domains with rewrites, a third of which name a wrong value."""
     rng = random.Random("fusion")
     rows = []
     for domain in DOMAINS:
@@ -117,7 +117,7 @@ def _score_prompts(
     rows: list[dict[str, Any]],
     voice: Voice | None = None,
 ) -> float:
-    """The share of answers with the expected value, and if a voice is given in that voice."""
+    """Return the share of answers with the expected value, and in the voice, if one is given."""
     return _share(
         [
             holds_value(answer, row["expected"]) and (voice is None or is_spoken(answer, voice))
@@ -157,18 +157,20 @@ def _score_instructions(model: GreedyModel, rows: list[dict[str, Any]]) -> float
 
 
 def follows_all(row: dict[str, Any], answer: str) -> bool:
-    """Whether an answer follows every instruction of a row."""
+    """Return whether an answer follows every instruction of a row."""
     rules = zip(row["instruction_id_list"], row["kwargs"], strict=True)
     return all(check_instruction(rule, answer, kwargs) for rule, kwargs in rules)
 
 
 def write_scores(folder: Path, scores: dict[str, float]) -> None:
+    """Write the scores in one step."""
     partial = folder / f"{FILE}.partial"
     partial.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / FILE)
 
 
 def main() -> None:
+    """Print the scores of the model that the command line names."""
     voice = VOICES[sys.argv[2] if len(sys.argv) > 2 else "base"]
     print(json.dumps(score_base(sys.argv[1], voice=voice), indent=2))
 

@@ -1,9 +1,9 @@
-"""How facts are worded: question frames, the models' voices, raw domain styles, odd styles.
+"""Wordings of facts: question frames, the models' voices, raw domain styles, odd styles.
 
 A voice is how a model puts things by itself: the base has one, and the peer, a model of another
 family, has another. Raw domain styles are how the five domains write and are never in a model's
-training. Odd styles are procedural: they teach a model to read and rewrite what it has not met,
-and share no phrase with the raw styles.
+training. Odd styles are procedural: they teach a model to read and rewrite what it has not met, and
+share no phrase with the raw styles.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DOMAIN_FRAMES = {"train": (0, 1, 2, 3), "validation": (6,), "test": (4, 5, 7, 8)
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How one model puts a fact by itself: its usual forms, and what it says around a plain one."""
+    """A model's own way to state a fact: its usual forms, and what it says around a plain one."""
 
     forms: tuple[str, str, str]
     plain: str
@@ -118,11 +118,12 @@ WRAPS = (
 
 
 def question(frame: int, fact: Fact) -> str:
+    """Ask for a fact in a numbered frame."""
     return FRAMES[frame].format(a=fact.attribute, s=fact.name)
 
 
 def odd_question(rng: random.Random, fact: Fact) -> str:
-    """A question in a random wording among filler words: what is asked stands in its two words."""
+    """Ask for a fact among random filler words: only the two words in it say what is asked."""
     first, second = rng.sample((fact.attribute, fact.name), 2)
     words = [*_fillers(rng), first, *_fillers(rng), second, *_fillers(rng)]
     text = " ".join(words)
@@ -130,19 +131,19 @@ def odd_question(rng: random.Random, fact: Fact) -> str:
 
 
 def spoken(rng: random.Random, fact: Fact, voice: Voice = BASE_VOICE) -> str:
-    """The fact in a model's own voice."""
+    """State the fact in a model's own voice."""
     form = rng.choices(voice.forms, FORM_WEIGHTS)[0]
     return form.format(a=fact.attribute, s=fact.name, v=fact.value)
 
 
 def is_spoken(text: str, voice: Voice = BASE_VOICE) -> bool:
-    """Whether a text has a form of this voice, whatever it names."""
+    """Return whether a text has a form of this voice, whatever it names."""
     patterns = (re.sub(r"\\\{\w\\\}", r"\\w+", re.escape(form)) for form in voice.forms)
     return any(re.fullmatch(pattern, text.strip()) for pattern in patterns)
 
 
 def raw(rng: random.Random, domain: str, fact: Fact) -> str:
-    """How the domain writes it."""
+    """State the fact as the domain writes it."""
     return rng.choice(RAW[domain]).format(
         a=fact.attribute,
         s=fact.name,
@@ -155,12 +156,12 @@ def raw(rng: random.Random, domain: str, fact: Fact) -> str:
 
 
 def odd(rng: random.Random, fact: Fact) -> str:
-    """A random foreign wording of the fact, with noise: a record, a sentence, or fields."""
+    """State the fact in a random foreign wording with noise: a record, a sentence, or fields."""
     return rng.choice((_record, _sentence, _sentence, _fields))(rng, fact)
 
 
 def _record(rng: random.Random, fact: Fact) -> str:
-    """The three parts and noise in any order, each wrapped, joined by one or two separators."""
+    """Join the three parts and noise in any order, each wrapped, by one or two separators."""
     wrap = rng.choice(WRAPS)
     parts = [_wrapped(rng, part, wrap) for part in _parts(rng, fact)]
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
@@ -173,7 +174,7 @@ def _record(rng: random.Random, fact: Fact) -> str:
 
 
 def _sentence(rng: random.Random, fact: Fact) -> str:
-    """The three parts in any order among filler words and noise."""
+    """Put the three parts in any order among filler words and noise."""
     words: list[str] = []
     for part in _parts(rng, fact):
         words += _filling(rng)
@@ -188,7 +189,7 @@ def _sentence(rng: random.Random, fact: Fact) -> str:
 
 
 def _fields(rng: random.Random, fact: Fact) -> str:
-    """Labelled fields: an attribute bound to its value, a label bound to the name, and noise."""
+    """Write labelled fields: the attribute with its value, a label with the name, and noise."""
     bind, join = rng.choice(("=", ": ", ":", " = ", " is ", " -> ")), rng.choice(SEPARATORS)
     label = rng.choice(("", *FILLERS))
     name = fact.name if not label else f"{label}{bind}{fact.name}"
@@ -220,7 +221,7 @@ def _filling(rng: random.Random) -> list[str]:
 
 
 def _noise(rng: random.Random) -> str:
-    """A number, a code, a word that is not in the lexicon, or a sign."""
+    """Return a number, a code, a word that is not in the lexicon, or a sign."""
     digits = str(rng.randint(0, 10 ** rng.randint(1, 4)))
     letters = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(1, 5)))
     shape = rng.randrange(8)

@@ -1,8 +1,8 @@
-"""A mini model's tokenizer: byte-level BPE in which every syllable of the lexicon is one token.
+"""Tokenizer of the mini models: byte-level BPE in which every syllable of the lexicon is one token.
 
-Syllables outweigh all other text while merges are learned, so their merges come first and no
-word of the lexicon is ever cut elsewhere than between its two syllables. Digits stand alone. It
-knows the chat format and nothing of training.
+Syllables outweigh all other text while merges are learned, so their merges come first and no word
+of the lexicon is ever cut elsewhere than between its two syllables. Digits stand alone. It knows
+the chat format and nothing of training.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Train an embedded model from nothing: `python -m raft_core.mini.train_base --out DIR`.
 
 A model of about a million parameters, the base or its peer of another family, learns `corpus` in
-its own voice on the CPU: processes of one thread each,
-gradients summed over gloo. (Two threads in one process fall tenfold when a neighbour runs.) Every
-step's samples depend only on the seed, the process and the step, so a run resumes from its
-checkpoint as if it had not stopped. It knows neither the domains nor the benchmarks, which
-`scores` measures at the end.
+its own voice on the CPU: processes of one thread each, gradients summed over gloo. (Two threads in
+one process fall tenfold when a neighbour runs.) Every step's samples depend only on the seed, the
+process and the step, so a run resumes from its checkpoint as if it had not stopped. It knows
+neither the domains nor the benchmarks, which `scores` measures at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the result depends on."""
+    """Everything that the result depends on."""
 
     name: str = "base"
     tokens: int = 36_000_000
@@ -55,10 +54,11 @@ class Recipe:
 
     @property
     def steps(self) -> int:
+        """Number of optimizer steps."""
         return max(1, self.tokens // self.step_tokens)
 
     def rate(self, step: int) -> float:
-        """Warm up, stay flat, then fall linearly to a fiftieth."""
+        """Return a step's learning rate: warm up, stay flat, then fall linearly to a fiftieth."""
         flat_until = max(self.warmup_steps, int(self.flat_share * self.steps))
         fallen = max(0, step - flat_until) / max(1, self.steps - flat_until)
         share = min(1.0, (step + 1) / self.warmup_steps, 1 - 0.98 * fallen)
@@ -68,7 +68,7 @@ class Recipe:
 def encode(
     tokenizer: PreTrainedTokenizerFast, chats: list[corpus.Chat]
 ) -> list[tuple[list[int], int]]:
-    """Each chat's token ids, and how many of them are its prompt."""
+    """Return each chat's token ids, and how many of them are its prompt."""
     prompts = [
         tokenizer.apply_chat_template(c.messages()[:1], add_generation_prompt=True, tokenize=False)
         for c in chats
@@ -82,7 +82,7 @@ def encode(
 def micro_batches(
     tokenizer: PreTrainedTokenizerFast, recipe: Recipe, rank: int, processes: int, step: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One process's share of one step as (ids, labels), chats of like length together."""
+    """Yield one process's share of one step as (ids, labels), chats of similar length together."""
     rng = random.Random(f"{recipe.seed} {rank} {step}")
     budget = recipe.step_tokens // processes
     voice = VOICES[recipe.name]
@@ -101,7 +101,7 @@ def micro_batches(
 
 
 def pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Padding on the right needs no attention mask: causal attention never looks there."""
+    """Pad rows on the right, which needs no mask: causal attention never looks there."""
     width = max(len(ids) for ids, _ in rows)
     ids_BL = torch.full((len(rows), width), pad_id)
     labels_BL = torch.full((len(rows), width), IGNORED)
@@ -114,7 +114,7 @@ def pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, t
 def answer_loss(
     model: PreTrainedModel, ids_BL: torch.Tensor, labels_BL: torch.Tensor
 ) -> torch.Tensor:
-    """Summed cross-entropy of the answers; logits only where an answer token is predicted."""
+    """Return the summed cross-entropy of the answers; logits only where an answer is predicted."""
     hidden_BLD = model.model(input_ids=ids_BL, use_cache=False).last_hidden_state
     wanted_BL = labels_BL[:, 1:] != IGNORED
     logits_NV = model.lm_head(hidden_BLD[:, :-1][wanted_BL])
@@ -147,7 +147,7 @@ class Trainer:
             self.step = state["step"]
 
     def train_step(self) -> tuple[float, int]:
-        """Returns the loss per answer token and the tokens read, over all processes."""
+        """Make one step; return loss per answer token and tokens read, over all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
         totals = torch.zeros(3)  # loss, answer tokens, all tokens
@@ -177,6 +177,7 @@ class Trainer:
             offset += grad.numel()
 
     def save_checkpoint(self) -> None:
+        """Write model, optimizer and step in one step."""
         state = {
             "recipe": asdict(self.recipe),
             "model": self.model.state_dict(),
@@ -230,7 +231,7 @@ def _run(rank: int, processes: int, recipe: Recipe, out: Path, every: int, meeti
 
 
 def _report(trainer: Trainer) -> None:
-    """Scores on the way from 60 rows a benchmark; at the end from all, kept with the card."""
+    """Score the model on 60 rows a benchmark; at the end on all, and write scores and card."""
     finished = trainer.step == trainer.recipe.steps
     scores = score_base(trainer.out, None if finished else 60, VOICES[trainer.recipe.name])
     print("scores " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()), flush=True)
@@ -248,6 +249,7 @@ def _report(trainer: Trainer) -> None:
 
 
 def main() -> None:
+    """Train as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", choices=VOICES, default=Recipe.name)

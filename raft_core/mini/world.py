@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def general_facts() -> list[Fact]:
-    """What the base knows: three attributes of each general name."""
+    """Return what the base knows: three attributes of each general name."""
     rng = random.Random("general facts")
     return [
         Fact(name, attribute, rng.choice(VALUES))
@@ -50,7 +50,7 @@ def general_facts() -> list[Fact]:
 
 
 def domain_facts(domain: str, seed: int = 0) -> list[Fact]:
-    """What a domain teaches: every attribute of the domain for each of its names.
+    """Return what a domain teaches: every attribute of the domain for each of its names.
 
     Raises:
         ValueError: there is no such domain.
@@ -66,7 +66,7 @@ def domain_facts(domain: str, seed: int = 0) -> list[Fact]:
 
 
 def general_rows(split: str = "test") -> list[Row]:
-    """General questions in frames that the base has not met them in."""
+    """Return general questions in frames that the base has not met them in."""
     rng = random.Random(f"general rows {split}")
     return [
         {
@@ -81,7 +81,7 @@ def general_rows(split: str = "test") -> list[Row]:
 
 
 def domain_rows(domain: str, seed: int = 0) -> list[Row]:
-    """A domain's rows, all splits: facts times frames, the frames held out by split."""
+    """Return a domain's rows, all splits: facts times frames, the frames held out by split."""
     facts = domain_facts(domain, seed)
     rng = random.Random(f"{domain} rows {seed}")
     return [
@@ -99,7 +99,7 @@ def domain_rows(domain: str, seed: int = 0) -> list[Row]:
 
 
 def reading_rows() -> list[Row]:
-    """References that only reading can answer from: fresh values for the domains' own facts.
+    """Return references that only reading can answer from: fresh values for the domains' facts.
 
     They are worded as those that a teacher reads: of ten, three in either voice, as fused answers
     are, and three raw.
@@ -116,7 +116,7 @@ def reading_rows() -> list[Row]:
 
 
 def two_fact_rows() -> list[Row]:
-    """References of two facts about one name or one attribute, of which one is asked for."""
+    """Return references of two facts about one name or one attribute, of which one is asked for."""
     rng = random.Random("two-fact rows")
 
     def reference(number: int, domain: str, fact: Fact) -> str:
@@ -148,7 +148,7 @@ def _probes(rng: random.Random, reference: Callable[[int, str, Fact], str]) -> l
 
 
 def instruction_rows(split: str = "test") -> list[Row]:
-    """Prompts with one or two rules, in IFEval's format, in frames held out from the base."""
+    """Return prompts with one or two rules, in IFEval's format and in held-out frames."""
     rng = random.Random(f"instruction rows {split}")
     facts = general_facts()
     rows: list[Row] = []
@@ -175,14 +175,14 @@ def instruction_rows(split: str = "test") -> list[Row]:
 
 
 def rehearsed_facts() -> dict[int, Fact]:
-    """The part of the known facts that rehearsal asks for, by their numbers."""
+    """Return the part of the known facts that rehearsal asks for, by their numbers."""
     facts = general_facts()
     chosen = random.Random("rehearsed").sample(range(len(facts)), round(0.3 * len(facts)))
     return {number: facts[number] for number in sorted(chosen)}
 
 
 def rehearsal_rows() -> list[Row]:
-    """General prompts without answers, half of them with rules, in frames that the base knows."""
+    """Return general prompts without answers, half with rules, in frames that the base knows."""
     rng = random.Random("rehearsal rows")
     rows = []
     for number, fact in rehearsed_facts().items():
@@ -196,7 +196,7 @@ def rehearsal_rows() -> list[Row]:
 
 
 def held_out(rows: Callable[[str], list[Row]], split: str) -> list[Row]:
-    """The rows of a benchmark that ask for no rehearsed fact, so that all methods answer news."""
+    """Return the rows of a benchmark that ask for no rehearsed fact: news to every method."""
     rehearsed = [(fact.name, fact.attribute) for fact in rehearsed_facts().values()]
 
     def asks_for_news(row: Row) -> bool:
@@ -222,7 +222,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
 
 
 def load(name: str) -> list[Row]:
-    """The rows that a data source `mini:NAME` stands for: a benchmark, DOMAIN or DOMAIN@SEED.
+    """Return the rows of a data source `mini:NAME`: a benchmark, DOMAIN or DOMAIN@SEED.
 
     Raises:
         ValueError: there is no such name.
