@@ -1,4 +1,4 @@
-"""What can be wrong with settings beyond their form, looked at before anything is loaded."""
+"""Check what can be wrong with settings beyond their form, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from raft_core.refine.prepare import load_examples, require_splits
 
 
 def checked(settings: Settings) -> Settings:
-    """The settings with every hub model at its commit, once all that can be wrong was looked at:
-    data rows, benchmarks, endpoints, models.
+    """Check data rows, benchmarks, endpoints and models; return settings with commits pinned.
 
     Raises:
         InputError: the first thing that is wrong.
@@ -38,7 +37,7 @@ def checked(settings: Settings) -> Settings:
 
 
 def require_layers(settings: Settings) -> None:
-    """An adapter that names layers must name some of the model's.
+    """Require that an adapter which names layers names some of the model's.
 
     Raises:
         InputError: the model, which is a local folder, has no such layer.
@@ -57,7 +56,7 @@ def require_layers(settings: Settings) -> None:
 
 
 def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
-    """Every benchmark with data of its own must have rows.
+    """Require rows of every benchmark with data of its own.
 
     Raises:
         InputError: one has none, or a row cannot be used.
@@ -69,7 +68,7 @@ def require_rows(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
 
 
 def require_endpoint_keys(value: Any, runtime: RuntimeConfig) -> None:
-    """Every endpoint that settings ask for must have its key and an HTTP client.
+    """Require a key and an HTTP client for every endpoint that settings use.
 
     Raises:
         InputError: one has not.

@@ -1,4 +1,4 @@
-"""The settings of a preparation of documents: a profile of `conf/documents/`, and overrides.
+"""Settings of a preparation of documents: a profile of `conf/documents/`, and overrides.
 
 How the machine executes is the `runtime` of the pipeline's profile of the same name, on which the
 documents' profile may change something. Importing this loads neither torch nor vllm.
@@ -36,7 +36,7 @@ from raft_core.execution.shards import Shard
 
 
 class DocumentSettings(FrozenConfig):
-    """Everything that a preparation is made of."""
+    """All settings of a preparation of documents."""
 
     profile: str
     documents: DocumentSource
@@ -53,22 +53,26 @@ class DocumentSettings(FrozenConfig):
 
     @property
     def name(self) -> str:
-        """What people call it: the last folder and the name of what the documents lie in."""
+        """Readable name: the last folder and the name of what the documents lie in."""
         path = self.documents.path
         if self.documents.is_mini:
             return re.sub(r"[^a-z0-9]+", "-", path.lower())
         return domain_name(path)
 
     def passages_stage(self) -> PassagesStage:
+        """Return the configuration of `passages`."""
         return PassagesStage(documents=self.documents, limit=self.limit, passages=self.passages)
 
     def ask_stage(self, shard: Shard) -> AskStage:
+        """Return the configuration of one shard of `ask`."""
         return AskStage(proposer=self.ask.proposer, shard=shard)
 
     def vote_stage(self) -> VoteStage:
+        """Return the configuration of `vote`."""
         return VoteStage(vote=self.vote)
 
     def pairs_stage(self) -> PairsStage:
+        """Return the configuration of `pairs`."""
         return PairsStage()
 
 
@@ -107,7 +111,11 @@ def load_document_settings(
 
 
 def machine_of(file: Path) -> Mapping[str, Any]:
-    """The runtime of the pipeline's profile of this name, if there is one."""
+    """Return the runtime of the pipeline's profile of this name, if there is one.
+
+    Raises:
+        InputError: the section holds no fields.
+    """
     pipeline = CONF / file.name
     runtime = read_yaml(pipeline).get("runtime", {}) if pipeline.is_file() else {}
     if not isinstance(runtime, Mapping):
@@ -116,8 +124,7 @@ def machine_of(file: Path) -> Mapping[str, Any]:
 
 
 def checked_documents(settings: DocumentSettings) -> DocumentSettings:
-    """The settings with every hub model at its commit, once all that can be wrong was looked at:
-    documents, endpoints, models.
+    """Check documents, endpoints and models; return the settings with hub commits pinned.
 
     Raises:
         InputError: the first thing that is wrong.

@@ -68,7 +68,7 @@ CONF = INSTALLED_CONF if INSTALLED_CONF.is_dir() else INSTALLED_CONF.parents[1] 
 
 
 class Settings(FrozenConfig):
-    """Everything that a run of the pipeline is made of."""
+    """All settings of a run of the pipeline."""
 
     profile: str
     domain: DomainConfig
@@ -122,7 +122,7 @@ class Settings(FrozenConfig):
         return self.engine.model
 
     def on_validation(self) -> Settings:
-        """The same run, measured on validation rows: for choosing settings by.
+        """Return the same run, measured on validation rows, for choosing settings.
 
         Raises:
             InputError: a benchmark that is to be retained has none.
@@ -139,14 +139,16 @@ class Settings(FrozenConfig):
         return self.model_copy(update={"evaluate": evaluate})
 
     def with_learning_rate(self, method: str, learning_rate: float) -> Settings:
-        """The same run with one method alone, at this learning rate."""
+        """Return the same run with one method alone, at this learning rate."""
         chosen = self.methods[method].model_copy(update={"learning_rate": learning_rate})
         return self.model_copy(update={"methods": {method: chosen}})
 
     def prepare_stage(self) -> PrepareStage:
+        """Return the configuration of `prepare`."""
         return PrepareStage(domain=self.domain, prepare=self.prepare, encoder=self.encoder)
 
     def rewrite_stage(self, shard: Shard) -> RewriteStage:
+        """Return the configuration of one shard of `rewrite`."""
         return RewriteStage(
             prompt=self.rewrite.prompt,
             sampling=self.rewrite.sampling,
@@ -155,11 +157,13 @@ class Settings(FrozenConfig):
         )
 
     def embed_stage(self, shard: Shard = WHOLE) -> EmbedStage:
+        """Return the configuration of one shard of `embed`."""
         return EmbedStage(encoder=self.encoder, views=self.filter.views, shard=shard)
 
     def embeds_ahead(self) -> bool:
-        """Whether vectors are made while rewrites are written: on cores that write, both would only
-        take turns.
+        """Return whether vectors are made while rewrites are written.
+
+        On the cores that write, both would only take turns.
         """
         runtime = self.runtime
         if runtime.task_runner == "ray" or not runtime.cache_embeddings:
@@ -169,17 +173,20 @@ class Settings(FrozenConfig):
         return runtime.embed_ahead
 
     def filter_stage(self) -> FilterStage:
+        """Return the configuration of `filter`."""
         return FilterStage(filter=self.filter, encoder=self.encoder, guard=self.guard)
 
     def fuse_stage(self, shard: Shard = WHOLE) -> FuseStage:
+        """Return the configuration of one shard of `fuse`."""
         generator = self.fusion_engine or self.engine
         return FuseStage(generator=generator, fuse=self.fuse, guard=self.guard, shard=shard)
 
     def lineage_stage(self) -> LineageStage:
+        """Return the configuration of `lineage`."""
         return LineageStage(domain=self.domain.name, lineage=self.lineage)
 
     def distill_stage(self, method: str) -> DistillStage:
-        """Its training; what is done to the trained weights is a stage of its own."""
+        """Return the configuration of a method's training; pruning is a stage of its own."""
         return DistillStage(
             model=self.base,
             method=self.methods[method].model_copy(update={"prune": None}),
@@ -188,11 +195,12 @@ class Settings(FrozenConfig):
         )
 
     def prune_stage(self, method: str) -> PruneStage | None:
-        """What follows the training of a method that is pruned."""
+        """Return the configuration of `prune` after a method's training; None for no pruning."""
         prune = self.methods[method].prune
         return None if prune is None else PruneStage(model=self.base, prune=prune)
 
     def respond_stage(self, *, trained: bool) -> RespondStage:
+        """Return the configuration of `respond` for the base or a trained model."""
         return RespondStage(
             generator=self.engine,
             sampling=self.evaluate.sampling,
@@ -200,20 +208,22 @@ class Settings(FrozenConfig):
         )
 
     def evaluate_stage(self, *, trained: bool) -> EvaluateStage:
+        """Return the configuration of `evaluate` for the base or a trained model."""
         return EvaluateStage(panel=self.evaluate.panel, benchmarks=self._benchmarks(trained))
 
     def panel_members(self) -> tuple[PanelMember, ...]:
-        """The panel's judges, each with the parts that its model had in making the answers."""
+        """Return the panel's judges, each with its model's parts in making the answers."""
         fusion = self.fusion_engine or self.engine
         return panel_members(self.evaluate.panel, self.fuse, fusion, self.base)
 
     def panel_warnings(self) -> list[str]:
-        """What speaks against believing the judges of this run."""
+        """Return the reasons not to believe the judges of this run."""
         fusion = self.fusion_engine or self.engine
         grading = self_grading_warnings(self.fuse, fusion)
         return overlap_warnings(self.panel_members()) + grading
 
     def report_stage(self) -> ReportStage:
+        """Return the configuration of `report`."""
         benchmarks = self.evaluate.benchmarks.items()
         return ReportStage(
             domain=self.domain.name,
@@ -227,10 +237,11 @@ class Settings(FrozenConfig):
         )
 
     def promote_stage(self) -> PromoteStage:
+        """Return the configuration of `promote`."""
         return PromoteStage(promotion=self.promotion, retained=self.evaluate.retained)
 
     def _benchmarks(self, trained: bool) -> dict[str, Any]:
-        """The benchmarks that a model answers; the gate reads what the teacher will read."""
+        """Return the benchmarks that a model answers; the gate reads what the teacher will read."""
         teacher = {"prompt": self.distill.teacher_prompt}
         return {
             name: benchmark.model_copy(update=teacher) if benchmark.kind == "reading" else benchmark
@@ -240,7 +251,7 @@ class Settings(FrozenConfig):
 
 
 def endpoints_of(value: Any) -> set[str]:
-    """The names of all endpoints that settings ask for, wherever they stand."""
+    """Return the names of all endpoints that settings use, wherever they stand."""
     if isinstance(value, OpenAIConfig):
         return {value.endpoint}
     if isinstance(value, BaseModel):
@@ -253,7 +264,7 @@ def endpoints_of(value: Any) -> set[str]:
 
 
 def require_named_endpoints(value: Any, runtime: RuntimeConfig) -> None:
-    """Every endpoint that settings ask for must have an address.
+    """Require an address for every endpoint that settings use.
 
     Raises:
         ValueError: one has none.
@@ -307,7 +318,7 @@ def load_settings(
 
 
 def load_runtime(profile: str = "mini") -> RuntimeConfig:
-    """The runtime section of a profile alone.
+    """Return the runtime section of a profile alone.
 
     Raises:
         InputError: the profile or the section is not valid.
@@ -321,7 +332,7 @@ def load_runtime(profile: str = "mini") -> RuntimeConfig:
 
 
 def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
-    """A profile may list `students` by name; the one that `student` names is the engine's model.
+    """Make the student that a profile's `student` names in its `students` the engine's model.
 
     A model that is set directly wins over it.
 
@@ -338,7 +349,7 @@ def with_student(merged: dict[str, Any], profile: Path) -> dict[str, Any]:
 
 
 def brings_domain(profile: str) -> bool:
-    """Whether a profile names a domain of its own.
+    """Return whether a profile names a domain of its own.
 
     Raises:
         InputError: there is no such profile, or it is not YAML.
@@ -347,18 +358,23 @@ def brings_domain(profile: str) -> bool:
 
 
 def default_domain(profile: str, data: str | None) -> str | None:
-    """The domain of a profile that brings one, where neither a domain nor data is named."""
+    """Return the profile's default domain, if it has one and no data is named."""
     return DEFAULT_DOMAINS.get(profile) if data is None else None
 
 
 def domain_name(data: str) -> str:
-    """A domain's name made of the last folder and the name of its data file."""
+    """Make a domain's name of the last folder and the name of its data file."""
     path = Path(os.path.abspath(local_path(data, "data")))
     name = re.sub(r"[^a-z0-9]+", "-", f"{path.parent.name}-{path.stem}".lower()).strip("-")[:64]
     return name or f"data-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
 
 
 def conf_file(name: str, folder: Path, what: str) -> Path:
+    """Return the YAML file that a name in `folder`, or a path, stands for.
+
+    Raises:
+        InputError: there is none.
+    """
     for candidate in (folder / f"{name}.yaml", Path(name)):
         if local_path(candidate, what).is_file():
             return candidate

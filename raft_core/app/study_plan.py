@@ -1,4 +1,4 @@
-"""The plan of a study: `conf/studies/NAME.yaml` as settings of every cell.
+"""Plan of a study: `conf/studies/NAME.yaml` as settings of every cell.
 
 A row is a method under some settings; a cell is a row on one student, one domain and one seed. The
 plan knows nothing of how cells are run.
@@ -24,8 +24,9 @@ STUDIES = CONF / "studies"
 
 
 class PlanRow(FrozenConfig):
-    """One row. `method` lacks a learning rate: it is chosen from the grid, or is another row's, or
-    is given.
+    """One row of a study.
+
+    `method` lacks a learning rate: it is chosen from the grid, taken from another row, or given.
     """
 
     label: str
@@ -46,6 +47,7 @@ class PlanRow(FrozenConfig):
         return value
 
     def with_rate(self, learning_rate: float) -> MethodConfig:
+        """Return the method at this learning rate."""
         return MethodConfig.model_validate(self.method | {"learning_rate": learning_rate})
 
 
@@ -57,12 +59,14 @@ class PlanStudent(FrozenConfig):
 
 
 class Scope(FrozenConfig):
+    """Students and domains on which ablations run."""
+
     students: tuple[str, ...]
     domains: tuple[str, ...]
 
 
 class StudyPlan(FrozenConfig):
-    """Students x domains x seeds x rows, and how they are compared."""
+    """A study: students x domains x seeds x rows, and how they are compared."""
 
     title: str
     profile: str
@@ -106,28 +110,28 @@ class StudyPlan(FrozenConfig):
 
     @property
     def seeded(self) -> bool:
-        """Whether every seed asks for other facts."""
+        """Whether every seed has facts of its own."""
         return any("{seed}" in data for data in self.domains.values())
 
     def domains_of(self, student: str) -> tuple[str, ...]:
-        """The domains that a student is trained on."""
+        """Return the domains that a student is trained on."""
         return self.students[student].domains or tuple(self.domains)
 
     def rate_domains_of(self, student: str) -> tuple[str, ...]:
-        """Where a student's learning rates are chosen."""
+        """Return the domains on which a student's learning rates are chosen."""
         own = self.domains_of(student)
         return tuple(domain for domain in self.rate_domains if domain in own)
 
     def rate_row(self, row: str) -> str:
-        """The row that `row` takes its learning rate from."""
+        """Return the row that `row` takes its learning rate from."""
         return self.rows[row].rate_of or row
 
     def rate(self, row: str, chosen: Mapping[str, float]) -> float:
-        """The row's learning rate, where `chosen` has those of the grid."""
+        """Return the row's learning rate, where `chosen` has those of the grid."""
         return self.rows[row].learning_rate or chosen[self.rate_row(row)]
 
     def cells(self, pattern: str = "*") -> list[Cell]:
-        """All cells, the base first, or those whose name fits a pattern such as `*/law/0/*`."""
+        """Return all cells, the base first, or those whose name fits a pattern (`*/law/0/*`)."""
         return [cell for cell in self._cells() if fnmatchcase(cell.name, pattern)]
 
     def _cells(self) -> Iterator[Cell]:
@@ -144,7 +148,7 @@ class StudyPlan(FrozenConfig):
         return student in self.ablations.students and domain in self.ablations.domains
 
     def settings(self, cell: Cell, learning_rate: float | None = None) -> Settings:
-        """The pipeline's settings for a cell; the base needs no learning rate."""
+        """Return the pipeline's settings for a cell; the base needs no learning rate."""
         row = self.rows.get(cell.row)
         overrides = [
             f"domain.name={cell.domain}",
@@ -160,7 +164,7 @@ class StudyPlan(FrozenConfig):
         return settings.model_copy(update={"methods": {cell.row: row.with_rate(learning_rate)}})
 
     def row_info(self, rates: dict[str, dict[str, float]]) -> dict[str, RowInfo]:
-        """The rows as the study's tables show them; `rates` is student -> row -> rate."""
+        """Return the rows as the study's tables show them; `rates` is student -> row -> rate."""
         infos = {BASE: RowInfo(label="base", groups=("main",), trained=False)}
         for name, row in self.rows.items():
             own = {
@@ -185,7 +189,7 @@ def _require(what: str, named: set[Any], known: Any) -> None:
 
 
 def load_plan(name: str) -> StudyPlan:
-    """The plan `conf/studies/NAME.yaml`, or of a file.
+    """Read the plan `conf/studies/NAME.yaml`, or that of a file.
 
     Raises:
         InputError: with the file, the field and the remedy.
@@ -199,6 +203,6 @@ def load_plan(name: str) -> StudyPlan:
 
 
 def written_beside(name: str) -> str:
-    """What a person wrote about the study's results, in NAME.md beside its plan."""
+    """Return what a person wrote about the study's results, in NAME.md beside its plan."""
     notes: Path = conf_file(name, STUDIES, "study").with_suffix(".md")
     return notes.read_text(encoding="utf-8") if notes.is_file() else ""
