@@ -1,1 +1,1 @@
-"""Whether another wording of an answer still states the same facts."""
+"""Facts of texts: does another wording of an answer still state the same ones?"""

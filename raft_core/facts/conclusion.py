@@ -1,4 +1,4 @@
-"""What a text concludes: the result in its last statement that has a number."""
+"""Find what a text concludes: the result in its last statement that has a number."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _CHOICE = re.compile(
 
 
 def conclusion(text: str) -> tuple[Number, ...]:
-    """The numbers that a text ends on: a boxed answer, or of its last statement with a number what
-    stands behind the last equals sign, or else all of them.
+    """Return the numbers that a text ends on.
+
+    These are a boxed answer's, or those of its last statement with a number: what follows the last
+    equals sign, or else all of them.
     """
     text = plain(text)
     if boxed := _BOXED.findall(text):
@@ -36,7 +38,7 @@ def conclusion(text: str) -> tuple[Number, ...]:
 def same_conclusion(
     reference: Sequence[Number], rewrite: Sequence[Number], known: Sequence[Number]
 ) -> bool:
-    """Whether both end on the same values. What only one of them repeats must be `known`."""
+    """Return whether both end on the same values; what only one of them repeats must be `known`."""
     if not reference:
         return True
     shared = [n for n in reference if _among(n, rewrite)]
@@ -46,13 +48,16 @@ def same_conclusion(
 
 
 def _among(number: Number, others: Sequence[Number]) -> bool:
-    """Values alone decide: a conclusion may leave its unit to the question."""
+    """Return whether a value is among others, units aside: a conclusion may leave them out."""
     bare = Number(number.text, 0, 0, number.values, firm=False)
     return any(same_number(bare, Number(o.text, 0, 0, o.values, firm=False)) for o in others)
 
 
 def choice(text: str) -> str:
-    """The letter of a chosen option ("the answer is (B)"), or a leading yes or no; else empty."""
+    """Return the letter of a chosen option ("the answer is (B)"), or a leading yes or no.
+
+    Empty where there is none.
+    """
     if found := _CHOICE.findall(plain(text)):
         return str(found[-1]).upper()
     first = re.match(r"\W*(yes|no)\s*[,.:;!-]", text, re.I)

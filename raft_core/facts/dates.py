@@ -1,4 +1,4 @@
-"""Dates in the orders and spellings in which they are written, in English and its neighbours."""
+"""Read dates in the orders and spellings in use, in English and its neighbours."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _SLASHED = re.compile(r"(?<![\d/.])([0-3]?\d)([/.])([0-3]?\d)\2([12]\d{3})(?![\d
 
 
 class Date(NamedTuple):
-    """A day as 100 month + day, a month without a day as 100 month.
+    """A day as 100 month + day; a month without a day as 100 month.
 
-    `03/04/2020` has both readings, the one with the month in front first. One that is not `sure`
+    `03/04/2020` has both readings, the one with the month in front first. A date that is not `sure`
     may be none (`20 may agree`), or is a month alone.
     """
 
@@ -70,7 +70,7 @@ class Date(NamedTuple):
 
 
 def dates(text: str) -> Iterator[Date]:
-    """Dates of a plain text, the fullest first; later ones may repeat a part of one."""
+    """Yield the dates of a plain text, the fullest first; later ones may repeat a part of one."""
     for pattern in _WRITTEN:
         for match in pattern.finditer(text):
             yield from _written(match)
@@ -121,7 +121,7 @@ def _written(match: re.Match[str]) -> Iterator[Date]:
 
 
 def _may_be_a_word(month: str) -> bool:
-    """`may`, `march` and `Mars`, unlike `May`, `March` and the French `mars`."""
+    """Return whether a month may be another word: `may`, `march` and `Mars`, unlike `May`."""
     if month.casefold() == "mars":
         return not month.islower()
     return month.casefold() in ("may", "march", "mar") and not month.istitle()

@@ -1,7 +1,7 @@
-"""Equations in worked arithmetic: found between operators and '=', evaluated, never executed.
+"""Find equations in worked arithmetic between operators and '=', and evaluate them without `eval`.
 
-`9 plus 9 plus 3 equals 21` and `4 horses x 5 pounds = 20 pounds` are equations; `n = 20`,
-`x + 3 = 8` and `1 hour = 60 minutes` are none.
+`9 plus 9 plus 3 equals 21` and `4 horses x 5 pounds = 20 pounds` are equations; `n = 20`, `x + 3 =
+8` and `1 hour = 60 minutes` are none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MOST_WORDS_AFTER_A_NUMBER = 6
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """What stands on both sides, as read; `holds` up to the rounding of the result."""
+    """Both sides of an equation, as read; `holds` allows for the rounding of the result."""
 
     text: str
     holds: bool
@@ -53,19 +53,19 @@ class Equation:
 
 @lru_cache(maxsize=1024)
 def equations(text: str) -> tuple[Equation, ...]:
-    """The equations of a text, of which at least the left side is an operation."""
+    """Return the equations of a text, of which at least the left side is an operation."""
     return tuple(equation for line in _lines(text) for equation in _of_line(line))
 
 
 @lru_cache(maxsize=4096)
 def is_derivation(text: str) -> bool:
-    """Whether a text works something out: an equation that holds, or one that is solved."""
+    """Return whether a text works something out: an equation that holds, or one that is solved."""
     return any(equation.holds for equation in equations(text)) or bool(_solved(text))
 
 
 @lru_cache(maxsize=1024)
 def prose(text: str) -> str:
-    """The statements of a text that work nothing out, a line each."""
+    """Return the statements of a text that work nothing out, a line each."""
     solved = _solved(text)
     return "\n".join(
         statement
@@ -79,7 +79,7 @@ def prose(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def results(text: str) -> str:
-    """What stands first behind the equals signs of operations and of solved variables."""
+    """Return what stands first behind the equals signs of operations and of solved variables."""
     found = []
     for line in _lines(text):
         sides = [_TOKEN.findall(side) for side in line.split("=")]
@@ -96,7 +96,7 @@ def results(text: str) -> str:
 
 
 def _solved(text: str) -> set[str]:
-    """The variables that an equation has beside an operator, and that are a number elsewhere."""
+    """Return the variables that an equation has beside an operator and that equal a number."""
     text = _CODE.sub(" ", plain(text))
     used = {name.casefold() for match in _ALGEBRA.finditer(text) for name in match.groups() if name}
     return used & {match[1].casefold() for match in _SOLVED.finditer(text)} if used else set()
@@ -130,7 +130,7 @@ def _of_line(line: str) -> Iterator[Equation]:
 
 
 def _may_begin_earlier(side: Sequence[str], expression: Sequence[str]) -> bool:
-    """Whether a number stands shortly before the operation: `24 eggs in 1 tray x 2 trays`."""
+    """Return whether a number shortly precedes the operation: `24 eggs in 1 tray x 2 trays`."""
     places = [i for i, token in enumerate(side) if _is_number(token)]
     inside = sum(map(_is_number, expression))
     if len(places) == inside:
@@ -140,7 +140,7 @@ def _may_begin_earlier(side: Sequence[str], expression: Sequence[str]) -> bool:
 
 
 def _results(side: Sequence[str]) -> Iterator[list[str]]:
-    """The right side as an operation, and its first number alone (2 + 3 = 5 + 4 = 9)."""
+    """Yield the right side as an operation, and its first number alone (2 + 3 = 5 + 4 = 9)."""
     first = _first_expression(side)
     if first is None:
         return
@@ -150,7 +150,7 @@ def _results(side: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _last_expression(tokens: Sequence[str]) -> list[str] | None:
-    """The longest operation that ends with these tokens, without the units in it."""
+    """Return the longest operation that ends with these tokens, without the units in it."""
     swapped = {"(": ")", ")": "(", "[": ")", "]": "("}
     found = _expression([swapped.get(t, t) for t in reversed(tokens)], words_before=True)
     back = {"(": ")", ")": "("}
@@ -162,10 +162,10 @@ def _first_expression(tokens: Sequence[str]) -> list[str] | None:
 
 
 def _expression(tokens: Sequence[str], *, words_before: bool) -> list[str] | None:
-    """Numbers, operators and closed parentheses from the start of `tokens`.
+    """Return the numbers, operators and closed parentheses from the start of `tokens`.
 
-    Words are units: they stand behind a number, which is before it where tokens run backwards. A
-    word of one letter is a variable, and what contains one is no equation of numbers.
+    Words are units: they follow a number, which comes first where tokens run backwards. A word of
+    one letter is a variable, and what contains one is no equation of numbers.
     """
     taken: list[str] = []
     complete = 0
@@ -207,7 +207,7 @@ def _is_word(token: str) -> bool:
 
 
 def _agree(left: Sequence[str], right: Sequence[str]) -> bool:
-    """Whether both have one value, percents read as hundredths or as they stand."""
+    """Return whether both have one value, percents read as hundredths or as they stand."""
     rounded = _rounding(left, right)
     values = [
         (a, b)
@@ -219,7 +219,7 @@ def _agree(left: Sequence[str], right: Sequence[str]) -> bool:
 
 
 def _rounding(left: Sequence[str], right: Sequence[str]) -> float:
-    """What a result may be off by: its last decimal; a whole one, where something was divided."""
+    """Return what a result may be off by: its last decimal, or almost one after a division."""
     if len(right) != 1:
         return 1e-9
     digits = right[0].rstrip("%").partition(".")[2]
@@ -236,7 +236,7 @@ def _values(expression: Sequence[str]) -> Iterator[float]:
 
 
 def _evaluate(expression: Sequence[str], percent: float) -> float:
-    """Its value with the usual precedence, by two stacks; not a number where one divides by 0."""
+    """Evaluate with the usual precedence, by two stacks; not a number where one divides by 0."""
     numbers: list[float] = []
     operators: list[str] = []
 

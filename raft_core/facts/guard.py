@@ -1,6 +1,6 @@
-"""The fact guard: a wording of an answer that loses or changes facts is rejected, and why.
+"""The fact guard rejects a wording of an answer that loses or changes facts, and says why.
 
-The rules stand in `rules`; after them a cross-encoder for inference, where one is set, may see a
+The rules are in `rules`; after them a cross-encoder for inference, where one is set, may see a
 contradiction.
 """
 
@@ -30,6 +30,7 @@ class GuardConfig(FrozenConfig):
     nli: NliConfig | None = None
 
     def identity(self) -> dict[str, Any]:
+        """Return the rules that are on, their version and the model, if one is set."""
         rules = {name: getattr(self, name) for name in ("answer", "numbers", "negation", "names")}
         return rules | {"rules": RULES_VERSION} | ({"nli": self.nli} if self.nli else {})
 
@@ -52,7 +53,7 @@ class Guard:
         self._model = NliModel(config.nli, runtime) if config.nli else None
 
     def check(self, claims: Sequence[Claim]) -> list[Failures]:
-        """What fails, claim by claim; the model is asked about those that pass the rules."""
+        """Return what fails, claim by claim; the model judges those that pass the rules."""
         failures = [self._by_rules(claim) for claim in claims]
         if self._model is None:
             return failures
@@ -64,7 +65,7 @@ class Guard:
         return failures
 
     def _by_rules(self, claim: Claim) -> Failures:
-        """A text that the rules cannot read is rejected with the error: it costs itself alone."""
+        """Check the rules; a text that they cannot read is rejected with the error."""
         from raft_core.facts.rules import check_rules  # many patterns, which settings need not
 
         try:

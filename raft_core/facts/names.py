@@ -1,6 +1,6 @@
-"""Names: capitalised words inside a sentence, acronyms, and codes such as T4 or HIF1A.
+"""Find names: capitalised words inside a sentence, acronyms, and codes such as T4 or HIF1A.
 
-Names are held against all words of the other text, so that case never matters. Capitals mean names
+Names are compared with all words of the other text, so that case never matters. Capitals mean names
 in English only; codes are read in any language.
 """
 
@@ -31,7 +31,7 @@ _PEOPLE_AND_PLACES = ("ese", "ish", "ian", "ean", "an", "n", "ic", "ey", "y", "a
 
 
 def names(text: str, *, english: bool = True) -> dict[str, str]:
-    """Casefolded name -> the name as written; codes alone where the text is not English."""
+    """Return casefolded name -> the name as written; codes alone where the text is not English."""
     text = plain(text)
     text = blanked(text, [(d.start, d.end) for d in dates(text) if d.sure])  # the months in them
     found = {match[0].casefold(): match[0] for match in _CODE.finditer(text)}
@@ -62,8 +62,10 @@ def _is_name(word: str, position: int, before: str, initial: bool) -> bool:
 
 
 def unsaid(text: str, there: str, *, english: bool = True) -> list[str]:
-    """The names of `text` that `there` does not say: not the word, nor its people, nor spelled out
-    or abbreviated.
+    """Return the names of `text` that `there` does not say.
+
+    A name counts as said by its word, its people (`Turkish` for Turkey), spelled out or
+    abbreviated.
     """
     there = plain(there)
     said = set(words(there)) | {match[0].casefold() for match in _CODE.finditer(there)}
@@ -87,7 +89,7 @@ def unsaid(text: str, there: str, *, english: bool = True) -> list[str]:
 
 
 def _related(one: str, other: str) -> bool:
-    """Turkey and Turkish, Japan and Japanese."""
+    """Return whether two words share a stem up to endings of people: Turkey and Turkish."""
     shared = 0
     while shared < min(len(one), len(other)) and one[shared] == other[shared]:
         shared += 1
@@ -96,12 +98,12 @@ def _related(one: str, other: str) -> bool:
 
 
 def _long_words(text: str) -> list[str]:
-    """Words in order but for those that acronyms leave out."""
+    """Return the words in order, without those that acronyms leave out."""
     return [w for w in re.findall(r"[^\W\d_]+", text) if w.casefold() not in ("of", "the", "and")]
 
 
 def _spelled_out(name: str, text: str) -> bool:
-    """`MRI`, where the words `magnetic resonance imaging` stand in a row."""
+    """Return whether a text spells an acronym out: `magnetic resonance imaging` for `MRI`."""
     if not name.isalpha():
         return False
     letters = "".join(c.casefold() for c in name if c.isupper())
@@ -121,7 +123,7 @@ def _initials(text: str) -> str:
 
 
 def _abbreviated(text: str, there: str) -> set[str]:
-    """The words `world`, `health`, `organization`, where the other text says WHO."""
+    """Return the words that the other text abbreviates, such as `world health organization`."""
     spelled, initials = _long_words(text), _initials(text)
     found: set[str] = set()
     for acronym in {w for w in _long_words(there) if len(w) >= 2 and w.isupper()}:

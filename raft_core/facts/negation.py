@@ -1,9 +1,9 @@
-"""Negations: whether what one text denies is affirmed by the other.
+"""Find negations: does one text deny what the other affirms?
 
-Clauses of both texts that share most of their words are held against each other. Where they are
-worded alike each negation counts; where they are put more freely, only whether there is one. Words
-that may stand for a negation (`similar` for `no difference`) give slack where one side alone has
-them. English only: the caller asks `is_english`.
+Clauses of both texts that share most of their words are compared. Where they are worded alike each
+negation counts; where they are put more freely, only whether there is one. Words that may stand for
+a negation (`similar` for `no difference`) give slack where one side alone has them. English only:
+the caller asks `is_english`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _WORDED_ALIKE = 0.75  # share of all words of both
 
 @dataclass(frozen=True, slots=True)
 class Clause:
+    """A clause with its content words' stems, its negations, and words that may stand for one."""
+
     text: str
     content: frozenset[str]
     negations: int
@@ -54,10 +56,10 @@ class Clause:
 
 
 def flipped(reference: str, rewrite: str, *, freely: bool = True) -> str:
-    """The clauses of the reference and of the rewrite that contradict each other, or nothing.
+    """Return the clauses of reference and rewrite that contradict each other, or nothing.
 
-    Only clauses that are worded alike are held against each other where `freely` is false, and
-    where both texts have equally many negations.
+    If `freely` is false, or both texts have equally many negations, only clauses that are worded
+    alike are compared.
     """
     ours, theirs = _clauses(reference), _clauses(rewrite)
     # In other words, a negation may have moved into a clause that has no counterpart.
@@ -88,9 +90,9 @@ def _clause(text: str) -> Clause:
 
 
 def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause], list[Clause]]]:
-    """Groups of clauses that say the same things, however they are split and ordered.
+    """Group clauses that say the same things, however they are split and ordered.
 
-    Two clauses that both have a counterpart in nearly the same words are not held together.
+    Two clauses that both have a counterpart in nearly the same words are not put together.
     """
     near, alike = _near(ours, theirs)
     ours_paired = {i for i, _ in alike}
@@ -122,7 +124,7 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
 
 
 def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], set[tuple[int, int]]]:
-    """For each of theirs those of ours that share most words, and the pairs worded alike."""
+    """Return for each of theirs those of ours that share most words, and the pairs worded alike."""
     having: defaultdict[str, list[int]] = defaultdict(list)
     denied: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for i, one in enumerate(ours):
@@ -147,13 +149,13 @@ def _near(ours: list[Clause], theirs: list[Clause]) -> tuple[list[list[int]], se
 
 @lru_cache(maxsize=65536)
 def _without_prefix(word: str) -> str:
-    """`effective` for `ineffective`; empty where there is none."""
+    """Return `effective` for `ineffective`; empty where there is no such prefix."""
     match = _PREFIX.match(word)
     return word[match.end() :] if match and len(word) - match.end() >= 5 else ""
 
 
 def _opposites(some: frozenset[str], others: frozenset[str]) -> int:
-    """How many words of one side are those of the other behind a prefix: `ineffective`."""
+    """Count the words of one side that negate a word of the other by a prefix: `ineffective`."""
     return sum(_without_prefix(word) in others for word in some - others)
 
 

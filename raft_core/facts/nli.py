@@ -1,4 +1,4 @@
-"""A cross-encoder for natural-language inference: does one text contradict the other?"""
+"""Ask a cross-encoder for natural-language inference whether one text contradicts the other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from raft_core.errors import InputError
 
 
 class NliConfig(FrozenConfig):
-    """A sequence classifier whose labels include `contradiction`, such as
-    `cross-encoder/nli-deberta-v3-base`; the order of its labels is read from the model.
+    """A sequence classifier with a label `contradiction`.
+
+    For example `cross-encoder/nli-deberta-v3-base`; the order of its labels is read from the model.
     """
 
     model: ModelRef
@@ -29,6 +30,8 @@ class NliConfig(FrozenConfig):
 
 
 class NliModel:
+    """A loaded cross-encoder."""
+
     def __init__(self, config: NliConfig, runtime: RuntimeConfig) -> None:
         from sentence_transformers import CrossEncoder
 
@@ -45,7 +48,7 @@ class NliModel:
         self._column = contradiction_label(labels, config.model.path)
 
     def contradictions(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
-        """For each pair the share of a contradiction in either direction; empty where none is."""
+        """Return for each pair the contradiction's share in the worse direction; empty below it."""
         if not pairs:
             return []
         both = [*pairs, *((b, a) for a, b in pairs)]
@@ -65,10 +68,10 @@ class NliModel:
 
 
 def contradiction_label(labels: Any, model: str) -> int:
-    """The index of the label that says `contradiction`.
+    """Return the index of the label that says `contradiction`.
 
     Raises:
-        InputError: none does.
+        InputError: none does, or several do.
     """
     known = {int(index): str(label) for index, label in dict(labels or {}).items()}
     found = [index for index, label in known.items() if label.casefold().startswith("contradict")]
@@ -81,7 +84,7 @@ def contradiction_label(labels: Any, model: str) -> int:
 
 
 def check_nli(config: NliConfig) -> None:
-    """Look at the small files of a local model, before anything is loaded.
+    """Check the small files of a local model, before anything is loaded.
 
     Raises:
         InputError: the folder, its weights or its labels are not there.

@@ -34,7 +34,7 @@ from raft_core.facts.text import is_english, statements
 
 
 def check_rules(claim: Claim, config: GuardConfig) -> Failures:
-    """Rule -> detail of every rule that fails."""
+    """Return the detail of every rule that fails, by rule."""
     found: Failures = {}
     derivation = is_derivation(claim.reference)
     if config.answer:
@@ -82,9 +82,11 @@ def _numbers(claim: Claim) -> str:
 
 
 def _numbers_worked_out(claim: Claim) -> str:
-    """Steps may differ, but each number comes from somewhere: the reference, the question, or a
-    result of the text itself; one of a thing needs no source. Statements that work nothing out
-    keep their numbers and units, or tell such a result, whatever it counts.
+    """Compare the numbers of worked arithmetic, whose steps may differ.
+
+    Each number must come from somewhere: the reference, the question, or a result of the text
+    itself; one of a thing needs no source. Statements that work nothing out keep their numbers and
+    units, or tell such a result, whatever it counts.
     """
     ours, theirs, asked = map(numbers, (claim.reference, claim.text, claim.question))
     worked_out = _bare(numbers(results(claim.text)))
@@ -106,7 +108,7 @@ def _changes(lost: str, new: str, turned: str = "") -> str:
 
 
 def _bare(found: Iterable[Number]) -> list[Number]:
-    """Without units and signs: `3 days - 2 days` is 1."""
+    """Return numbers without units and signs: `3 days - 2 days` is 1."""
     return [
         replace(number, unit=None, values=tuple({v for w in number.values for v in (w, abs(w))}))
         for number in found
@@ -120,7 +122,10 @@ def _arithmetic(claim: Claim) -> str:
 
 
 def _negation(claim: Claim, derivation: bool) -> str:
-    """Of worked arithmetic only the end and what is no step: steps may say what is not there."""
+    """Compare negations; in worked arithmetic only those of the end and of what is no step.
+
+    Steps may say what is not there.
+    """
     texts = claim.reference, claim.text
     if not derivation:
         return flipped(*texts)

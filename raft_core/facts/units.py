@@ -1,4 +1,4 @@
-"""Units that follow a number, with what they measure; equal quantities are equal in any of them."""
+"""Units that follow a number, with what they measure; equal quantities are equal in any unit."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ _ANY_CASE = {name.casefold(): unit for name, unit in reversed(UNITS.items()) if 
 
 
 def unit_of(word: str) -> Unit | None:
-    """The unit that a word or symbol names; case decides only where it makes a difference."""
+    """Return the unit that a word or symbol names; case decides only where it matters."""
     return UNITS.get(word) or (_ANY_CASE.get(word.casefold()) if len(word) > 1 else None)
