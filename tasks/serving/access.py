@@ -1,8 +1,8 @@
-"""Who may ask a server of this machine: its own page, by its own name, with its login.
+"""Admit to a server of this machine only its own page, by its own name, with its login.
 
 A web page that is open in a browser here can reach loopback too. Neither Prefect nor MLflow turns
-all such requests away: Prefect answers to any Host, MLflow takes every port of this machine for
-its own page and asks for no login. So both run behind this middleware.
+all such requests away: Prefect answers to any Host, MLflow takes every port of this machine for its
+own page and asks for no login. So both run behind this middleware.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class LocalAccess:
         self._expected = None if login is None else basic(login).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with its refusal."""
         status = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
         if status is None:
             await self._app(scope, receive, send)

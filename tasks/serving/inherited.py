@@ -1,4 +1,4 @@
-"""What a server's process takes from the shell that starts it: no key of anybody."""
+"""Choose what a server's process inherits from the shell that starts it: nobody's keys."""
 
 from __future__ import annotations
 

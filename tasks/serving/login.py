@@ -36,7 +36,7 @@ def read_login(file: Path) -> str | None:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that its owner alone can read, at no moment anybody else."""
+    """Write a file that only its owner can read, at every moment."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
         partial.unlink()

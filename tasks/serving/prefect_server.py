@@ -39,7 +39,7 @@ def client_settings(login: str) -> dict[str, str]:
 
 
 def serve_daily(host: str, port: int, names: list[str]) -> None:
-    """Answer until it is told to end, with all services and the pages."""
+    """Serve until told to end, with all services and the pages."""
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -55,7 +55,7 @@ def serve_daily(host: str, port: int, names: list[str]) -> None:
 
 
 def serve_temporary(descriptor: int, home: Path) -> None:
-    """Answer on an inherited socket until the flow ends."""
+    """Serve on an inherited socket until the flow ends."""
     from tasks import prefect_schema
 
     die_with_parent()
@@ -73,6 +73,7 @@ def serve_temporary(descriptor: int, home: Path) -> None:
 
 
 def main() -> None:
+    """Serve as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tasks.serving.prefect_server")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4200)

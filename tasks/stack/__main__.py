@@ -133,7 +133,7 @@ def deploy(config: StackConfig) -> int:
 
 
 def down(config: StackConfig) -> int:
-    """End everything that `up` started, workers first."""
+    """Stop everything that `up` started, workers first."""
     processes = Processes(config)
     names = list(reversed(processes.names()))
     of_workers = {worker.name for worker in workers()}
@@ -157,7 +157,7 @@ def forget_server(config: StackConfig) -> None:
 
 
 def status(config: StackConfig) -> int:
-    """What runs and whether it works; 1 where something does not."""
+    """Print what runs and whether it works; return 1 where something does not."""
     processes, well = Processes(config), True
     found = servers(config, open_databases(config))
     answering = {server.name: server.answers() for server in found}
@@ -179,7 +179,7 @@ def _state(service: Service, running: bool, works: bool) -> str:
 
 
 def count_gpus() -> int:
-    """GPUs as the driver lists them, without loading torch."""
+    """Count the GPUs that the driver lists, without loading torch."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 

@@ -1,4 +1,4 @@
-"""Where the servers listen, where their state lies, and what the workers may run."""
+"""Configuration of the servers: where they listen, where their state lies, what workers may run."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class StackConfig(FrozenConfig):
 
     @property
     def mlflow_note(self) -> Path:
-        """Tells runs of this home that start beside the setup where MLflow listens."""
+        """The file that tells runs of this home, started beside the setup, where MLflow listens."""
         return self.folder / SERVER_NOTE
 
     @property
     def login_file(self) -> Path:
-        """What opens both servers, for the owner of the home."""
+        """The file with the login of both servers, which only the home's owner can read."""
         return self.folder / LOGIN_FILE
 
     @property
@@ -62,14 +62,16 @@ class StackConfig(FrozenConfig):
 
     @property
     def api_url(self) -> str:
+        """The address of Prefect's API."""
         return self.server_url or f"http://{LOOPBACK}:{self.prefect_port}/api"
 
     @property
     def mlflow_url(self) -> str:
+        """The address of MLflow's server."""
         return f"http://{LOOPBACK}:{self.mlflow_port}"
 
     def worker_environment(self) -> dict[str, str]:
-        """What workers, and so the flow runs, find in their environment: this shell's keys too."""
+        """Return the environment of workers, and so of flow runs, with this shell's keys."""
         # The database's password is the servers' alone.
         inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         login = self.login or ""
@@ -77,7 +79,7 @@ class StackConfig(FrozenConfig):
         return inherited | self._places() | (logins if login else {})
 
     def server_environment(self) -> dict[str, str]:
-        """What the servers find in theirs: no key of this shell, no login of a client."""
+        """Return the environment of the servers: no key of this shell, no login of a client."""
         return for_servers() | self._places()
 
     def _places(self) -> dict[str, str]:

@@ -19,12 +19,12 @@ class Databases:
 
 
 def open_databases(config: StackConfig, *, create: bool = False) -> Databases:
-    """The addresses; on PostgreSQL `create` makes the databases where they are missing.
+    """Return the addresses; on PostgreSQL `create` makes the databases that are missing.
 
     Both servers number their migrations in a table of the same name, so each has a database.
 
     Raises:
-        InputError: DATABASE_URL is no address of PostgreSQL, or that does not let us in.
+        InputError: DATABASE_URL is no address of PostgreSQL, or the server refuses the login.
     """
     if config.database_url is None:
         config.folder.mkdir(parents=True, exist_ok=True)

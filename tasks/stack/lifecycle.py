@@ -1,4 +1,4 @@
-"""Starting, finding and ending the processes of the setup."""
+"""Start, find and stop the processes of the setup."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Processes:
         self._file = config.folder / "processes.json"
 
     def log(self, service: str) -> Path:
+        """Return the log file of a service."""
         return self._config.folder / f"{service}.log"
 
     def find(self, service: str) -> psutil.Process | None:
-        """The running process of a service."""
+        """Return the running process of a service, if there is one."""
         known = self._known().get(service)
         if known is None:
             return None
@@ -49,15 +50,15 @@ class Processes:
         return None
 
     def port(self, service: str) -> int:
-        """The port that a running service was started on."""
+        """Return the port that a running service was started on."""
         return int(self._known()[service].get("port", 0))
 
     def names(self) -> list[str]:
-        """All services that were started and not ended, in the order in which they were."""
+        """Return all services that were started and not stopped, in order of their start."""
         return list(self._known())
 
     def start(self, service: Service, environment: Mapping[str, str]) -> None:
-        """Start it apart from this terminal; what it prints goes to its log."""
+        """Start a service apart from this terminal; what it prints goes to its log."""
         self._config.folder.mkdir(parents=True, exist_ok=True)
         if self.log(service.name).is_file() and self.log(service.name).stat().st_size > LOG_BYTES:
             self.log(service.name).replace(self.log(service.name).with_suffix(".log.1"))
@@ -76,11 +77,11 @@ class Processes:
         self._remember(self._known() | {service.name: told})
 
     def end(self, service: str) -> bool:
-        """End it and all that it started; False where it was not running."""
+        """Stop a service and all that it started; return whether it was running."""
         return bool(self.end_together([service]))
 
     def end_together(self, services: Collection[str]) -> set[str]:
-        """End them at once, with all that they started; those that were running."""
+        """Stop services at once, with all that they started; return those that were running."""
         found = {name: process for name in services if (process := self.find(name)) is not None}
         processes = list(found.values())
         children = [child for process in processes for child in process.children(recursive=True)]
@@ -90,7 +91,7 @@ class Processes:
         return set(found)
 
     def wait_until(self, service: Service, works: Callable[[], bool]) -> None:
-        """Return once it works.
+        """Wait until a service works.
 
         Raises:
             StageError: it ended, or does not work after three minutes.
@@ -122,7 +123,7 @@ class Processes:
 
 
 def end_processes(processes: Sequence[psutil.Process], patience: float) -> None:
-    """Ask them to end; what is left after `patience` seconds is killed."""
+    """Ask processes to end, and kill those that are left after `patience` seconds."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -134,7 +135,7 @@ def end_processes(processes: Sequence[psutil.Process], patience: float) -> None:
 
 
 def require_free(service: Service, variable: str) -> None:
-    """The port that a server is to listen on must not be taken.
+    """Require that the port of a server is not taken.
 
     Raises:
         InputError: it is.

@@ -1,4 +1,4 @@
-"""What the Prefect server has to know: work pools, deployments, and when a run is lost."""
+"""Set up the Prefect server: work pools, deployments, and when a run counts as lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tasks.stack.services import LOGGING_FILE
 LOST_AFTER = timedelta(seconds=90)
 AUTOMATION = "raft: a run without a heartbeat has crashed"
 # By name: flows here end in states of their own too.
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "Promoted", "Refused", "Unchanged")
+ENDED = (
+    *("Completed", "Failed", "Cancelled", "Crashed"),
+    *("Promoted", "Refused", "Unchanged", "Unwell"),
+)
 
 
 def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
@@ -35,7 +38,7 @@ def set_up(config: StackConfig, environment: Mapping[str, str]) -> None:
 
 
 def asking(config: StackConfig) -> AbstractContextManager[Any]:
-    """Have Prefect's clients in this process ask the configured server, with its login."""
+    """Point Prefect's clients in this process at the configured server, with its login."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     asked: dict[Any, Any] = {PREFECT_API_URL: config.api_url}
@@ -45,7 +48,7 @@ def asking(config: StackConfig) -> AbstractContextManager[Any]:
 
 
 def write_logging(folder: Path) -> None:
-    """Prefect's own logging, without the errors of one background task.
+    """Write Prefect's logging configuration, without the errors of one background task.
 
     On SQLite that task (marking deployments ready) collides with each poll of a worker, is tried
     again, and would fill the log with some hundred tracebacks an hour.
@@ -60,7 +63,7 @@ def write_logging(folder: Path) -> None:
 
 
 def create_pool(api: Any, name: str, limit: int) -> None:
-    """A pool of processes that runs at most `limit` flow runs at once."""
+    """Create or update a pool of processes that runs at most `limit` flow runs at once."""
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
     from prefect.workers.process import ProcessWorker
@@ -75,7 +78,7 @@ def create_pool(api: Any, name: str, limit: int) -> None:
 
 
 def create_automation() -> None:
-    """Runs whose heartbeats stop, because their machine or worker is gone, become Crashed."""
+    """Mark runs as Crashed whose heartbeats stop, because their machine or worker is gone."""
     from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -109,12 +112,12 @@ def create_automation() -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two triggers wait for the same events for the same time."""
+    """Return whether two triggers wait for the same events for the same time."""
     return (one.expect, one.after, one.within) == (other.expect, other.after, other.within)
 
 
 def online_workers(config: StackConfig) -> dict[str, int]:
-    """Pool -> workers online; empty where the server does not answer."""
+    """Return the workers online by pool; none where the server does not answer."""
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import WorkerStatus

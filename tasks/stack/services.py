@@ -1,4 +1,4 @@
-"""The processes of the setup: their commands, and how one sees that they work."""
+"""The processes of the setup: their commands, and how to see that they work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOGGING_FILE = "logging.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process. A server has a port and a page that answers; a worker has a pool.
+    """One process; a server has a port and a page that answers, a worker has a pool.
 
     `secrets` are environment variables of this process alone.
     """
@@ -33,7 +33,7 @@ class Service:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def answers(self) -> bool:
-        """Whether the server's health page says that it is well."""
+        """Return whether the server's health page answers with 200."""
         try:
             with urlopen(self.health, timeout=5) as response:
                 return bool(response.status == 200)
@@ -72,6 +72,7 @@ def servers(config: StackConfig, databases: Databases) -> list[Service]:
 
 
 def workers() -> list[Service]:
+    """Return a worker for each pool."""
     command = (sys.executable, "-m", "prefect", "worker", "start", "--type", "process")
     return [
         Service(f"worker-{pool}", (*command, "--pool", pool, "--name", pool), pool=pool)

@@ -1,4 +1,4 @@
-"""The bucket that workers share."""
+"""Create the bucket that workers share."""
 
 from __future__ import annotations
 
