@@ -1,1 +1,1 @@
-"""The application: all settings, the registry of stages, checks, commands."""
+"""The application: settings, the graph of a run, checks before anything loads, commands."""

@@ -96,7 +96,7 @@ def _is_compressed(message: Any) -> bool:
     data = memoryview(message.metadata)
 
     def place(table: int, number: int) -> int:
-        """Where a field of a table stands, or 0 where it is left out."""
+        """Return where a field of a table stands, or 0 where it is left out."""
         described = table - struct.unpack_from("<i", data, table)[0]
         (size,) = struct.unpack_from("<H", data, described)
         slot = 4 + 2 * number

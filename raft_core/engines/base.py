@@ -189,7 +189,7 @@ class OpenAIConfig(FrozenConfig):
         return body
 
     def identity(self) -> dict[str, Any]:
-        """Artifacts from before there was `json_schema` say `vllm_extensions`."""
+        """Return the fields that decide an answer, under the names that stage keys use."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         structured = fields.pop("structured")
         fields["vllm_extensions"] = structured == "vllm"
