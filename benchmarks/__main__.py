@@ -1,8 +1,8 @@
-"""All measurements in one call: `python -m benchmarks`, which writes docs/benchmarks.md.
+"""Run all measurements: `python -m benchmarks`, which writes docs/benchmarks.md.
 
 Each case is a process of its own, one after the other, and leaves its figures in a folder; a case
-that fails is told and costs the others nothing. `--short` is a report of a few minutes that writes
-no document.
+that fails is reported and costs the others nothing. `--short` is a report of a few minutes that
+writes no document.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GPU_RESULTS = ROOT / "docs" / "gpu-h100.json"  # told where there is no CUDA dev
 
 
 def run_case(case: str, short: bool, folder: Path) -> bool:
-    """Whether it ended well; what it prints is shown as it comes."""
+    """Run one case, show what it prints, and return whether it ended well."""
     print(f"== {case}", flush=True)
     command = [sys.executable, "-m", f"benchmarks.{case}", "--json", str(folder / f"{case}.json")]
     command += ["--short"] if short else []

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bare_vllm JOB OUT`: what vLLM alone does, in a process of its own.
+"""Measure vLLM alone: `python -m benchmarks.bare_vllm JOB OUT`, in a process of its own.
 
 JOB is JSON: `engine` (keyword arguments of `vllm.LLM`), `prompts` (texts as the chat template gives
 them) and `sampling` (keyword arguments of `SamplingParams`, one each). OUT gets the seconds of
@@ -16,7 +16,7 @@ PLAIN = {"add_special_tokens": False}  # the template has put them in
 
 
 def main(job: Path, out: Path) -> None:
-    """The parameters are made before the clock runs."""
+    """Generate the job's answers; the parameters are made before the clock runs."""
     start = time.monotonic()
     from vllm import LLM, SamplingParams
 

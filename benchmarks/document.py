@@ -1,7 +1,7 @@
-"""`docs/benchmarks.md`: a summary of all ratios, and a section for each case.
+"""Write `docs/benchmarks.md`: a summary of all ratios, and a section for each case.
 
-What stands between a case's two marks is written by its last run; the rest of the document is
-written by hand and stays. A case that did not run keeps its section and its lines of the summary.
+The text between a case's two marks is written by its last run; the rest of the document is written
+by hand and stays. A case that did not run keeps its section and its lines of the summary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def with_section(document: str, name: str, text: str) -> str:
-    """The document with a new section between the marks of `name`.
+    """Return the document with a new section between the marks of `name`.
 
     Raises:
         ValueError: the document lacks the marks.
@@ -40,7 +40,7 @@ def ratio_of(values: Mapping[str, Any]) -> Ratio:
 
 
 def summary(results: Sequence[Mapping[str, Any]]) -> str:
-    """All ratios of all cases in one table, with the goal and whether it is reached."""
+    """Return all ratios of all cases in one table, with the goal and whether it is reached."""
     words = {True: "yes", False: "no", None: ""}
     lines = []
     for result in results:
@@ -60,7 +60,7 @@ def summary(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """A case's text with where and how long it ran; a GPU's says where by itself."""
+    """Return a case's text with where and how long it ran; a GPU's says where by itself."""
     place = "" if result["case"] == "gpu" else f"{result['machine']}; "
     return f"{result['markdown'].strip()}\n\n*{place}{result['seconds']:,.0f} s.*"
 
@@ -74,11 +74,11 @@ def update(file: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_results(folder: Path, cases: Sequence[str]) -> list[dict[str, Any]]:
-    """What the cases have left in the folder, in their order."""
+    """Return what the cases have left in the folder, in their order."""
     files = [folder / f"{case}.json" for case in cases]
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def cases_of(document: str) -> list[str]:
-    """The names that have marks in the document, but for the summary."""
+    """Return the names that have marks in the document, without the summary."""
     return [name for name in re.findall(r"<!-- measured: (\S+) -->", document) if name != SUMMARY]

@@ -1,4 +1,4 @@
-"""How far pairs made of documents can be believed, measured against the embedded world's facts.
+"""Measure pairs made of documents against the embedded world's facts.
 
 `python -m benchmarks.documents --limits 80 160` cuts the files of all five domains into passages of
 at most so many characters, lets the mini profile ask and vote, and counts for each kind of question
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measured(folder: Path, seed: int, limit: int, overrides: list[str]) -> Counter[Any]:
-    """(kind, what of COUNTED) -> pairs."""
+    """Return the pairs of one seed, counted by (kind, entry of COUNTED)."""
     rows = [row for domain in DOMAINS for row in documents(domain, seed)]
     write_jsonl(folder / "files.jsonl", rows)
     own = [f"passages.budget.limit={limit}", *overrides]
@@ -90,7 +90,7 @@ def stage_of(
 
 
 def strangers(there: list[Passage], settings: DocumentSettings, stage: StageRun) -> list[Pair]:
-    """The first frame with an attribute that the passage names, and a name that it does not."""
+    """Ask in the first frame for an attribute that the passage names, of a name it does not."""
     rng = random.Random("strangers")
     proposer = settings.ask.proposer
     assert proposer.kind == "frames"
@@ -129,7 +129,7 @@ def counted(
 
 
 def states(answer: str, fact: Fact) -> bool:
-    """Whether an answer says the fact's value of the fact's subject, and nothing of another.
+    """Return whether an answer says the fact's value of the fact's subject, and nothing of another.
 
     No fact of the world has a number, so a number is an addition.
     """
@@ -139,7 +139,7 @@ def states(answer: str, fact: Fact) -> bool:
 
 
 def kind_of(text: str, fact: Fact) -> str:
-    """What the passage says of the fact that is asked for."""
+    """Classify what the passage says of the fact that is asked for."""
     stated = [
         sentence
         for sentence in text.split("\n\n")

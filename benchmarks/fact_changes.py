@@ -1,4 +1,4 @@
-"""Changes of texts that alter a fact, and changes that alter none: what the fact guard is tried on.
+"""Changes of texts that alter a fact, and changes that alter none, to try the fact guard on.
 
 They know nothing of the guard: plain patterns, chosen by a seed, one change a text.
 """
@@ -37,7 +37,7 @@ def _one(
 
 
 def another_number(text: str, rng: random.Random) -> str | None:
-    """One digit of a number is another one."""
+    """Change one digit of a number."""
 
     def changed(match: re.Match[str]) -> str:
         said = match[0]
@@ -53,7 +53,7 @@ def another_number_word(text: str, rng: random.Random) -> str | None:
 
 
 def another_code(text: str, rng: random.Random) -> str | None:
-    """The last digit of a name such as DKK3 is another one."""
+    """Change the last digit of a name such as DKK3."""
     found = list(_CODE.finditer(text))
     return _one(
         text, found, rng, lambda m: m[0][:-1] + rng.choice([d for d in "23456789" if d != m[0][-1]])
@@ -66,7 +66,7 @@ def another_unit(text: str, rng: random.Random) -> str | None:
 
 
 def not_inserted(text: str, rng: random.Random) -> str | None:
-    """`not` after an auxiliary that has none."""
+    """Insert `not` after an auxiliary that has none."""
     return _one(text, list(_AUXILIARY.finditer(text)), rng, lambda m: f"{m[0]} not")
 
 
@@ -164,7 +164,7 @@ def _spelled(when: date) -> list[str]:
 
 
 def with_date(text: str, rng: random.Random) -> str:
-    """The text with a date at the end of one of its sentences; a fifth have no day."""
+    """Add a date at the end of one of the text's sentences; a fifth have no day."""
     when = date(rng.randint(1950, 2024), rng.randint(1, 12), rng.randint(1, 28))
     said = f"in {when:%B %Y}" if rng.random() < 0.2 else f"on {rng.choice(_spelled(when))}"
     ends = [match.start() for match in re.finditer(r"\.(?=\s|$)", text)] or [len(text)]
@@ -173,7 +173,7 @@ def with_date(text: str, rng: random.Random) -> str:
 
 
 def _of_date(part: str, values: range | list[str], pad: bool = False) -> Change:
-    """One part of a date is another one: `d`ay, `b` or `m` for the month, `y`ear."""
+    """Change one part of a date: `d`ay, `b` or `m` for the month, `y`ear."""
 
     def change(text: str, rng: random.Random) -> str | None:
         found = [

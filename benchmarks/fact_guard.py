@@ -1,8 +1,8 @@
-"""The fact guard beside the cosine: `python -m benchmarks.fact_guard --data DIR`.
+"""Measure the fact guard beside the cosine: `python -m benchmarks.fact_guard --data DIR`.
 
 DIR holds `gsm8k/solutions_6b.jsonl` (worked solutions of a model, each marked right or wrong) and
 `pubmedqa/train.jsonl` (conclusions of medical abstracts). Solutions are filtered as rewrites of the
-reference solution; conclusions are changed (`fact_changes.py`) and held against themselves. The
+reference solution; conclusions are changed (`fact_changes.py`) and compared with themselves. The
 guard's rules were made on one half of each file, the split by a hash; both halves are reported. A
 last table has paraphrases by hand (`fact_paraphrases.py`).
 """
@@ -47,7 +47,7 @@ Row = Mapping[str, Any]
 
 
 def half(row: Row) -> str:
-    """Rows of one question are in one half."""
+    """Return the half that a row belongs to; rows of one question are in one half."""
     digest = hashlib.sha256(str(row["id"]).split("-")[0].encode()).hexdigest()
     return HALVES[int(digest, 16) % 2]
 
@@ -75,7 +75,7 @@ class Kept:
 def filtered(
     rows: Iterable[Row], failures: Iterable[Failures], near: Iterable[bool] | None = None
 ) -> Kept:
-    """What is kept, given what the guard found and whether the cosine is high enough."""
+    """Count what is kept, given the guard's failures and whether the cosine is high enough."""
     kept = Kept()
     rows = list(rows)
     for row, failed, passed in zip(rows, failures, near or [True] * len(rows), strict=True):
@@ -110,7 +110,7 @@ def changed_texts(rows: Sequence[Row], change: Change, name: str) -> Iterator[tu
 
 
 def dated(rows: Iterable[Row]) -> list[Row]:
-    """The rows with a date written into each answer."""
+    """Return the rows with a date written into each answer."""
     return [
         {**row, "answer": with_date(row["answer"], random.Random(f"{SEED}/date/{row['id']}"))}
         for row in rows
@@ -118,7 +118,7 @@ def dated(rows: Iterable[Row]) -> list[Row]:
 
 
 def guard_changes(rows: Sequence[Row], changes: Mapping[str, Change]) -> dict[str, Caught]:
-    """Kind of change -> what the guard says of conclusions that were changed so."""
+    """Return by kind of change what the guard says of conclusions that were changed so."""
     found = {}
     for name, change in changes.items():
         caught = found[name] = Caught()
@@ -132,7 +132,7 @@ def guard_changes(rows: Sequence[Row], changes: Mapping[str, Change]) -> dict[st
 
 
 def cosines(rows: Sequence[Row], encoder: str) -> list[float]:
-    """Cosine of reference and candidate; vectors are kept in the folder of temporary files."""
+    """Return the cosine of reference and candidate; vectors are kept in the temporary folder."""
     pairs = [(row["reference"], row["candidate"]) for row in rows]
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     digest = hashlib.sha256(json.dumps([encoder, texts]).encode()).hexdigest()[:16]
@@ -157,8 +157,10 @@ def _encoded(texts: Sequence[str], encoder: str) -> np.ndarray[Any, Any]:
 
 
 def guard_steps(rows: Sequence[Row], which: str) -> Caught:
-    """Right solutions that the guard passes, each with one whole number of its steps changed and
-    nothing else: a given number, an operand or a result is wrong.
+    """Count the rejected solutions among right ones with one whole number of a step changed.
+
+    Only solutions that the guard passes are changed, and nothing else in them: a given number, an
+    operand or a result is wrong.
     """
     caught = Caught()
     for row in rows:
@@ -244,7 +246,7 @@ def changes_table(rows: Sequence[Row], changes: Mapping[str, Change], head: str)
 
 
 def paraphrases_table() -> Iterator[str]:
-    """Each paraphrase of the reference and the reverse; each changed one beside the reference."""
+    """Yield the table of paraphrases: each and its reverse, each changed one and its reference."""
     both = [pair for one, other, _ in PAIRS for pair in ((one, other), (other, one))]
     changed = [(reference, text) for reference, _, text in PAIRS]
     yield "| paraphrases by hand | rejected | rules |"

@@ -1,4 +1,4 @@
-"""What the processes of one flow run do, and when: seen from outside, by sampling /proc.
+"""Sample the processes of one flow run from outside, through /proc.
 
 A stage is known by its log, which is its stdout (`store/work/STAGE-KEY/log.txt`), whether its
 process is a fork or a new interpreter. So a stage's interval is the life of its process: what the
@@ -72,7 +72,7 @@ class Timeline:
 
 
 def union(intervals: Iterable[tuple[float, float]]) -> float:
-    """Seconds that are in at least one of the intervals."""
+    """Return the seconds that are in at least one of the intervals."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, reached))
@@ -82,7 +82,7 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
 
 @dataclass
 class Seen:
-    """A process as it was when it was last looked at."""
+    """A process as it was at its last sample."""
 
     process: psutil.Process
     role: str
@@ -92,7 +92,7 @@ class Seen:
 
 
 class Family:
-    """A process and all that come from it; only processes that are new are asked whose they are."""
+    """A process and all that come from it; only new processes are asked for their parents."""
 
     def __init__(self, root: int) -> None:
         self.seen: list[Seen] = []
@@ -101,7 +101,7 @@ class Family:
         self._begun = time.monotonic()
 
     def look(self) -> None:
-        """Note every process of the family that lives now."""
+        """Sample every process of the family that lives now."""
         now, pids = time.monotonic() - self._begun, set(psutil.pids())
         for pid in sorted(pids - self._known):
             with suppress(psutil.Error):
@@ -115,7 +115,7 @@ class Family:
                 del self._living[pid]
 
     def _update(self, known: Seen, now: float) -> bool:
-        """False once the process has ended, though it may not have been waited for yet."""
+        """Update a process; return False once it has ended, whether waited for or not."""
         try:
             times = known.process.cpu_times()
             if known.process.status() == psutil.STATUS_ZOMBIE:
@@ -163,7 +163,7 @@ def watch(
 
 
 def role_of(process: psutil.Process, is_flow: bool) -> str:
-    """`STAGE/KEY` for a stage's process; empty for one that is not known, or about to end."""
+    """Return `STAGE/KEY` for a stage's process; empty for one that is unknown, or about to end."""
     if is_flow:
         return "flow"
     stage = LOG.search(os.readlink(f"/proc/{process.pid}/fd/1"))
@@ -174,7 +174,7 @@ def role_of(process: psutil.Process, is_flow: bool) -> str:
 
 
 def chart(timeline: Timeline, width: int = 100) -> str:
-    """The run as text: a line per process, with its seconds and its share of one core."""
+    """Return the run as text: a line per process, with its seconds and its share of one core."""
     scale = width / timeline.wall
     lines = []
     for each in sorted((*timeline.stages, *timeline.others), key=lambda i: i.start):

@@ -1,4 +1,4 @@
-"""What a GPU makes of RAFT's objective and training step: `python -m benchmarks.gpu`.
+"""Measure RAFT's objective and training step on a GPU: `python -m benchmarks.gpu`.
 
 One call on a machine with one GPU measures the loss beside its dense forms, the training step by
 its phases with its share of the card's matrix rate, and checks the arithmetic. It ends within
@@ -63,7 +63,7 @@ class Process:
     def answers(
         self, cases: Sequence[str], seconds: float, last: float
     ) -> Iterator[dict[str, Any]]:
-        """Results as they come, until the process ends.
+        """Yield results as they come, until the process ends.
 
         Raises:
             TimeoutError: it took `seconds` since its libraries are there, or the time is `last`.
@@ -93,7 +93,7 @@ class Process:
         self._process.wait()
 
     def crash(self) -> str:
-        """How it ended, with the last of what it said."""
+        """Describe how it ended, with the last of what it said."""
         code = self._process.wait()
         said = self._log.read_text(errors="replace")[-TOLD_OF_A_CRASH:]
         return f"the process ended with {code}: {' '.join(said.split())}"
@@ -159,14 +159,14 @@ def raw_file(file: Path) -> Path:
 
 
 def work_folder() -> Path:
-    """Where models are written: in memory if they fit there, as reading them then costs little."""
+    """Return where models are written: in memory if they fit there, which is fast to read."""
     memory = Path("/dev/shm")
     fits = memory.is_dir() and shutil.disk_usage(memory).free > MODELS_GIB * 2**30
     return Path(tempfile.mkdtemp(prefix="raft-gpu-", dir=memory if fits else None))
 
 
 def has_gpu() -> bool:
-    """Asked in another process: this one must leave the GPU alone."""
+    """Return whether there is a GPU, asked in another process: this one must leave it alone."""
     asked = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
     return subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
 

@@ -24,12 +24,12 @@ class Card:
             torch.cuda.synchronize()
 
     def clock(self) -> float:
-        """Seconds, once all that was asked for is done."""
+        """Return the time in seconds, once all queued work is done."""
         self.synchronize()
         return time.perf_counter()
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """How long the device is at it."""
+        """Return how long the device works on this."""
         if not self.is_cuda:
             started = time.perf_counter()
             work()
@@ -53,17 +53,17 @@ class Card:
         return torch.cuda.max_memory_allocated() if self.is_cuda else 0
 
     def empty(self) -> None:
-        """Let the allocator give back what is free."""
+        """Let the allocator return free memory."""
         if self.is_cuda:
             torch.cuda.empty_cache()
 
     def clear(self) -> None:
-        """Give back what nothing refers to any more, cycles included."""
+        """Return all memory that nothing refers to any more, cycles included."""
         gc.collect()
         self.empty()
 
     def describe(self) -> dict[str, Any]:
-        """What the report names."""
+        """Return the device's description for the report."""
         versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
         if not self.is_cuda:
             return {"name": "no GPU", "gib": 0.0, **versions}
@@ -72,14 +72,14 @@ class Card:
 
 
 def reason(failure: Exception) -> str:
-    """Of one measurement, in a few words."""
+    """Describe the failure of one measurement in a few words."""
     if isinstance(failure, torch.OutOfMemoryError):
         return "out of memory"
     return f"{type(failure).__name__}: {' '.join(str(failure).split())[:400]}"
 
 
 def tried(card: Card, work: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What `work` returns, or why it failed; memory of a failure is free again afterwards."""
+    """Return the result of `work`, or why it failed; a failure's memory is freed afterwards."""
     value, error = None, None
     try:
         value = work()

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures: sections, each a process of its own, and their cases.
+"""The cases of `benchmarks.gpu`, in sections, each a process of its own.
 
 Imports no torch: the process that starts the others stays light. In `tiny` the same cases run with
 sizes that a CPU does in a minute; its figures mean nothing.
@@ -30,7 +30,7 @@ class Shape:
         return attention + 3 * self.hidden * self.intermediate
 
     def adapter(self, rank: int) -> int:
-        """Weights of a LoRA of that rank on all linear maps of one layer."""
+        """Return the weights of a LoRA of that rank on all linear maps of one layer."""
         wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * (self.hidden + wide) + 2 * (self.hidden + narrow)
         return rank * (attention + 3 * (self.hidden + self.intermediate))
@@ -63,7 +63,7 @@ class TrainingCase:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Everything that `tiny` makes smaller. Lengths are means, in tokens."""
+    """The sizes that `tiny` makes smaller; lengths are means, in tokens."""
 
     objective_tokens: tuple[int, ...]
     objective_hidden: int
@@ -154,7 +154,7 @@ class Section:
 
 
 def sections(sizes: Sizes) -> dict[str, Section]:
-    """In the order in which they run."""
+    """Return the sections in the order in which they run."""
     objective = (*(f"{tokens} tokens" for tokens in sizes.objective_tokens), "rows alone", "chunks")
     found = (
         Section("checks", ("rates", "losses", "step"), 25.0),

@@ -1,4 +1,4 @@
-"""The card's own rates, and whether the project's arithmetic is right on it.
+"""Measure the card's own rates, and check the project's arithmetic on it.
 
 The losses are checked against dense ones in float64. The whole step is checked against the losses
 of the same rows read one by one, without padding and without the trainer: whatever the trainer
@@ -40,7 +40,7 @@ STEPS = (
 
 
 def rates(card: Card, sizes: Sizes) -> dict[str, Any]:
-    """Operations a second of a square bfloat16 product, and bytes a second of a copy."""
+    """Measure operations a second of a square bfloat16 product, and bytes a second of a copy."""
     side = sizes.matmul
     left, right = (
         torch.randn(side, side, device=card.device, dtype=torch.bfloat16) for _ in range(2)
@@ -101,13 +101,13 @@ class LossCase:
         return teacher_target(self.teacher_ND, Head(self.weight_VD.detach()), self.top_k, tail)
 
     def losses(self, target: TeacherTarget) -> torch.Tensor:
-        """The project's: cross-entropy plus KL."""
+        """Return the project's loss: cross-entropy plus KL."""
         head = Head(self.weight_VD)
         kl = topk_kl(self.hidden_ND, head, target, self.weights_N, self.temperature)
         return cross_entropy(self.hidden_ND, head, self.labels_N, self.weights_N) + kl
 
     def dense(self, ids_NK: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """The same in float64 over [N, V], with the leaves that its gradients go to."""
+        """Return the same loss in float64 over [N, V], with the leaves that its gradients go to."""
         leaves = tuple(
             x.detach().double().requires_grad_() for x in (self.hidden_ND, self.weight_VD)
         )
@@ -135,7 +135,7 @@ def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def losses(card: Card, sizes: Sizes) -> dict[str, Any]:
-    """The largest relative errors of 20 random cases in each type."""
+    """Return the largest relative errors of 20 random cases in each type."""
     found = {}
     for dtype, allowed in ALLOWED.items():
         errors: dict[str, float] = {"loss": 0.0, "hidden": 0.0, "matrix": 0.0}
@@ -161,7 +161,7 @@ def losses(card: Card, sizes: Sizes) -> dict[str, Any]:
 
 
 def step(card: Card, sizes: Sizes, work: Path) -> dict[str, Any]:
-    """The trainer's loss and gradients of one batch beside those of its rows one by one."""
+    """Compare the trainer's loss and gradients of one batch with those of its rows one by one."""
     shape, folder = TINY.large, work / "checked"
     write_model(folder, shape, card.device, spread=0.1)
     found = {}
@@ -174,7 +174,7 @@ def step(card: Card, sizes: Sizes, work: Path) -> dict[str, Any]:
 
 
 def step_errors(trainer: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Of the loss, and of the parameter whose gradient is furthest off."""
+    """Return the error of the loss, and of the parameter whose gradient is furthest off."""
     model = trainer.model.to(dtype).eval()  # trained weights are float32, whatever computes
     loss = trainer.compute_loss(model, {"rows": torch.arange(TINY.batch)})
     loss.backward()
@@ -189,7 +189,7 @@ def step_errors(trainer: Any, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def one_by_one(trainer: Any, model: Any) -> torch.Tensor:
-    """L_SFT + lambda L_KL by the equations, a row at a time."""
+    """Return L_SFT + lambda L_KL by the equations, a row at a time."""
     config, rows = trainer.config, trainer.views[: TINY.batch]
     drawn = {id: ids for id, _, ids in trainer.rollouts.last}
     answer_tokens = sum(len(row.answer_ids) for row in rows)
@@ -211,7 +211,7 @@ def one_by_one(trainer: Any, model: Any) -> torch.Tensor:
 
 
 def scores(model: Any, prefix: list[int], ids: list[int], device: torch.device) -> torch.Tensor:
-    """[C, V] the logits that predict `ids` after a prefix."""
+    """Return the logits [C, V] that predict `ids` after a prefix."""
     whole = torch.tensor([[*prefix, *ids]], device=device)
     logits_TV = model(input_ids=whole, use_cache=False).logits[0]
     return logits_TV[len(prefix) - 1 : -1].float()

@@ -1,4 +1,4 @@
-"""Drawing rollouts on a GPU: by `transformers.generate`, by RAFT's loop, and by its CUDA graph.
+"""Compare drawing rollouts on a GPU by `transformers.generate`, RAFT's loop and its CUDA graph.
 
 All draw from the same student, prompts and seeds to the full length, so that every way computes the
 same number of positions. That the graph draws the tokens of the loop is checked in float32, where a
@@ -29,9 +29,9 @@ Draw = Callable[..., list[list[int]]]
 
 
 def tokens(card: Card, work: Path) -> dict[str, Any]:
-    """Whether the graph's tokens are the loop's: a small model in float32, weights changed between.
+    """Check that the graph draws the loop's tokens: a small float32 model, weights changed between.
 
-    Without a graph (it could not be captured) they are, and `captured` says so.
+    Without a graph (it could not be captured) they are the same, and `captured` says so.
     """
     folder = work / "decoded"
     write_model(folder, TINY.large, card.device, spread=0.3)
@@ -63,7 +63,7 @@ def tokens(card: Card, work: Path) -> dict[str, Any]:
 
 
 def speed(sizes: Sizes, shape: Shape, folder: Path, card: Card) -> dict[str, Any]:
-    """Seconds a position by the trainer's own student; what `LIMIT` does not reach is left out."""
+    """Measure seconds a position by the trainer's own student; leave out what is past `LIMIT`."""
     started = card.clock()
     trainer = trainer_of(TrainingCase("decoding", steps=1), sizes, folder, card)
     give_rollouts(trainer, sizes, shape.vocabulary)
@@ -100,7 +100,7 @@ def speed(sizes: Sizes, shape: Shape, folder: Path, card: Card) -> dict[str, Any
 def timed(
     card: Card, sizes: Sizes, model: Any, draw: Draw, prompts: Sequence[list[int]], rounds: int
 ) -> dict[str, Any]:
-    """Seconds of the first draw, of one that only reads the prompts, and of positions after it."""
+    """Time the first draw, one that only reads the prompts, and positions after it."""
 
     def once(length: int) -> tuple[float, int]:
         sampling = Sampling(temperature=1.0, max_tokens=length)

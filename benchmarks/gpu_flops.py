@@ -1,9 +1,9 @@
-"""The floating-point operations that an optimizer step needs; imports no torch.
+"""Count the floating-point operations that an optimizer step needs; imports no torch.
 
 A multiplication and its addition are two. Only tokens that are read count, no padding; attention
 counts its causal half. Under an adapter the base's weights need no gradient: the backward pass is
 then as large as the forward one, and three times so only for the adapter itself. What gradient
-checkpointing computes again is told apart, as no result needs it.
+checkpointing computes again is counted apart, as no result needs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class StepFlops:
-    """Of one optimizer step."""
+    """Operations of one optimizer step."""
 
     rollout: float
     teacher: float
@@ -40,18 +40,18 @@ class StepFlops:
 
     @property
     def student(self) -> float:
-        """What the student's forward and backward pass need."""
+        """Operations of the student's forward and backward pass."""
         return self.forward + self.backward
 
     @property
     def whole(self) -> float:
-        """What the step needs, without what is computed again."""
+        """Operations of the step, without what is computed again."""
         return self.rollout + self.teacher + self.student
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A forward pass over some sequences: operations by what they are done with."""
+    """Operations of a forward pass over some sequences, by what they are spent on."""
 
     linear: float
     attention: float
@@ -67,14 +67,14 @@ class Pass:
         return self.body + self.output
 
     def backward(self, whole: bool) -> float:
-        """`whole`: all weights are trained, else those of the adapter."""
+        """Return the backward pass's operations; `whole` trains all weights, else the adapter's."""
         if whole:
             return 2 * self.forward
         return self.linear + 2 * self.attention + self.output + 2 * self.adapter
 
 
 def reading(shape: Shape, sequences: Iterable[tuple[int, int]], rank: int | None) -> Pass:
-    """Of sequences as (tokens, tokens whose logits are computed)."""
+    """Count the operations of sequences (tokens, tokens whose logits are computed)."""
     linear = attention = output = adapter = 0.0
     for tokens, scored in sequences:
         linear += 2.0 * shape.layers * shape.linears * tokens
@@ -88,7 +88,7 @@ def reading(shape: Shape, sequences: Iterable[tuple[int, int]], rank: int | None
 def step_flops(
     shape: Shape, rows: list[Lengths], *, rank: int | None, recomputes: bool, distills: bool
 ) -> StepFlops:
-    """Of a step over these rows; the teacher's whole prefix counts."""
+    """Count the operations of a step over these rows; the teacher's whole prefix counts."""
     answers = [(row.prompt + row.answer, row.answer) for row in rows]
     drawn = [(row.prompt + row.rollout, row.rollout) for row in rows] if distills else []
     student = reading(shape, [*answers, *drawn], rank)
@@ -105,7 +105,7 @@ def step_flops(
 
 
 def mean_step(shape: Shape, found: dict[str, Any], **how: Any) -> StepFlops:
-    """Of a case's average step."""
+    """Count the operations of a case's average step."""
     rows = [Lengths(*lengths) for lengths in found["lengths"]]
     whole = step_flops(shape, rows, **how)
     share = found["batch"] / len(rows)

@@ -1,8 +1,8 @@
-"""The distillation loss on a GPU: chunked, dense, and over the full vocabulary.
+"""Measure the distillation loss on a GPU: chunked, dense, and over the full vocabulary.
 
 Every variant makes the loss of the same N positions from hidden states, and the gradients of the
-student's hidden states and output matrix. Variants take turns; each starts with the allocator
-empty and does the work once untimed, so that none pays for the memory of another.
+student's hidden states and output matrix. Variants take turns; each starts with the allocator empty
+and does the work once untimed, so that none pays for the memory of another.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Inputs:
 def full_vocabulary_jsd(
     hidden_ND: torch.Tensor, weight_VD: torch.Tensor, teacher_ND: torch.Tensor, beta: float = 0.5
 ) -> torch.Tensor:
-    """The generalised Jensen-Shannon divergence as TRL's GKD computes it, in float32."""
+    """Return the generalised Jensen-Shannon divergence as TRL's GKD computes it, in float32."""
     student_NV = F.log_softmax((hidden_ND @ weight_VD.T).float() / TEMPERATURE, dim=-1)
     with torch.no_grad():
         teacher_NV = F.log_softmax((teacher_ND @ weight_VD.T).float() / TEMPERATURE, dim=-1)
@@ -75,7 +75,7 @@ def full_vocabulary_jsd(
 
 
 def measured(card: Card, inputs: Inputs, variants: dict[str, Variant], repeats: int) -> Any:
-    """Variant -> seconds of every round and GiB beyond the inputs, or why it failed."""
+    """Return by variant the seconds of every round and GiB beyond the inputs, or the failure."""
     found: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in variants}
     for _ in range(repeats):
         for name, variant in variants.items():
@@ -99,7 +99,7 @@ def note_round(card: Card, inputs: Inputs, variant: Variant, found: dict[str, An
 
 
 def one_round(card: Card, inputs: Inputs, variant: Variant) -> tuple[float, int]:
-    """Seconds of the second pass of two, and its peak in bytes beyond what lay there before."""
+    """Return the seconds of the second pass of two, and its peak in bytes beyond the inputs."""
 
     def work() -> None:
         inputs.forget_gradients()
@@ -113,14 +113,14 @@ def one_round(card: Card, inputs: Inputs, variant: Variant) -> tuple[float, int]
 
 
 def beside_others(card: Card, sizes: Sizes, tokens: int) -> dict[str, Any]:
-    """The project's loss beside what a user would write or pick instead."""
+    """Measure the project's loss beside what a user would write or pick instead."""
     inputs = Inputs(tokens, sizes, card.device)
     variants = {"chunked": inputs.kl, "dense": inputs.dense, "jsd": inputs.jsd}
     return {"tokens": tokens, "variants": measured(card, inputs, variants, sizes.repeats)}
 
 
 def rows_alone(card: Card, sizes: Sizes) -> dict[str, Any]:
-    """Reading K rows of the output matrix a token, in place of the product over all V."""
+    """Measure reading K rows of the output matrix a token, in place of the product over all V."""
     found = {}
     for tokens in (sizes.objective_tokens[0], sizes.swept_tokens):
         found[str(tokens)] = rows_alone_at(card, sizes, tokens)
@@ -141,13 +141,13 @@ def rows_alone_at(card: Card, sizes: Sizes, tokens: int) -> Any:
 
 
 def with_rows_alone(inputs: Inputs, trained: bool, sparse: bool) -> torch.Tensor:
-    """The loss; autograd asks the same switch again in the backward pass."""
+    """Return the loss; the switch also holds in the backward pass."""
     Head.sparse = lambda self, top_k: sparse  # type: ignore[method-assign]
     return inputs.kl(trained)
 
 
 def chunk_sizes(card: Card, sizes: Sizes) -> dict[str, Any]:
-    """Every size of a chunk, for both losses, with the output matrix trained and frozen."""
+    """Measure every chunk size, for both losses, with the output matrix trained and frozen."""
     inputs = Inputs(sizes.swept_tokens, sizes, card.device)
     makers = {"kl": inputs.kl, "cross_entropy": inputs.cross_entropy}
     variants = {
@@ -164,14 +164,14 @@ def chunk_sizes(card: Card, sizes: Sizes) -> dict[str, Any]:
 
 
 def in_chunks(make: Callable[[bool], torch.Tensor], trained: bool, exponent: int) -> torch.Tensor:
-    """The loss; the size stays for the backward pass."""
+    """Return the loss at a chunk size, which stays for the backward pass."""
     implementation.CUDA_CHUNK_ELEMENTS = 2**exponent
     return make(trained)
 
 
 @contextmanager
 def unchanged_settings() -> Iterator[None]:
-    """What cases set for a moment is as before afterwards."""
+    """Restore afterwards what cases set for a moment."""
     elements, sparse = implementation.CUDA_CHUNK_ELEMENTS, Head.sparse
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where an optimizer step's time goes, measured from outside the trainer.
+"""Measure where an optimizer step's time goes, from outside the trainer.
 
 The calls that a step consists of are wrapped: drawing rollouts, the teacher's turn, computing the
 losses, the backward pass. The device is waited for around each. What a call spends in another

@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.gpu`, made of its raw results; imports no torch."""
+"""Write the tables of `benchmarks.gpu` from its raw results; imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {
 
 
 class Report:
-    """All results of one or several calls; of a case the last counts that is no failure."""
+    """All results of one or several calls; of repeated cases the last success counts."""
 
     def __init__(self, results: Sequence[Found], sizes: Sizes) -> None:
         failures_first = sorted(results, key=lambda one: "error" not in one)
@@ -46,7 +46,7 @@ class Report:
         return CaseResult("gpu", tuple(self._ratios), "\n\n".join(parts), seconds)
 
     def _of(self, section: str, case: str) -> Found | None:
-        """A case that gave a result."""
+        """Return the result of a case, if it has one."""
         found = self._found.get((section, case))
         return None if found is None or "error" in found else found
 
@@ -167,7 +167,7 @@ class Report:
         )
 
     def _prefixes(self, section: str) -> str:
-        """What the teacher's prompts cost that are read once for all epochs."""
+        """Describe the cost of the teacher's prompts that are read once for all epochs."""
         found = self._of(section, SEEN_BEFORE)
         if found is None or not found["prefix_seconds"]:
             return ""
@@ -194,7 +194,7 @@ class Report:
     def _utilisation(
         self, section: str, case: TrainingCase, found: Found, steps: Sequence[Found]
     ) -> Sequence[str]:
-        """Of the student's passes, the same with what is computed again, and of the step."""
+        """Return the student's utilisation, the same with recomputation, and the step's."""
         if self._rate is None:
             return ("", "", "")
         shape = self._sizes.large if section == "lora" else self._sizes.small
@@ -293,7 +293,7 @@ def right(one: Found) -> str:
 
 
 def report(raw: Sequence[Found]) -> CaseResult:
-    """The section of one or several calls' raw results."""
+    """Return the section made of one or several calls' raw results."""
     results = [result for one in raw for result in one["results"]]
     sizes = TINY if any(one["tiny"] for one in raw) else FULL
     return Report(results, sizes).result(sum(one["seconds"] for one in raw))

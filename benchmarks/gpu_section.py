@@ -1,4 +1,4 @@
-"""One section in a process of its own.
+"""Run one section of `benchmarks.gpu` in a process of its own.
 
 It imports what it needs, says so, waits for a line on standard input with the names of its cases,
 and answers each with one line as soon as it is done. Until it is asked it does not touch the GPU:
@@ -21,7 +21,7 @@ READY, ANSWER = "READY", "RESULT "
 
 
 def runner(section: str) -> Callable[..., Any]:
-    """What runs a case, with all its libraries loaded."""
+    """Return the function that runs a case, with all its libraries loaded."""
     if section == "objective":
         from benchmarks.gpu_objective import run_case as objective
 

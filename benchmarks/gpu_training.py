@@ -1,4 +1,4 @@
-"""The training step on a GPU: the project's own trainer on a Llama with random weights.
+"""Measure the training step on a GPU: the project's own trainer, a Llama with random weights.
 
 The model is written to a folder and read from there as any other, with the mini world's tokenizer,
 whose ids are the first 1,200 of the vocabulary. Rows are words of the mini world, of lengths from
@@ -47,7 +47,7 @@ LIMIT = 8_192
 
 
 def write_model(folder: Path, shape: Shape, device: str, spread: float = 0.02) -> None:
-    """A Llama of this shape in bfloat16, with a tokenizer; does nothing where it lies already."""
+    """Write a Llama of this shape in bfloat16, with a tokenizer, unless it is there."""
     if (folder / "config.json").is_file():
         return
     config = LlamaConfig(
@@ -78,7 +78,7 @@ def write_model(folder: Path, shape: Shape, device: str, spread: float = 0.02) -
 
 
 def rows(count: int, sizes: Sizes, tokenizer: Any) -> list[FusedAnswer]:
-    """Questions and answers of the mean lengths, with lengths spread evenly."""
+    """Return questions and answers of the mean lengths, with lengths spread evenly."""
     rng = random.Random(0)
     per_word = len(tokenizer(" ".join(NAMES))["input_ids"]) / len(NAMES)
 
@@ -116,7 +116,7 @@ def settings(case: TrainingCase, sizes: Sizes, folder: Path) -> DistillStage:
 
 
 def trainer_of(case: TrainingCase, sizes: Sizes, folder: Path, card: Card) -> Any:
-    """The trainer as the stage builds it; it writes no checkpoint and shows no bars."""
+    """Build the trainer as the stage does, without checkpoints and progress bars."""
     config = settings(case, sizes, folder)
     tokenizer = load_tokenizer(config.model)
     count = sizes.batch * (1 if case.seen_before else case.steps)
@@ -133,7 +133,7 @@ def trainer_of(case: TrainingCase, sizes: Sizes, folder: Path, card: Card) -> An
 
 
 def give_rollouts(trainer: Any, sizes: Sizes, vocabulary: int) -> None:
-    """Random ids of full length for whatever rows rollouts are wanted."""
+    """Replace drawing by random ids of full length for whatever rows need rollouts."""
     rng = random.Random(0)
 
     def draw(student: Any, wanted: Sequence[Any], *args: Any, **kwargs: Any) -> list[list[int]]:
@@ -146,7 +146,7 @@ def give_rollouts(trainer: Any, sizes: Sizes, vocabulary: int) -> None:
 
 
 def trained(case: TrainingCase, sizes: Sizes, shape: Shape, folder: Path, card: Card) -> Any:
-    """Seconds and memory of every step, and how long the rows are."""
+    """Return seconds and memory of every step, and the rows' lengths."""
     started, prefixes = card.clock(), PrefixSeconds(card)
     with prefixes:
         trainer = trainer_of(case, sizes, folder, card)
@@ -176,7 +176,7 @@ def trained(case: TrainingCase, sizes: Sizes, shape: Shape, folder: Path, card: 
 
 
 class PrefixSeconds:
-    """How long the teacher reads its prompts before the first step, where the trainer does so."""
+    """Measures how long the teacher reads its prompts before the first step, where it does."""
 
     def __init__(self, card: Card) -> None:
         self._card, self._fill = card, PrefixCache.fill
@@ -195,7 +195,7 @@ class PrefixSeconds:
 
 
 def remember_lengths(trainer: Any, drawn: list[int]) -> None:
-    """Keep how long every rollout was."""
+    """Keep the length of every rollout."""
     if trainer.rollouts is None:
         return
     draw = trainer.rollouts.draw

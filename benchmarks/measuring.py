@@ -1,4 +1,4 @@
-"""What every case of `python -m benchmarks` shares: spreads of paired runs, and what it writes.
+"""Shared parts of the cases of `python -m benchmarks`: spreads of paired runs, results.
 
 A ratio is measured in pairs: one run of each side after the other, so that what else the machine
 does falls on both. Its spread is over the pairs. A case writes one JSON file; the document is made
@@ -31,18 +31,18 @@ class Spread:
         return cls(median(values), min(values), max(values), len(values))
 
     def text(self, digits: int = 2) -> str:
-        """`1.52 [1.48, 1.60]`: how the document prints it."""
+        """Return `1.52 [1.48, 1.60]`, as the document prints it."""
         return f"{self.median:.{digits}f} [{self.lowest:.{digits}f}, {self.highest:.{digits}f}]"
 
 
 def paired(of: Sequence[float], beside: Sequence[float]) -> Spread:
-    """The ratio of / beside of runs that were measured pair by pair."""
+    """Return the ratio of / beside of runs that were measured pair by pair."""
     return Spread.of([a / b for a, b in zip(of, beside, strict=True)])
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One figure of the document's summary. `goal` reads like `>= 2` or `<= 0.05`."""
+    """One figure of the document's summary; `goal` reads like `>= 2` or `<= 0.05`."""
 
     name: str
     spread: Spread
@@ -50,7 +50,7 @@ class Ratio:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median is where the goal wants it; None without a goal."""
+        """Whether the median reaches the goal; None without a goal."""
         if self.goal is None:
             return None
         relation, limit = self.goal.split()
@@ -63,7 +63,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What one case found; `markdown` is its section of the document, without its heading."""
+    """Result of one case; `markdown` is its section of the document, without its heading."""
 
     case: str
     ratios: tuple[Ratio, ...]
@@ -71,7 +71,7 @@ class CaseResult:
     seconds: float
 
     def write(self, file: Path | None) -> None:
-        """Print the section; keep all of it in `file`, if one is named."""
+        """Print the section; write all of it to `file`, if one is named."""
         print(self.markdown, flush=True)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,13 @@ class CaseResult:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; all columns but the first are figures."""
+    """Return a Markdown table; all columns but the first are figures."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def machine() -> str:
-    """The processor and the cores that this process may use."""
+    """Return the processor and the cores that this process may use."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Rows like those of the mini world's law domain, as many as are wanted.
+"""Make any number of rows like those of the mini world's law domain.
 
 The world itself has 60 facts a domain. Here the names are all pairs of its syllables, so that no
 two rows ask the same question in the same words, and none is dropped as a near-duplicate.
@@ -20,7 +20,7 @@ HELD_OUT = 0.05  # of the rows, for validation and for test each
 
 
 def rows_of(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Seeded; the first rows of a larger count are those of a smaller one.
+    """Return so many seeded rows; a smaller count gives the first of a larger one.
 
     Raises:
         ValueError: more than the syllables give.

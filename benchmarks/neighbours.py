@@ -1,4 +1,4 @@
-"""Time, memory and recall of the neighbour search at scale: `python -m benchmarks.neighbours`.
+"""Measure the neighbour search at scale, time, memory, recall: `python -m benchmarks.neighbours`.
 
 The vectors are drawn from a seed as sentence embeddings lie: topics of unequal size, themes in
 them, variance that falls off over the dimensions, and a twentieth planted as near-duplicates of
@@ -30,14 +30,14 @@ Array = np.ndarray[Any, Any]
 
 
 def noise(rng: np.random.Generator, count: int) -> Array:
-    """Directions with a spectrum that falls off, of about unit length."""
+    """Return directions with a spectrum that falls off, of about unit length."""
     spectrum_D = (1 / np.sqrt(1 + np.arange(WIDTH) / 48)).astype(np.float32)
     spectrum_D /= np.linalg.norm(spectrum_D)
     return rng.standard_normal((count, WIDTH), dtype=np.float32) * spectrum_D
 
 
 def moved(rng: np.random.Generator, vectors_ND: Array, cosine_N: Array) -> Array:
-    """Unit vectors at these cosines to the given ones."""
+    """Return unit vectors at these cosines to the given ones."""
     away_ND = noise(rng, len(vectors_ND))
     away_ND -= (away_ND * vectors_ND).sum(axis=1, keepdims=True) * vectors_ND
     away_ND /= np.linalg.norm(away_ND, axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def unit_rows(rng: np.random.Generator, count: int) -> Array:
 
 
 def planted(rng: np.random.Generator, vectors_ND: Array) -> tuple[Array, Array]:
-    """Pairs [P, 2], the earlier row first, and their cosines: one row was put beside the other."""
+    """Return pairs [P, 2] of rows put near each other, earlier row first, and their cosines."""
     count = len(vectors_ND)
     pairs_P2 = np.sort(rng.permutation(count)[: 2 * (count // 20)].reshape(-1, 2), axis=1)
     cosine_P = rng.uniform(0.9, 0.995, len(pairs_P2)).astype(np.float32)
@@ -99,7 +99,7 @@ def decontamination(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rank_check(options: argparse.Namespace) -> dict[str, Any]:
-    """Half of the vectors are references, half rewrites; a tenth of these are of another row."""
+    """Search references, half of the vectors, for rewrites; a tenth of these are of another row."""
     rng = np.random.default_rng(0)
     references_MD = unit_rows(rng, options.vectors // 2)
     count = len(references_MD)

@@ -1,4 +1,4 @@
-"""The chunked distillation loss beside the dense one: `python -m benchmarks.objective`.
+"""Compare the chunked distillation loss with the dense one: `python -m benchmarks.objective`.
 
 Both compute eqs. 8-10 from hidden states: teacher's top-K targets, the KL, and the gradients of the
 student's hidden states and output matrix. The dense version is what the equations say: log-softmax
@@ -62,7 +62,7 @@ def peak_bytes(device: str) -> int:
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Seconds of the fastest of `repeats` passes, peak extra MiB, the loss, the gradient's norm."""
+    """Measure the fastest of `repeats` passes, peak extra MiB, the loss, the gradient's norm."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     place = {"device": options.device, "dtype": getattr(torch, options.dtype)}
@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def run(options: argparse.Namespace, variant: str, dtype: str) -> dict[str, float]:
-    """One variant in a process of its own."""
+    """Measure one variant in a process of its own."""
     sizes = {name: getattr(options, name) for name in SIZES}
     command = [sys.executable, "-m", "benchmarks.objective", "--variant", variant]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
@@ -104,7 +104,7 @@ def middle(runs: list[dict[str, float]], name: str) -> float:
 
 
 def compare(options: argparse.Namespace, dtype: str) -> tuple[list[Ratio], list[str]]:
-    """Ratios of time and memory over pairs of runs, and the table's line."""
+    """Return ratios of time and memory over pairs of runs, and the table's line."""
     pairs = [[run(options, name, dtype) for name in VARIANTS] for _ in range(options.pairs)]
     dense, chunked = pairs_of = [[pair[side] for pair in pairs] for side in (0, 1)]
     for name in ("loss", "gradient"):

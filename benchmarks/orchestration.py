@@ -1,10 +1,10 @@
-"""What the orchestration costs beside the stages: `python -m benchmarks.orchestration`.
+"""Measure the orchestration's cost beside the stages: `python -m benchmarks.orchestration`.
 
 A flow's overhead is its wall time less the time in which at least one stage's process lives, seen
 from outside (`flow_timeline`). So the start of the flow, the modules that stages share, a gap
 between two stages and the end after the last one all count as overhead, and what an idle core
-beside a working one could do does not. Runs that are measured until their first stage's process
-are then ended with Ctrl-C.
+beside a working one could do does not. Runs that are measured until their first stage's process are
+then ended with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Runs:
     folder: Path
 
     def flow(self, home: str, *settings: str, until_first_stage: bool = False) -> Timeline:
-        """One run of the embedded profile.
+        """Run the embedded profile once.
 
         Raises:
             RuntimeError: it ended with an error.
@@ -58,13 +58,13 @@ class Runs:
 
 
 def surroundings() -> dict[str, str]:
-    """The environment of a user who set nothing; the code is found from any folder."""
+    """Return the environment of a user who set nothing; the code is found from any folder."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 
 
 def import_seconds(times: int) -> Spread:
-    """Wall time of new interpreters that import the settings."""
+    """Measure the wall time of new interpreters that import the settings."""
 
     def one(code: str) -> float:
         begun = time.perf_counter()
@@ -76,7 +76,7 @@ def import_seconds(times: int) -> Spread:
 
 
 def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline]:
-    """All figures, and the long run."""
+    """Return all figures, and the long run."""
     imports = import_seconds(3 if short else 11)
     epochs = SHORT_EPOCHS if short else LONG_EPOCHS
     long = runs.flow("long", f"distill.epochs={epochs}")
@@ -108,7 +108,7 @@ def measure(runs: Runs, short: bool) -> tuple[list[Ratio], Timeline]:
 
 
 def section(ratios: list[Ratio], long: Timeline) -> str:
-    """The document's section: figures, where the overhead lies, and the profile of a run."""
+    """Return the document's section: figures, where the overhead lies, and a run's profile."""
     marks = {True: "yes", False: "no", None: ""}
     rows = [[r.name, r.spread.text(3), r.goal or "", marks[r.reached]] for r in ratios]
     before, between, after = long.gaps

@@ -1,4 +1,4 @@
-"""A pytest plugin: what became of every test, with the errors that were made and the exit codes.
+"""Record every test's outcome as a pytest plugin, with the errors made and the exit codes.
 
 Each process of the tests appends to a file of its own in the folder that OUTCOMES names.
 """

@@ -29,7 +29,7 @@ from raft_core.execution.stage import StageRun
 
 
 class KLAlone(RaftTrainer):
-    """Distils on rollouts and learns no answers."""
+    """Distil on rollouts and learn no answers."""
 
     def _begin_step(self, batches: Sequence[dict[str, torch.Tensor]]) -> StepSize:
         size = super()._begin_step(batches)
@@ -67,7 +67,7 @@ def build(spec: StepSpec, phases: Phases) -> RaftTrainer:
 
 
 def overrides(spec: StepSpec) -> list[str]:
-    """The profile `mini` with what the comparison fixes."""
+    """Return the settings with which the comparison overrides the profile `mini`."""
     rows = len(spec.read_rows())
     values = {
         "engine.model.path": spec.model,

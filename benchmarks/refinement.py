@@ -1,4 +1,4 @@
-"""`python -m benchmarks.refinement`: the refinement's speed and memory.
+"""Measure the refinement's speed and memory: `python -m benchmarks.refinement`.
 
 Rewriting and fusing through the stages beside a bare `vllm.LLM.generate`, the encoder after or
 beside the writing, and what prepare, rewrite, filter and fuse cost as the rows grow. `--part` runs
@@ -50,7 +50,7 @@ SHORT = Size((200, 1_000), {"rewrite": 1}, 0)
 
 
 def stage_pairs(base: Cost, data: Path, folder: Path, size: Size) -> list[Pairs]:
-    """Each stage on the training rows of one refinement as one shard, with the profile's judges."""
+    """Measure each stage on one refinement's training rows, as one shard, with the judges."""
     settings = load_settings("mini", overrides=PAIRED, data=str(data))
     inputs = {"prepare": base.out("prepare")}
     configs: dict[str, RewriteStage | FuseStage] = {
@@ -100,7 +100,7 @@ def pairs_section(found: Sequence[Pairs]) -> tuple[str, list[Ratio]]:
 
 
 def overlap_section(folder: Path, rows: int, pairs: int) -> tuple[str, list[Ratio]]:
-    """From the first rewrite to the last verdict, with the vectors made beside and after."""
+    """Measure from the first rewrite to the last verdict, with vectors made beside and after."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for number in range(pairs):
         for ahead in (True, False):

@@ -1,4 +1,7 @@
-"""What prepare, rewrite, filter and fuse cost as the rows grow, the encoder after or beside."""
+"""Measure what prepare, rewrite, filter and fuse cost as the rows grow.
+
+The encoder runs after or beside the writing.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +27,27 @@ REWRITE_TO_FILTER = "rewrite to filter"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One run over so many rows; of a stage's shards as many at once as the profile lets."""
+    """Cost of one run over so many rows; as many shards at once as the profile lets."""
 
     rows: int
     seconds: Mapping[str, float]
     took: Mapping[str, Sequence[Took]]
 
     def work(self, stage: str) -> float:
-        """Seconds of all shards together, without start, loading and end of their processes."""
+        """Return the seconds of all shards together, without start, loading and end."""
         return sum(took.work for took in self.took[stage])
 
     def peak_mib(self, stage: str) -> float:
-        """Of the shard that took most."""
+        """Return the memory of the shard that took most."""
         return max(took.peak_mib for took in self.took[stage])
 
     def out(self, stage: str) -> Path:
-        """What the first shard wrote."""
+        """Return the folder that the first shard wrote."""
         return self.took[stage][0].out
 
 
 def exponent(rows: Sequence[int], seconds: Sequence[float]) -> float:
-    """The slope of a straight line through the logarithms, by least squares."""
+    """Return the slope of a straight line through the logarithms, by least squares."""
     xs, ys = [math.log(n) for n in rows], [math.log(s) for s in seconds]
     x0, y0 = sum(xs) / len(xs), sum(ys) / len(ys)
     above = sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True))
@@ -63,7 +66,7 @@ class Refinement:
         self._took: dict[str, Sequence[Took]] = {}
 
     def run(self, *, fuse: bool = True, ahead: bool = False) -> Cost:
-        """`ahead` embeds what the filter compares as it comes, as `tasks.pipeline` does."""
+        """Run the stages; `ahead` embeds what the filter compares as it comes, as a run does."""
         os.environ["RAFT_HOME"] = str(self._folder / "home")
         with StageProcesses(self.settings.runtime, stages.STAGES) as processes:
             self._runs = StageRuns(self._folder, self.settings.runtime, processes)
@@ -76,7 +79,7 @@ class Refinement:
         return Cost(self._rows, dict(self._seconds), dict(self._took))
 
     def _warm(self, processes: StageProcesses) -> None:
-        """The server's imports are no stage's."""
+        """Run a small stage first, so that the server's imports count for none that is measured."""
         tiny = write_rows(self._folder / "tiny.jsonl", 60)
         settings = load_settings("mini", data=str(tiny))
         self._runs.run("prepare", settings.prepare_stage(), {}, "warm")

@@ -1,4 +1,4 @@
-"""Rewriting and fusing through the stages beside a bare `vllm.LLM.generate`, pair by pair."""
+"""Compare rewriting and fusing through the stages with a bare `vllm.LLM.generate`, by pairs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ from raft_core.refine.rewrite import RewriteStage
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One process of a pair: its seconds, of which `generate` went by while the engine wrote, and
-    `work` is all but start, loading and end; and the tokens that came.
+    """One process of a pair.
+
+    `seconds` are in all, `generate` those in which the engine wrote, and `work` all but start,
+    loading and end; `tokens` is how many came.
     """
 
     seconds: float
@@ -56,31 +58,31 @@ class Pairs:
         return self.staged, self.bare
 
     def speeds(self) -> list[Spread]:
-        """Tokens per second of generating, of the stage and of vLLM alone."""
+        """Return tokens per second of generating, of the stage and of vLLM alone."""
         return [Spread.of([s.tokens / s.generate for s in side]) for side in self.sides()]
 
     def loads(self) -> list[Spread]:
-        """Seconds of loading models (of vLLM alone with its import)."""
+        """Return seconds of loading models (of vLLM alone with its import)."""
         return [Spread.of([s.load for s in side]) for side in self.sides()]
 
     def generation(self) -> Spread:
-        """Tokens per second of generating, stage / bare."""
+        """Return tokens per second of generating, stage / bare."""
         ours, theirs = ([s.tokens / s.generate for s in side] for side in self.sides())
         return paired(ours, theirs)
 
     def whole(self) -> Spread:
-        """Tokens per second of the whole process, stage / bare."""
+        """Return tokens per second of the whole process, stage / bare."""
         ours, theirs = ([s.tokens / s.seconds for s in side] for side in self.sides())
         return paired(ours, theirs)
 
     def working(self) -> Spread:
-        """Tokens per second of all but start, loading and end, stage / bare."""
+        """Return tokens per second of all but start, loading and end, stage / bare."""
         ours, theirs = ([s.tokens / s.work for s in side] for side in self.sides())
         return paired(ours, theirs)
 
 
 def rewrite_requests(prepared: Path, prompt: RewritePrompt, seed: int) -> list[GenerationRequest]:
-    """What the stage `rewrite` asks of its engine."""
+    """Return the requests of the stage `rewrite` to its engine."""
     template = prompt.load()
     return [
         GenerationRequest(
@@ -92,7 +94,7 @@ def rewrite_requests(prepared: Path, prompt: RewritePrompt, seed: int) -> list[G
 
 
 def fuse_requests(lineage: Path, prompt: FusePrompt, seed: int) -> list[GenerationRequest]:
-    """What the stage `fuse` asked, as its lineage tells: the rounds of all rows, in order."""
+    """Return the requests of the stage `fuse` from its lineage: rounds of all rows, in order."""
     template = prompt.load()
     asked = [
         (number, row) for row in read_jsonl(lineage) for number in range(len(row["candidates"]))
@@ -117,7 +119,7 @@ def measured_pairs(
     home: Path,
     count: int,
 ) -> Pairs:
-    """`count` pairs of one stage; either process finds the vectors of `home` and no completion.
+    """Measure `count` pairs of one stage; both find the vectors of `home` and no completion.
 
     Raises:
         RuntimeError: the two sides wrote different tokens.
@@ -153,7 +155,7 @@ def run_stage(
     folder: Path,
     home: Path,
 ) -> Took:
-    """In a new interpreter, where vectors are found but no completion."""
+    """Run a stage in a new interpreter, where vectors are found but no completion."""
     runtime = settings.runtime.model_copy(update={"preload": ()})
     shutil.copytree(home, folder / "home", ignore=shutil.ignore_patterns("generations*"))
     os.environ["RAFT_HOME"] = str(folder / "home")
@@ -162,7 +164,7 @@ def run_stage(
 
 
 def written(completions: Path) -> list[list[int]]:
-    """The token ids of all completions that a stage wrote."""
+    """Return the token ids of all completions that a stage wrote."""
     with closing(sqlite3.connect(completions)) as database:
         found = database.execute("SELECT completion FROM completions").fetchall()
     return [json.loads(text)["token_ids"] for (text,) in found]
@@ -171,7 +173,7 @@ def written(completions: Path) -> list[list[int]]:
 def requests_of(
     config: RewriteStage | FuseStage, prepared: Path, out: Path
 ) -> list[GenerationRequest]:
-    """What the stage has asked of its engine."""
+    """Return the requests of a stage to its engine."""
     if isinstance(config, FuseStage):
         fuse = config.fuse
         return fuse_requests(out / "lineage.jsonl", fuse.prompt, fuse.sampling.seed)
@@ -184,7 +186,7 @@ def run_bare(
     requests: Sequence[GenerationRequest],
     folder: Path,
 ) -> tuple[Side, list[list[int]]]:
-    """The same requests by vLLM alone; also the token ids of the completions."""
+    """Answer the same requests by vLLM alone; return also the completions' token ids."""
     job, out = folder / "job.json", folder / "bare.json"
     job.write_text(json.dumps(bare_job(config, runtime, requests)))
     limit_threads(runtime.threads_per_stage)
@@ -206,7 +208,7 @@ def run_bare(
 def bare_job(
     config: RewriteStage | FuseStage, runtime: RuntimeConfig, requests: Sequence[GenerationRequest]
 ) -> dict[str, object]:
-    """What `benchmarks.bare_vllm` takes."""
+    """Return the job of `benchmarks.bare_vllm`."""
     engine = config.generator
     assert isinstance(engine, VllmConfig)
     sampling = config.fuse.sampling if isinstance(config, FuseStage) else config.sampling

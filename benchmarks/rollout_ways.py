@@ -1,4 +1,4 @@
-"""`python -m benchmarks.rollout_ways SPEC`: ways to draw rollouts, in turns, with one model.
+"""Time ways to draw rollouts, in turns, with one model: `python -m benchmarks.rollout_ways SPEC`.
 
 SPEC is JSON, the fields of `RolloutSpec`; the rates are printed as JSON. Every round runs each way
 once, with seeds of its own; a rate is the tokens that were drawn by the seconds that it took.
@@ -33,7 +33,7 @@ Draw = Callable[[Sequence[list[int]], Sequence[int]], list[list[int]]]
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
-    """`new_tokens` are drawn for every row, or up to so many where `stops`."""
+    """Settings of one measurement: `new_tokens` are drawn for every row, or fewer if it `stops`."""
 
     model: str
     new_tokens: int
@@ -46,7 +46,7 @@ class RolloutSpec:
 
 
 class NoiseByRow(LogitsProcessor):
-    """Gumbel noise as RAFT had it within `generate`: one call of `exponential_` for each row."""
+    """Gumbel noise with one call of `exponential_` for each row, within `generate`."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -59,7 +59,7 @@ class NoiseByRow(LogitsProcessor):
 
 
 class Ways:
-    """Each way draws for a batch of prompts; `rows` says how many it takes at once."""
+    """The ways to draw for a batch of prompts; `rows` says how many each takes at once."""
 
     def __init__(self, spec: RolloutSpec) -> None:
         ref = ModelRef(path=spec.model)
@@ -131,7 +131,7 @@ class Ways:
         return self._generate(prompts, seeds, cache_implementation="static")
 
     def _bfloat16(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
-        """The copy of the weights is part of it: a training changes them at every step."""
+        """Draw with a bfloat16 copy, made each time: a training changes weights at every step."""
         model = copy.deepcopy(self._student).to(torch.bfloat16)
         return self._decode(model)(prompts, seeds)
 
@@ -143,7 +143,11 @@ class Ways:
             torch.set_num_threads(1)
 
     def _vllm(self) -> Draw:
-        """vLLM takes no stop token that the model does not have: one that is hardly ever drawn."""
+        """Return the way by vLLM.
+
+        It takes no stop token that the model does not have: one that is hardly ever drawn stands
+        for none.
+        """
         stops = self._stop_ids if self._spec.stops else [self._student.config.vocab_size - 1]
         runtime = RuntimeConfig(device="cpu", vllm=VllmRuntime(enforce_eager=True))
         longest = max(map(len, self.prompts)) + self._spec.new_tokens
@@ -158,7 +162,7 @@ def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
 
 
 def rates(spec: RolloutSpec) -> dict[str, list[float]]:
-    """Tokens per second of every way, round by round; what a first call prepares is not counted."""
+    """Return tokens per second of every way, round by round, without a first call's preparation."""
     torch.set_num_threads(1)
     ways = Ways(spec)
     every = ways.all()

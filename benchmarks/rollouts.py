@@ -1,4 +1,4 @@
-"""Ways to draw rollouts beside `transformers.generate`: `python -m benchmarks.rollouts`.
+"""Compare ways to draw rollouts with `transformers.generate`: `python -m benchmarks.rollouts`.
 
 Every way draws from the same prompts with one thread, unless it says two, in turns with all others;
 each model has a process of its own. `--short` leaves out vLLM and the largest model.
@@ -45,7 +45,7 @@ SHORT = (Setting("mini", 48, 5, vllm=False), Setting("5M", 24, 3, vllm=False))
 
 
 def measure(setting: Setting) -> dict[str, list[float]]:
-    """Tokens per second of each way, of a process of its own."""
+    """Return tokens per second of each way, measured in a process of its own."""
     model = str(model_folder(setting.model, bench_folder()))
     spec = RolloutSpec(
         model, setting.new_tokens, setting.model == "mini", setting.rounds, setting.vllm

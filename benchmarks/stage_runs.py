@@ -1,4 +1,4 @@
-"""Stages run one by one as the tasks run them, with what they took: no orchestrator, no store."""
+"""Run stages one by one as the tasks do and measure them: no orchestrator, no store."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """One stage: the seconds of its process, of which `start` are until its first event, `end` from
-    its last file to the process's end, and those of its `timing` events.
+    """Cost of one stage.
+
+    `seconds` are those of its process, of which `start` are until its first event and `end` from
+    its last file to the process's end; `timings` are those of its `timing` events.
     """
 
     out: Path
@@ -38,12 +40,12 @@ class Took:
 
     @property
     def work(self) -> float:
-        """Without the start and the end of the process, and the loading of models."""
+        """Seconds without the start and end of the process, and the loading of models."""
         return self.seconds - self.start - self.load - self.end
 
 
 class StageRuns:
-    """Runs stages below one folder. Their keys are their names: nothing is looked up."""
+    """Runs stages below one folder; their keys are their names: nothing is looked up."""
 
     def __init__(self, folder: Path, runtime: RuntimeConfig, processes: StageProcesses) -> None:
         self._folder, self._runtime, self._processes = folder, runtime, processes
@@ -51,7 +53,11 @@ class StageRuns:
     def run(
         self, stage: str, config: FrozenConfig, inputs: Mapping[str, Path], name: str = ""
     ) -> Took:
-        """Raises RuntimeError, with the end of its log, where the stage fails."""
+        """Run a stage and return what it took.
+
+        Raises:
+            RuntimeError: it failed; with the end of its log.
+        """
         work = self._folder / (name or stage)
         work.mkdir(parents=True)
         refs = {
@@ -81,7 +87,7 @@ class StageRuns:
     def run_shards(
         self, stage: str, configs: Sequence[FrozenConfig], inputs: Mapping[str, Path]
     ) -> list[Took]:
-        """So many at once as the runtime lets."""
+        """Run shards, so many at once as the runtime lets."""
         with ThreadPoolExecutor(self._runtime.parallel_stages) as slots:
             runs = [
                 slots.submit(self.run, stage, config, inputs, f"{stage}.{place:05d}")
@@ -91,12 +97,12 @@ class StageRuns:
 
 
 def note(text: str) -> None:
-    """What a benchmark says while it runs."""
+    """Print what a benchmark says while it runs."""
     print(text, file=sys.stderr, flush=True)
 
 
 def timings(events: Path) -> dict[str, float]:
-    """What -> seconds, of the last event of each kind of work."""
+    """Return the seconds of the last event of each kind of work."""
     found = {}
     for line in events.read_text().splitlines():
         event = json.loads(line)
@@ -106,7 +112,7 @@ def timings(events: Path) -> dict[str, float]:
 
 
 def peak_mib(pid: int | None) -> float:
-    """The highest resident memory of a process so far; 0 where it is not to be seen."""
+    """Return the highest resident memory of a process so far; 0 where it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:

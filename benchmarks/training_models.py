@@ -1,4 +1,4 @@
-"""The models and rows of the comparison of training steps, made once and kept.
+"""Make and keep the models and rows of the comparison of training steps.
 
 Sizes name Llamas with random weights. Their tokenizer is the mini model's with entries that no text
 makes use of, up to the vocabulary that a model of this size has: so the output layer weighs what it
@@ -36,7 +36,7 @@ SHAPES = {
 
 
 def model_folder(name: str, folder: Path) -> Path:
-    """The folder of the model `mini` or of a size, made below `folder` where it is missing."""
+    """Return the folder of the model `mini` or of a size, made below `folder` if missing."""
     if name == "mini":
         return MINI
     made = folder / f"llama-{name}"
@@ -72,7 +72,7 @@ def write_model(shape: Shape, folder: Path) -> None:
 
 
 def write_tokenizer(vocabulary: int, folder: Path) -> None:
-    """The mini model's, with so many entries."""
+    """Write the mini model's tokenizer, with so many entries."""
     for name in TOKENIZER_FILES:
         shutil.copy(MINI / name, folder / name)
     file = folder / "tokenizer.json"
@@ -83,7 +83,7 @@ def write_tokenizer(vocabulary: int, folder: Path) -> None:
 
 
 def write_rows(file: Path, count: int, answers: int) -> None:
-    """Training rows of the embedded world; each holds so many of its questions and answers."""
+    """Write training rows of the embedded world; each holds so many questions and answers."""
     facts = [row for domain in ("law", "culture") for row in domain_rows(domain)]
     parts = [facts[i * answers : (i + 1) * answers] for i in range(count)]
     if any(len(part) < answers for part in parts):

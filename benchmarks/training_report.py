@@ -1,4 +1,4 @@
-"""The tables and ratios of the comparison of training steps."""
+"""Write the tables and ratios of the comparison of training steps."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ class Comparison:
         return min(self.trl, key=lambda side: median(side.seconds), default=None)
 
     def speed(self, side: Side) -> Spread:
-        """TRL's seconds / this side's, pair by pair."""
+        """Return TRL's seconds / this side's, pair by pair."""
         assert self.peer is not None
         return paired(self.peer.seconds, side.seconds)
 
     def memory(self, side: Side) -> tuple[float, float]:
-        """This side's peak / TRL's: of what came after loading, and in all."""
+        """Return this side's peak / TRL's: of what came after loading, and in all."""
         assert self.peer is not None
         return side.grown_mib / self.peer.grown_mib, side.peak_mib / self.peer.peak_mib
 
 
 def ratios(comparisons: Sequence[Comparison]) -> tuple[Ratio, ...]:
-    """Of the document's summary."""
+    """Return the ratios of the document's summary."""
     found = []
     for each in comparisons:
         if each.peer is None:
@@ -82,7 +82,7 @@ def ratios(comparisons: Sequence[Comparison]) -> tuple[Ratio, ...]:
 
 
 def markdown(comparisons: Sequence[Comparison], remark: str) -> str:
-    """The section; `remark` is a sentence that comes before all else."""
+    """Return the section; `remark` is a sentence that comes before all else."""
     parts = [remark, HOW, speeds(comparisons), MEMORY, memories(comparisons), PROFILE]
     parts.append(profiles([each for each in comparisons if each.name.startswith(PROFILED)]))
     return "\n\n".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Processes that train in turns: while one works, all others are stopped."""
+"""Run processes that train in turns: while one works, all others are stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Side:
     completion_tokens: float | None = None
 
     def start(self) -> None:
-        """Begin to load; `wait` tells when that is done."""
+        """Start loading; `wait` tells when that is done."""
         log = self._log.open("w")
         threads = str(self.spec.threads)
         self._process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Side:
         log.close()
 
     def wait(self) -> None:
-        """Until it is ready for its first step; then it is held."""
+        """Wait until it is ready for its first step, then stop it."""
         self.resident_mib = self._reply()["resident_mib"]
         self._signal(signal.SIGSTOP)
 
@@ -78,13 +78,13 @@ class Side:
             self.steps += found["steps"]
 
     def samples_per_second(self) -> list[float]:
-        """Of each turn."""
+        """Return the samples per second of each turn."""
         each = self.steps / len(self.seconds)
         return [each * self.spec.batch_size / seconds for seconds in self.seconds]
 
     @property
     def grown_mib(self) -> float:
-        """What the training itself needs at its peak."""
+        """Memory that the training itself needs at its peak."""
         return self.peak_mib - self.resident_mib
 
     def end(self) -> None:
@@ -128,7 +128,7 @@ def pin(pid: int, count: int) -> None:
 
 
 def started(sides: list[Side]) -> list[Side]:
-    """All sides loaded and held; if one fails, none is left."""
+    """Start all sides and hold them once loaded; if one fails, none is left."""
     try:
         for side in sides:
             Path(side.spec.folder).mkdir(parents=True)

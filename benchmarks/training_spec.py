@@ -1,4 +1,4 @@
-"""What a side of the comparison of training steps is told; needs nothing but Python itself."""
+"""Specification of one side of the comparison of training steps; needs only Python itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """The training that both sides do. `variant` is what one side calls its way of doing it."""
+    """The training that both sides do; `variant` is one side's name for its way of doing it."""
 
     variant: str
     model: str
@@ -34,5 +34,5 @@ class StepSpec:
         return cls(**json.loads(text))
 
     def read_rows(self) -> list[dict[str, str]]:
-        """Objects with id, question and answer."""
+        """Return objects with id, question and answer."""
         return [json.loads(line) for line in Path(self.rows).read_text().splitlines()]

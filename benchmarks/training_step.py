@@ -1,4 +1,4 @@
-"""RAFT's training step beside TRL's `SDFTTrainer`: `python -m benchmarks.training_step`.
+"""Compare RAFT's training step with TRL's `SDFTTrainer`: `python -m benchmarks.training_step`.
 
 Both train the same weights on the same rows and draw completions of the same lengths; each is a
 process of its own, kept on the cores that it has threads for, and while one works the others are
@@ -30,9 +30,11 @@ AHEAD = 3
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `answers` of the world make one row's answer: about a completion's
-    length. A turn has `steps`; `log_every` 5 is the profile's, less only where there are few steps.
-    `ahead` of them both sides draw rollouts for more steps than the next one, in the same batch.
+    """One row of the table.
+
+    `answers` of the world make one row's answer: about a completion's length. A turn has `steps`;
+    `log_every` 5 is the profile's, less only where there are few steps. `ahead` of them both sides
+    draw rollouts for more steps than the next one, in the same batch.
     """
 
     model: str
@@ -98,18 +100,18 @@ def sides_of(setting: Setting, folder: Path, trl: Path | None) -> Comparison:
 
 
 def possible(ways: tuple[str, ...]) -> list[str]:
-    """Of TRL's ways those that this machine can go: torch compiles with a C++ compiler."""
+    """Return those of TRL's ways that work here: torch compiles with a C++ compiler."""
     return [way for way in ways if way != "compiled" or shutil.which("g++")]
 
 
 def trl_teacher_prompt() -> str:
-    """RAFT's words to the teacher, with TRL's names of the fields."""
+    """Return RAFT's words to the teacher, with TRL's names of the fields."""
     text = DistillConfig().teacher_prompt.load().text
     return text.replace("{reference}", "{privileged_context}").replace("{question}", "{prompt}")
 
 
 def measured(setting: Setting, trl: Path | None) -> Comparison:
-    """All sides with what their turns took."""
+    """Return all sides with what their turns took."""
     with tempfile.TemporaryDirectory() as folder:
         comparison = sides_of(setting, Path(folder), trl)
         sides = started(comparison.sides)
@@ -128,7 +130,7 @@ def measured(setting: Setting, trl: Path | None) -> Comparison:
 
 
 def told(comparison: Comparison) -> None:
-    """Every turn's seconds, and the processor's, for whoever watches."""
+    """Print every turn's seconds, and the processor's."""
     print(comparison.name, file=sys.stderr)
     for side in comparison.sides:
         wall = " ".join(f"{seconds:.2f}" for seconds in side.seconds)

@@ -1,4 +1,4 @@
-"""A trainer that takes turns with others: so many steps when told to, timed, and then it waits.
+"""Train in turns with others: so many steps when told to, timed, and then wait.
 
 Both sides of the comparison run this in their own environment: it knows nothing of RAFT or TRL.
 Orders come on the standard input, one number of steps a line, and each is answered by one line of
@@ -64,7 +64,7 @@ class Phases:
         return phase in self._open
 
     def taken(self) -> dict[str, float]:
-        """The seconds since the last call, by phase."""
+        """Return the seconds since the last call, by phase."""
         self._close_span()
         seconds, self._seconds = dict(self._seconds), Counter()
         return seconds
@@ -76,7 +76,7 @@ class Phases:
 
 
 def watch_passes(phases: Phases, model_class: type) -> None:
-    """Forward passes of models of this class, the backward pass and the optimizer."""
+    """Watch forward passes of models of this class, the backward pass and the optimizer."""
     import torch
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
@@ -92,7 +92,7 @@ def watch_passes(phases: Phases, model_class: type) -> None:
 
 
 class Turns(TrainerCallback):
-    """Runs as many steps as each order asks for. The end of the orders ends the training."""
+    """Run as many steps as each order asks for; the end of the orders ends the training."""
 
     def __init__(self, orders: TextIO, replies: TextIO, phases: Phases) -> None:
         self._orders, self._replies, self._phases = orders, replies, phases
@@ -134,14 +134,14 @@ class Turns(TrainerCallback):
 
 
 def own_stdout() -> TextIO:
-    """The standard output for replies alone: what others print is sent to the standard error."""
+    """Return the standard output for replies alone; send what others print to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return replies
 
 
 def take_turns(spec: StepSpec, build: Callable[[StepSpec, Phases], Any]) -> None:
-    """The whole life of one side: build its trainer, and train by orders."""
+    """Live one side's whole life: build its trainer, and train by orders."""
     import torch
 
     end_with_parent()
@@ -153,21 +153,24 @@ def take_turns(spec: StepSpec, build: Callable[[StepSpec, Phases], Any]) -> None
 
 
 def end_with_parent() -> None:
-    """A side that is held would outlive a comparison that was killed, with all of its memory."""
+    """Have this process end with its parent.
+
+    A side that is held would outlive a comparison that was killed, with all of its memory.
+    """
     if sys.platform == "linux":
         parent_death_signal = 1
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 def completion_tokens(log_history: list[dict[str, Any]]) -> float | None:
-    """Mean length of what was drawn, as either trainer logs it."""
+    """Return the mean length of what was drawn, as either trainer logs it."""
     names = ("rollout_tokens", "completions/mean_length")
     found = [line[name] for line in log_history for name in names if name in line]
     return sum(found) / len(found) if found else None
 
 
 def forget_peak() -> None:
-    """Let the peak begin anew; where that is not allowed it is the process's since its start."""
+    """Reset the peak; where that is not allowed it counts since the process's start."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -175,7 +178,7 @@ def forget_peak() -> None:
 
 
 def resident_mib(field: str) -> float:
-    """VmRSS or VmHWM of this process and of all that it has started (Linux)."""
+    """Return VmRSS or VmHWM of this process and of all that it has started (Linux)."""
     total, waiting = 0, [os.getpid()]
     while waiting:
         folder = Path(f"/proc/{waiting.pop()}")

@@ -1,4 +1,4 @@
-"""TRL in an environment of its own, made once: its pins are not the project's.
+"""Make an environment for TRL, once: its pins are not the project's.
 
 What both environments have is at the same version, so that the trainers are compared and not their
 libraries.
@@ -21,30 +21,30 @@ PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
 class NotInstalled(Exception):
-    """TRL's environment cannot be made here; says why in one line."""
+    """Raised where TRL's environment cannot be made here; says why in one line."""
 
 
 def bench_folder() -> Path:
-    """Where benchmarks keep what they make once."""
+    """Return where benchmarks keep what they make once."""
     return local_path(os.environ.get("RAFT_HOME", ".raft"), "RAFT_HOME").resolve() / "bench"
 
 
 def pins() -> list[str]:
-    """What is installed after torch: TRL, and what it shares with RAFT as RAFT pins it."""
+    """Return what is installed after torch: TRL, and what it shares with RAFT as RAFT pins it."""
     locked = (ROOT / "requirements" / "cpu.lock").read_text()
     found = {name: re.search(rf"^{name}==\S+", locked, re.MULTILINE) for name in SHARED}
     return [TRL, *(match[0] for match in found.values() if match)]
 
 
 def torch_pin() -> str:
-    """The same torch as here, without the mark of its build."""
+    """Return this environment's torch, without the mark of its build."""
     import torch
 
     return f"torch=={torch.__version__.partition('+')[0]}"
 
 
 def trl_python() -> Path:
-    """The interpreter of TRL's environment, which is made where it is missing.
+    """Return the interpreter of TRL's environment, which is made if missing.
 
     Raises:
         NotInstalled: without the network, for instance.
