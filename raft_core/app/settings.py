@@ -59,7 +59,7 @@ from raft_core.refine.prepare import (
 )
 from raft_core.refine.rewrite import RewriteConfig, RewriteStage
 
-# A method's name is part of names of stages, runs and files.
+# Method names appear in names of stages, runs and files.
 MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 DEFAULT_DOMAINS = {"mini": "law"}
 # Inside the package where it was installed from a wheel, beside it in a checkout.

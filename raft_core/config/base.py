@@ -21,9 +21,9 @@ from raft_core.errors import InputError
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 MODEL_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# From so many vectors on, neighbours among them are searched for approximately.
+# Neighbours among this many vectors, or more, are searched approximately.
 EXACT_BELOW = 50_000
-# What NumPy takes for a seed.
+# The range of NumPy's seeds.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -38,7 +38,7 @@ def is_installed(package: str) -> bool:
 class FrozenConfig(BaseModel):
     """Base of every settings model: immutable, and an unknown field is an error."""
 
-    # What was given may hold a key, and an error is logged.
+    # Errors are logged, and the rejected value may be a key: it is not shown.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )

@@ -73,7 +73,7 @@ def parse_override(override: str) -> dict[str, Any]:
         raise InputError(f"override '{cut(name)}': write it as section.field=value")
     try:
         value: Any = yaml.load(text, Loader=OnceLoader)
-    except Exception:  # of PyYAML itself, and of what reads a date, a number or a nested value
+    except Exception:  # PyYAML's own, and those of its readers of dates, numbers and nested values
         raise InputError(f"override '{cut(name)}': the value is not YAML") from None
     for part in reversed(name.strip().split(".")):
         value = {part: value}
@@ -163,7 +163,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
-    except Exception as error:  # as in parse_override, and what the file system says
+    except Exception as error:  # as in parse_override, and errors of the file system
         raise InputError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold fields and values")

@@ -280,7 +280,7 @@ class RuntimeConfig(FrozenConfig):
         defaults = {
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_LOGGING_LEVEL": "WARNING",
-            # Bound threads of two engines would all sit on the first cores.
+            # vLLM would bind the threads of two engines to the same first cores.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }
         if self.torch_device() == "cpu":

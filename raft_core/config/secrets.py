@@ -12,25 +12,25 @@ from pydantic import AfterValidator
 from raft_core.errors import printable
 
 MASK = "***"
-# The name of what an address says behind its path, be it by `?`, `&`, `#` or `;`.
+# Name of a parameter in an address, after `?`, `&`, `#` or `;`.
 PARAMETER = re.compile(r"[?&#;]([\w.%-]+)=")
 WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 SECRET = set(
     "apikey apikeys password passwords passwd passphrase pwd secret secrets authorization auth "
     "credential credentials bearer signature sig sas".split()
 )
-# What is no credential though it is called a key or a token, by the word before that.
+# Words before `key` or `token` that make it harmless.
 HARMLESS = set(
     "bos eos pad unk stop end start think sep cls mask image special sort cache max min primary "
     "foreign cluster partition group join".split()
 )
-OF_CREDENTIALS = {"api", "access", "auth", "hf", "secret"}  # in the plural these alone
+OF_CREDENTIALS = {"api", "access", "auth", "hf", "secret"}  # the only words before `keys`, `tokens`
 BEARER = re.compile(
     r"\b(?:bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}\s*$"
     r"|(?<![\w-])sk-(?=[\w-]{0,80}\d)(?=(?-i:[\w-]{0,80}[A-Z]))[\w-]{20,}",
     re.IGNORECASE,
 )
-# Keys by the form that their issuers give them.
+# Keys in the forms of their issuers.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"hf_(?=[a-z0-9]{0,60}[A-Z])[A-Za-z0-9]{16,}"
@@ -42,8 +42,8 @@ TOKEN = re.compile(
     r"|(?i:\bbearer\s+)(?=\S{0,60}\d)[\w.~+/=-]{16,}"
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[A-Za-z0-9+/=\s]*"
 )
-# A user alone, or a user and a password, in which a `/` may stand; a port and a path are none.
-# Repeats are bounded so that no text is slow.
+# A user alone, or a user and a password, which may contain `/`; a port and a path do not match.
+# Repeats are bounded, so that matching is never slow.
 USERINFO = re.compile(r"//(?:[^/?@\s]{0,2048}|[^/?@\s]{0,2048}:(?!\d+[/?])[^@\s]{0,2048})@")
 
 

@@ -18,9 +18,9 @@ from typing import Any
 from raft_core.errors import InputError, first_line
 
 ROWS_AT_ONCE = 512
-# Of one text; UTF-8 takes up to four for each of the characters that a field may have.
+# Longest text in bytes: UTF-8 takes up to four for each character that a field may have.
 MAX_TEXT_BYTES = 400_000
-# A file's named columns may hold so much, or so many times what the file takes.
+# The named columns of a file may hold LEAST_BYTES, or MAX_GROWTH times the file's own size.
 LEAST_BYTES = 256 * 2**20
 MAX_GROWTH = 64
 BYTES_A_VALUE = 8

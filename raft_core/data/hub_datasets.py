@@ -20,7 +20,7 @@ DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.tsv", "*.gz", "*.zst
 
 KINDS = ("parquet", "json", "csv")
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-# zip, xz, bzip2, 7z, RAR, lz4: `datasets` unpacks by what a file begins with.
+# zip, xz, bzip2, 7z, RAR, lz4: `datasets` unpacks a file by its first bytes, whatever its name.
 ARCHIVES = (b"PK", b"\xfd7zXZ", b"BZh", b"7z\xbc\xaf", b"Rar!", b"\x04\x22\x4d\x18")
 
 
@@ -159,7 +159,7 @@ def require_own_files(name: str, folder: Path) -> None:
 
     card, beside = folder / "README.md", folder / ".huggingface.yaml"
     metadata = [metadata_load(card) if card.is_file() else None]
-    # `datasets` heeds it where another program has fetched it.
+    # Not fetched here, but `datasets` obeys it if another program has fetched it.
     metadata += [yaml.safe_load(beside.read_text(encoding="utf-8"))] if beside.is_file() else []
     for text in texts_of([(told or {}).get("configs") for told in metadata]):
         path = Path(text)

@@ -38,7 +38,7 @@ _QUANTITY = (
     r"(?:\s?(?P<after>%|[$€£¥](?!\s?\d))|\s(?P<cent>per\scent)\b)?"
 )
 _OPERATOR = r"[<>]=?|[=!]=+|[=≤≥≠+*^]"
-_OPERATION = (  # as far apart from both operands, which no markup is
+_OPERATION = (  # equal blanks on both sides, unlike markup
     rf"(?<=[\w)\]])(?P<close>{_OPERATOR})(?=[\w(\[]|-\d)"
     rf"|(?<=[\w)\]]\s)(?P<apart>{_OPERATOR})(?=\s[-.$€£¥]?[\w(\[])|(?<=\d)(?P<over>/)(?=\d)"
 )

@@ -24,7 +24,7 @@ from raft_core.data.vector_index import Bools, Floats, Ints, VectorIndex, open_i
 SAMPLE_ROWS = 2_000
 BLOCK_ROWS = 1024
 LEAST_BLOCK_ROWS = 16
-MOST_CANDIDATES = 250_000  # of a block; more make the next block smaller
+MOST_CANDIDATES = 250_000  # per block; the next block is smaller if there were more
 SPARE_NEIGHBOURS = 15  # the index orders near ties by a rough cosine
 PAIRS_AT_ONCE = 16_384
 
@@ -107,7 +107,7 @@ class NearPairs:
         block_BD = self._vectors_ND[start:end]
         self._index.place(block_BD, start)
         rows_C, found_C = self._index.near(self._threshold)
-        # Inside the block all are compared with all: none of it is in the index yet.
+        # The block is not in the index yet, so its rows are compared with each other directly.
         inside_BB = np.tril(block_BD @ block_BD.T, -1)
         later_C, earlier_C = np.nonzero(inside_BB >= self._threshold - self._index.exact_slack)
         second_C = np.concatenate([rows_C, later_C + start])

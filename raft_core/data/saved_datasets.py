@@ -10,7 +10,7 @@ from typing import Any
 
 from raft_core.data.columnar import ROWS_AT_ONCE, Allowance, Row, readable, rows_of
 
-# Numbers of fields in the descriptions of an Arrow message, a dictionary and a record batch.
+# Field numbers in the flatbuffers of an Arrow message, a dictionary and a record batch.
 HEADER, DICTIONARY_ROWS, COMPRESSION = 2, 1, 3
 
 
@@ -73,7 +73,7 @@ def _arrow_batches(file: Path, named: Collection[str]) -> tuple[list[str], Itera
     with pa.memory_map(str(file)) as source:
         schema = pa.ipc.open_stream(source).schema
     chosen = [n for n, name in enumerate(schema.names) if name in named]
-    one = chosen or [0]  # rows are counted where no column is named; without a choice all are read
+    one = chosen or [0]  # one column counts the rows if none is named; no choice would read all
 
     def batches() -> Iterator[Any]:
         with pa.memory_map(str(file)) as source:

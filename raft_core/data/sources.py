@@ -28,7 +28,7 @@ MINI = "mini:"
 HUB = "hub:"
 MAX_TEXT = 100_000
 MAX_ID = 1_000
-MAX_LINE = 2**25  # characters; a row may have other fields than are read
+MAX_LINE = 2**25  # characters; generous, as a row may have fields that are not read
 
 
 class Columns(FrozenConfig):

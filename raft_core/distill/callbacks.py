@@ -20,7 +20,7 @@ class CurveCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the progress bar at the step that the training begins with."""
-        state.save_steps = args.save_steps  # a resume restores those of the run before
+        state.save_steps = args.save_steps  # a resume would restore the earlier run's
         self._stage.progress.start("train", state.max_steps)
         self._stage.progress.advance(state.global_step)
 

@@ -64,7 +64,7 @@ def seal(checkpoint: Path, state: dict[str, Any]) -> None:
     partial.write_text(json.dumps({"files": listed, "state": state}))
     flush(partial)
     partial.rename(checkpoint / STATE_FILE)
-    for place in (checkpoint, checkpoint.parent):  # a rename lies in its folder
+    for place in (checkpoint, checkpoint.parent):  # a rename is durable once its folder is flushed
         flush(place)
 
 

@@ -21,7 +21,7 @@ MEANINGS = {
     "collapsed": ("the student's entropy is gone", "lower the learning rate"),
     "clamped": ("lambda stands at its limit", "raise lambda_max of the loss's balance"),
 }
-LOSSES = ("", "_rehearsal")  # how the logged names of each distillation loss end
+LOSSES = ("", "_rehearsal")  # suffixes of the logged names, by distillation loss
 CLAMPED = "clamped_share"
 
 

@@ -40,7 +40,7 @@ def load_student(config: DistillStage, runtime: RuntimeConfig) -> Any:
     """
     adapter = config.distill.adapter
     model = load_model(config, runtime, "float32" if adapter is None else config.distill.dtype)
-    if runtime.torch_device() == "cpu" and not shards(runtime):  # FSDP splits row by row
+    if runtime.torch_device() == "cpu" and not shards(runtime):  # FSDP splits by rows
         store_by_columns(model)
     if adapter is None:
         return model

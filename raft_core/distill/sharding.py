@@ -27,7 +27,7 @@ def fsdp_arguments(config: DistillStage, runtime: RuntimeConfig) -> dict[str, An
         "version": 2,
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
         "state_dict_type": "SHARDED_STATE_DICT",
-        # The trainer's own switch recomputes a layer's forward pass outside of its shards.
+        # The trainer's own switch recomputes a layer outside of its FSDP wrapper.
         "activation_checkpointing": config.distill.gradient_checkpointing,
     }
     return {"fsdp": True, "fsdp_config": plugin}

@@ -78,7 +78,7 @@ class RaftTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(train_dataset=RowIndices(len(views)), data_collator=collate, **kwargs)
-        self.model_accepts_loss_kwargs = False  # the loss is a mean: let the base class scale it
+        self.model_accepts_loss_kwargs = False  # a mean: the base class scales it by the parts
         self.views, self.method, self.config = views, method, config
         self.teacher, self.rollouts = teacher, rollouts
         self.groups = StepGroups(method, self.args, rollouts, rehearsal)

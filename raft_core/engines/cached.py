@@ -22,8 +22,8 @@ from raft_core.engines.cache import CompletionCache, request_keys
 from raft_core.execution.progress import Progress
 from raft_core.execution.stage import StageRun
 
-# The most that a killed stage generates again. Engines tell of every completion while the others
-# go on, so no batch runs empty for a flush; it takes about 3 ms, 0.2 of which are the commit.
+# The most that a killed stage generates again. Engines report each completion while the others go
+# on, so a flush leaves no batch empty; it takes about 3 ms, 0.2 ms of which are the commit.
 FLUSH_COMPLETIONS = 32
 KEPT = ("stop", "length")
 Known = dict[bytes, Completion]

@@ -15,9 +15,9 @@ from raft_core.engines.control_tokens import ControlTokens, apply_template, cont
 from raft_core.errors import InputError, first_line
 from raft_core.execution.deadline import OverdueError
 
-# What a template that prints the day is told. With the real one a row's prompt would be another
-# one tomorrow: a training that resumes would go on with other prompts, and two models that are
-# compared would have been asked on different days.
+# The date for templates that print it. With the real date, a row's prompt would change overnight: a
+# resumed training would continue with other prompts, and two models that are compared would have
+# read different ones.
 TEMPLATE_DAY = datetime(2026, 1, 1)
 
 

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 from raft_core.execution.deadline import deadline
 
-# In front of a part, so that a tokenizer that begins texts with a blank adds none to it.
+# Encoded before a part, so that a tokenizer that starts texts with a blank adds none to the part.
 ANCHOR = "0"
-# Shorter ones, such as a line's end, are text that happens to be a token.
+# Shorter special tokens, such as a line end, are plain text.
 SHORTEST = 3
 # A thousand chats take about a second.
 TEMPLATE_SECONDS, SECONDS_A_CHAT = 10.0, 0.1

@@ -20,7 +20,7 @@ from raft_core.engines.base import Sampling
 from raft_core.engines.sampling import SeededChoice
 
 INPUTS = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
-# What a model may do its own way inside `generate`.
+# Methods of `generate` that a model may override; `decode` calls none of them.
 HOOKS = (
     "prepare_inputs_for_generation",
     "_update_model_kwargs_for_generation",

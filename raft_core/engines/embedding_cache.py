@@ -22,7 +22,7 @@ from raft_core.engines.base import EmbedderConfig, Encoder
 from raft_core.execution.stage import StageRun
 from raft_core.store.keyed_file import KeyedFile, digest, installed_versions
 
-# Raise it when the encoder's code gives other vectors than before.
+# Raise when the encoder's code gives other vectors than before.
 VERSION = 1
 PACKAGES = ("sentence-transformers", "transformers", "torch")
 LOOKUP_TEXTS = 8192

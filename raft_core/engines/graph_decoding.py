@@ -21,11 +21,11 @@ from raft_core.engines.decoding import decode, is_plain
 from raft_core.engines.graph_step import Step
 from raft_core.engines.sampling import SeededChoice
 
-# By these a four-dimensional boolean mask is taken as it is.
+# Attention implementations that take a four-dimensional boolean mask as it is.
 MASKED_BY_BOOLEANS = {"sdpa", "raft_packed"}
-COLUMNS = 128  # kept columns are a multiple: batches of about the same length share a graph
-STEPS_APART = 8  # ids are read this often: the GPU need not wait for the host at each step
-WASTE = 2  # room is kept for the largest batch and the longest one together up to this factor
+COLUMNS = 128  # columns are a multiple, so that batches of similar length share a graph
+STEPS_APART = 8  # steps between reads of ids: the GPU need not wait for the host each time
+WASTE = 2  # the cache may be so many times larger than a batch needs, to fit others too
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def can_capture(model: Any) -> bool:
     """Return whether a step can be captured: a plain model that reads nothing back from the GPU."""
     config = model.config.get_text_config(decoder=True)
     rope = getattr(config, "rope_parameters", None) or {}
-    # These choose their frequencies by the longest position of a pass.
+    # These kinds choose their frequencies by the longest position of a pass: not fixed in a graph.
     moves = {"dynamic", "longrope"} & {rope.get("rope_type"), rope.get("type")}
     return (
         not moves
@@ -128,7 +128,7 @@ class GraphDecoder:
     ) -> Step:
         """Return a step loaded with this prefill: the kept one if it fits, else a new one."""
         rows, width = mask_BT.shape
-        # A step is run for all tokens but the last; the check needs no more columns.
+        # The last token needs no step, so there is a column to spare for the check.
         length = -(-(width + max_tokens) // COLUMNS) * COLUMNS
         state, kept = _state(model), self._step
         if kept and self._captured == state and kept.rows >= rows and kept.length >= length:
@@ -145,7 +145,7 @@ class GraphDecoder:
             step.load(cache, mask_BT)
             if model.device.type == "cuda":
                 step.check(model, tokens_B)
-        except Exception as failure:  # whatever it is: without a graph it can be done too
+        except Exception as failure:  # any failure: decoding works without a graph too
             raise NotCapturedError(_told(failure)) from failure
         self._step, self._captured = step, state
         return step

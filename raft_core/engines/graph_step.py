@@ -17,8 +17,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 GROUPED = "raft_grouped"
 WARM_UPS = 3
-# Of a replay beside the same step computed by the model's own attention, relative to the largest
-# logit: rounding in bfloat16 stays far below, and a graph that reads what it should not, far above.
+# Largest difference between a replay and the model's own step, relative to the largest logit:
+# rounding in bfloat16 stays far below, a graph that reads wrong memory far above.
 TOLERANCE = 0.1
 
 
@@ -149,8 +149,8 @@ class Step:
                 self._compute(model)
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Weights that autocast has cast before would be captured as they were then; and what it
-        # casts inside belongs to the graph.
+        # Autocast caches casts of weights. A cast made before the capture would be frozen in the
+        # graph, and one made inside it belongs to the graph alone: the cache is emptied twice.
         torch.clear_autocast_cache()
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):

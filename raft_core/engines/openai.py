@@ -119,10 +119,10 @@ class OpenAIGenerator:
         body = request_body(self._config, request, sampling, choices, json_schema)
         try:
             response = self._client.chat.completions.create(**body)
-        except EngineError as ended:  # of the client's hooks: no other row fares better
+        except EngineError as ended:  # by the client's hooks: every row would fail
             self._give_up(str(ended))
             return None
-        except (OpenAIError, ValueError, RecursionError) as error:  # the last two: of the body
+        except (OpenAIError, ValueError, RecursionError) as error:  # the last two: from the body
             return self._failed(error)
         self._in_a_row = 0
         completion = read_answer(response)

@@ -11,8 +11,8 @@ from raft_core.errors import EngineError
 
 # OpenAI's strict schemas are objects, so the choice is a field of one.
 CHOICE_FIELD = "answer"
-LONGEST_ANSWER = 1_000_000  # characters; twice what the most tokens that may be asked for hold
-# What was cut off by a filter, or is no text, must not pass for a whole answer.
+LONGEST_ANSWER = 1_000_000  # characters; twice what the largest allowed `max_tokens` can hold
+# Finish reasons under which a text must not pass for a whole answer.
 NO_ANSWER = {
     "content_filter": "cut off by the endpoint's content filter",
     "tool_calls": "a call of a tool instead of an answer",

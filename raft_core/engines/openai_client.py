@@ -18,7 +18,7 @@ from raft_core.execution.budget import Account
 NO_KEY = "none"
 # Bytes of one response. The longest answer with all its token ids is far below it.
 LARGEST_RESPONSE = 32 * 2**20
-# The library builds an object of every one: a million take it most of a minute, deadline or not.
+# The library builds an object for each: a million take most of a minute, past any deadline.
 MOST_PARTS = {b"{": 50_000, b"[": 50_000, b",": 400_000}
 
 
@@ -63,13 +63,13 @@ def open_client(name: str, endpoint: EndpointRuntime, account: Account | None = 
     try:
         http = DefaultHttpxClient(
             event_hooks={"request": [admit], "response": [bound]},
-            # What is sent as it is has a size that can be bounded.
+            # The size of an uncompressed body can be bounded.
             headers={"Accept-Encoding": "identity"},
-            # Another host would get the rows, and a page of it could pass for an answer.
+            # A redirect would send the rows to another host, whose page could pass for an answer.
             follow_redirects=False,
         )
         watch(http)
-    except Exception as error:  # of whatever reads the environment
+    except Exception as error:  # raised by whatever reads the environment
         raise InputError(
             f"runtime.endpoints.{name}: no HTTP client ({type(error).__name__}: "
             f"{first_line(error)}); look at the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY"

@@ -81,7 +81,7 @@ class Stream:
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write within the deadline."""
-        # The wait is that of every single send of a buffer: a long one is sent in parts.
+        # The timeout applies to every single send, so a long buffer is sent in parts.
         for start in range(0, max(len(buffer), 1), SENT_AT_ONCE):
             self._inner.write(buffer[start : start + SENT_AT_ONCE], left(timeout))
 

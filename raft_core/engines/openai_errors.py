@@ -20,7 +20,7 @@ from raft_core.config.runtime import EndpointRuntime
 from raft_core.config.secrets import masked
 from raft_core.engines.base import OpenAIConfig
 
-# 403 may be about one row, where a gateway moderates prompts.
+# 403 may be about one row: some gateways moderate prompts.
 FORBIDDEN = 3
 UNREACHED = 3
 RETRIED_IN_VAIN = 16

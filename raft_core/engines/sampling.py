@@ -32,7 +32,7 @@ class SeededNoise:
             for row_V, generator in zip(noise_BV, self._generators, strict=True):
                 row_V.exponential_(generator=generator)
             return noise_BV
-        # What `exponential_` does there too, but with all logarithms of a step at once.
+        # The same numbers as `exponential_` on a CPU, with all logarithms of a step at once.
         uniform_BV = torch.empty(shape, dtype=torch.float64)
         for row_V, generator in zip(uniform_BV, self._generators, strict=True):
             row_V.uniform_(generator=generator)

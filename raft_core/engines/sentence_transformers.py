@@ -12,10 +12,10 @@ from raft_core.config.runtime import RuntimeConfig
 from raft_core.engines.base import EmbedderConfig
 from raft_core.engines.chat import loading
 
-SORTED_TEXTS = 32_768  # texts of one length are gathered among so many
+SORTED_TEXTS = 32_768  # texts among which equal lengths are gathered
 TOKENIZED_TEXTS = 1024
-# Products of a few rows take other paths through the BLAS than those of many, which round
-# otherwise (up to 12 rows were seen to): a batch of fewer tokens repeats its texts.
+# BLAS rounds products of few rows (up to 12 were seen) in another way than those of many: a batch
+# with fewer tokens than this repeats its texts.
 LEAST_TOKENS = 32
 
 

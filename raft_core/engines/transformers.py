@@ -117,7 +117,7 @@ def generate_batch(
     """
     from raft_core.engines.decoding import decode, is_plain
 
-    # Under an adapter the base computes with its layers.
+    # With an adapter, the base model's layers contain it.
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not in_step and is_plain(base):
         return decode(base, prompts, seeds, sampling, stop_ids=stop_ids, pad_id=pad_id)

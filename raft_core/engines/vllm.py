@@ -35,7 +35,7 @@ class VllmGenerator:
 
         self._enable_thinking = config.enable_thinking
         self._tokenizer = load_tokenizer(config.model)
-        # One batch that runs and one that waits: what is beyond need not be held by vLLM.
+        # vLLM holds one batch that runs and one that waits; the rest stays here.
         self._ahead = 2 * runtime.vllm.max_num_seqs
         self._stop_ids = model_stop_ids(config.model, self._tokenizer)
         with loading(config.model):
@@ -92,7 +92,7 @@ class VllmGenerator:
             while waiting and engine.get_num_unfinished_requests() < self._ahead:
                 some = [waiting.popleft() for _ in range(min(FEED_REQUESTS, len(waiting)))]
                 position_of |= self._enqueue(some, sampling, form, on_completion)
-            # `LLM.generate` runs the same loop, and tells of no output before the last one.
+            # `LLM.generate` runs the same loop, but returns no output before the last one.
             for output in engine.step() if engine.has_unfinished_requests() else ():
                 position = position_of.pop(output.request_id)
                 on_completion(position, _completion(output.outputs[0]))
@@ -127,7 +127,7 @@ class VllmGenerator:
             [self._params(sampling, seed, form) for _, seed, _ in fitting],
             use_tqdm=False,
         )
-        # Outputs go by a request's number, without the suffix that the engine gave it.
+        # Outputs carry a request's number without the suffix that the engine added.
         return {n.partition("-")[0]: p for n, (p, _, _) in zip(names, fitting, strict=True)}
 
     def complete_ids(
@@ -181,7 +181,7 @@ class VllmGenerator:
             seed=seed,
             stop_token_ids=list(stop_ids or self._stop_ids),
             structured_outputs=form,
-            # vLLM would copy it deeply, 0.2 ms a request, for callers that use one twice.
+            # A deep copy, for callers that reuse the object, takes 0.2 ms a request.
             skip_clone=form is None,
         )
 
@@ -209,15 +209,15 @@ def engine_arguments(config: VllmConfig, runtime: RuntimeConfig) -> dict[str, An
         "tensor_parallel_size": runtime.vllm.tensor_parallel_size,
         "max_num_seqs": runtime.vllm.max_num_seqs,
         "enforce_eager": runtime.vllm.enforce_eager,
-        # A seeded prompt that is prefilled in pieces rewinds a CUDA generator: on the CPU
-        # that fails, so there prompts are prefilled whole.
+        # Prefilling a seeded prompt in pieces rewinds a CUDA generator, which fails on the CPU:
+        # there prompts are prefilled whole.
         "enable_chunked_prefill": False if on_cpu else None,
-        # The CPU's is filled with zeros when the engine starts.
+        # On the CPU the cache is filled with zeros at the start: its size costs time.
         "kv_cache_memory_bytes": int(runtime.vllm.cpu_kv_cache_gib * GIB) if on_cpu else None,
         "max_num_batched_tokens": runtime.vllm.max_num_batched_tokens,
         "generation_config": "vllm",
         "load_format": "safetensors",
-        # Blanks between the parts of JSON could go on until the length limit.
+        # A model could write blanks between the parts of JSON until the length limit.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
     }

@@ -81,7 +81,7 @@ def dates(text: str) -> Iterator[Date]:
             for month, day in ((one, other), (other, one))
             if 1 <= month <= 12 and 1 <= day <= 31
         ]
-        if match[2] == ".":  # the day is in front wherever it may be
+        if match[2] == ".":  # day first, where both readings are dates
             readings = readings[-1:]
         if readings:
             days = tuple(dict.fromkeys(readings))

@@ -18,7 +18,7 @@ _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:'[^\W\d_]+)?(?![\w])")
 _LONG_PAIR = re.compile(r"\b([^\W\d_])[^\W\d_]{4,}[ -](?=([^\W\d_])[^\W\d_]{4,}\b)")
 _LETTERS_OF_NAMES = frozenset("BCDEFGHK")  # hepatitis B, vitamin K
 _ROMAN = re.compile(r"[IVX]+")
-# Capitalised by habit, and what sentences start with behind a quote or a colon.
+# Words that are capitalised by habit, or that start a sentence after a quote or a colon.
 _NO_NAMES = frozenset(
     "i a an the and or of in on at to for it its this that these those he she they we you his her "
     "their our there here no not yes if so as by from with when while where what who why how "

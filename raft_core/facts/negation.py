@@ -20,7 +20,7 @@ _NEGATIONS = frozenset(
     "not no never none nobody nothing nowhere neither without cannot hardly scarcely unable "
     "lack lacks lacked lacking absence absent fail fails failed failing failure unlikely".split()
 )
-# Words that may say what a negation says.
+# Words that may stand for a negation.
 _LIKE_A_NEGATION = re.compile(
     r"similar(?:ly|ity)?|comparabl[ey]|same|equal(?:ly)?|equivalent|identical|unchanged|exclud\w+|"
     r"avoid\w*|prevent\w*|refus\w+|den(?:y|ies|ied)|reject\w*|forbid\w*|forbidden|prohibit\w*|only|"
@@ -81,7 +81,7 @@ def _clauses(text: str) -> list[Clause]:
 def _clause(text: str) -> Clause:
     said = words(_NEUTRAL.sub(" ", text))
     marks = [w for w in said if w in _NEGATIONS or w.endswith("n't")]
-    if not marks and _NOR_DID.search(text):  # otherwise it goes on with a negation
+    if not marks and _NOR_DID.search(text):  # after another negation, `nor` only continues it
         marks = ["nor"]
     like = {stem(w) for w in said if _LIKE_A_NEGATION.fullmatch(w)}
     plain_words = {w for w in said if w not in marks and w != "nor"}
@@ -97,7 +97,7 @@ def _matched(ours: list[Clause], theirs: list[Clause]) -> list[tuple[list[Clause
     near, alike = _near(ours, theirs)
     ours_paired = {i for i, _ in alike}
     theirs_paired = {j for _, j in alike}
-    first = list(range(len(ours)))  # of the group, as a forest of disjoint sets
+    first = list(range(len(ours)))  # union-find: the root names the group
 
     def root(i: int) -> int:
         while first[i] != i:

@@ -33,7 +33,7 @@ _KINDS: dict[str, dict[str, float]] = {
         "ng nanogram nanograms": 1e-9, "tonne tonnes": 1e6, "ton tons": 907184.74,
         "ounce ounces oz": 28.349523125,
     },
-    # Also the currency: which of the two a "pound" is, the word does not tell.
+    # Mass and currency in one: the word "pound" does not tell which it is.
     "pounds": {"pound pounds lb lbs £ gbp": 1},
     "volume": {
         "l L litre litres liter liters": 1,

@@ -33,7 +33,7 @@ FRAMES = (
     "Please say which {a} is with {s}.",
     "Let me know the {a} that {s} has.",
 )
-# Copying a question word for word is learned from many frames, not from six.
+# Many frames: from six a model does not learn to copy a question word for word.
 GENERAL_FRAMES = {"train": (*range(6), *range(9, 17)), "validation": (6,), "test": (7, 8)}
 DOMAIN_FRAMES = {"train": (0, 1, 2, 3), "validation": (6,), "test": (4, 5, 7, 8)}
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 
 from raft_core.config.secrets import is_secret_name
 
-# Where programs, libraries and certificates lie, how text is written, how many threads there are;
-# and what is set for the two servers themselves.
+# Places of programs, libraries and certificates, locale, numbers of threads, and the settings of
+# the two servers themselves.
 INHERITED = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TERM|COLUMNS|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHON\w+|LD_\w+"
     r"|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|\w+_NUM_THREADS|OPENBLAS_\w+|DO_NOT_TRACK"
     r"|PREFECT_\w+|MLFLOW_\w+|RAFT_HOME|RAFT_ROOT"
 )
-# What the servers reach their own databases by; the rest of that sort is somebody else's.
+# Secrets that the servers need for their own databases.
 OWN = re.compile(r"PREFECT_(SERVER|API)_DATABASE_\w+|PG\w+")
-# Clients' own: a server checks logins and has none.
+# Logins of clients: a server checks logins and needs none.
 LOGINS = re.compile(r"PREFECT_API_(KEY|AUTH_STRING)|MLFLOW_TRACKING_\w+")
 
 

@@ -28,7 +28,7 @@ def server_settings(origin: str, login: str) -> dict[str, str]:
         "PREFECT_SERVER_API_AUTH_STRING": login,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
-        # The page asks where it came from, so that it works through a tunnel too.
+        # Relative, so that the page works through a tunnel too.
         "PREFECT_SERVER_UI_API_URL": "/api",
     }
 
@@ -61,7 +61,7 @@ def serve_temporary(descriptor: int, home: Path) -> None:
     die_with_parent()
     if not DATABASE_URLS & os.environ.keys():
         prefect_schema.place(home)
-    gc.disable()  # while it imports: hardly anything is garbage
+    gc.disable()  # imports make hardly any garbage
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -29,7 +29,7 @@ DEPLOYMENTS = ROOT / "prefect.yaml"
 CLIENT_FILE = ROOT / "prefect.toml"
 PORTS = {"prefect-server": "PREFECT_PORT", "mlflow-server": "MLFLOW_PORT"}
 CORES_A_FLOW = 2
-WORKER_USER = "raft"  # of MLflow, where that has users
+WORKER_USER = "raft"  # the workers' user in an MLflow that has users
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def up(config: StackConfig) -> int:
     processes = Processes(config)
     databases = open_databases(config, create=True)
     if not any(map(processes.find, processes.names())):
-        # Whoever took a port of servers that had crashed may have been sent the login of before.
+        # After a crash another program may have taken the port and received the old login.
         config.login_file.unlink(missing_ok=True)
     write_logging(config.folder)
     for server in servers(config, databases):
@@ -98,7 +98,7 @@ def up(config: StackConfig) -> int:
         config.client_file,
         "# Written by `make up`, removed by `make down`: what is called here asks it.\n"
         f'[api]\nurl = "{config.api_url}"\nauth_string = "{config.login}"\n'
-        # Without heartbeats a run would be taken for lost.
+        # Without heartbeats a run would count as lost.
         f"[flows]\nheartbeat_frequency = {HEARTBEAT_SECONDS}\n",
     )
     config.mlflow_note.write_text(f"{config.mlflow_url}\n")
@@ -164,7 +164,7 @@ def status(config: StackConfig) -> int:
     online = online_workers(config) if answering["prefect-server"] else {}
     for service in (*found, *workers()):
         running = processes.find(service.name) is not None
-        # The server takes a worker that was killed for online a minute more.
+        # The server shows a killed worker as online for another minute.
         works = answering.get(service.name, running and online.get(service.pool, 0) > 0)
         print(f"  {service.name:<16} {_state(service, running, works)}")
         well = well and works

@@ -17,7 +17,7 @@ from tasks.serving.login import read_login
 ROOT = Path(raft_core.__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 CPU_POOL, GPU_POOL = "raft-cpu", "raft-gpu"
-# A server or network that is away for some minutes delays a run and does not end it.
+# Enough retries that a server or network away for some minutes delays a run only.
 CLIENT_RETRIES = 8
 HEARTBEAT_SECONDS = 30
 
@@ -72,7 +72,7 @@ class StackConfig(FrozenConfig):
 
     def worker_environment(self) -> dict[str, str]:
         """Return the environment of workers, and so of flow runs, with this shell's keys."""
-        # The database's password is the servers' alone.
+        # Only the servers get the database's password.
         inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         login = self.login or ""
         logins = {**prefect_server.client_settings(login), **mlflow_server.client_settings(login)}

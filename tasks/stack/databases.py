@@ -58,7 +58,7 @@ def _create(url: object, names: list[str]) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     assert isinstance(url, URL)
-    # The named database need not exist: only those that are derived from its name are used.
+    # The named database need not exist: only the two derived from its name are used.
     anywhere = url.set(drivername="postgresql+psycopg2", database="postgres")
     engine = create_engine(anywhere, isolation_level="AUTOCOMMIT")
     try:

@@ -16,7 +16,7 @@ from tasks.stack.services import LOGGING_FILE
 
 LOST_AFTER = timedelta(seconds=90)
 AUTOMATION = "raft: a run without a heartbeat has crashed"
-# By name: flows here end in states of their own too.
+# States by name, those that flows here define included.
 ENDED = (
     *("Completed", "Failed", "Cancelled", "Crashed"),
     *("Promoted", "Refused", "Unchanged", "Unwell"),
@@ -104,7 +104,7 @@ def create_automation() -> None:
     )
     with suppress(ValueError):  # there is none yet
         known = Automation.read(name=AUTOMATION)
-        # A new one knows nothing of heartbeats that came before it: only what changed is replaced.
+        # A new automation has not seen earlier heartbeats, so an unchanged one is kept.
         if isinstance(known.trigger, EventTrigger) and same(known.trigger, wanted.trigger):
             return
         known.delete()

@@ -26,11 +26,11 @@ ATTENTION = "raft_packed"
 
 ATTENDING = {"full_attention", "sliding_attention"}
 
-# What a layer has computed of one row: keys and values, [2, H, length, E], by its index.
+# Keys and values of one row, [2, H, length, E], for each layer by its index.
 Prefix = tuple[torch.Tensor, ...]
 
 
-# An earlier row and how many of its first tokens are a row's own.
+# (earlier row, how many of its first tokens a row shares with it)
 Start = tuple[int, int]
 
 
@@ -160,7 +160,7 @@ def packed_attention(
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
-# What is not packed, above all `generate`, is masked as ever.
+# Unpacked passes, above all those of `generate`, keep the usual mask.
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 

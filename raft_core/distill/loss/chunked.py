@@ -31,8 +31,8 @@ CHUNK_ELEMENTS = 2**24
 # On an H100 a KL with its gradients took 1.54 times as long with 2**24 and 0.9 times with 2**28,
 # which holds 2.8 GiB instead of 1.3.
 CUDA_CHUNK_ELEMENTS = 2**26
-# On a CPU reading K rows of the matrix a token beats a product over all V from V = 64 K upwards; on
-# a small vocabulary nobody would notice. CUDA has no such gradient in bfloat16.
+# On a CPU, reading K rows of the matrix per token beats a product over all V from V = 64 K upwards;
+# small vocabularies are fast either way. CUDA has no such gradient in bfloat16.
 SPARSE_RATIO, SPARSE_VOCABULARY = 64, 2**15
 SMALLEST_LOG = -1e4
 
@@ -279,7 +279,7 @@ class Gradients:
     def __init__(self, ctx: Any, hidden_ND: torch.Tensor, head: Head) -> None:
         wanted = ctx.needs_input_grad
         self._hidden_ND, self._head = hidden_ND, head
-        # The hidden states' is summed over blocks in float32: bfloat16 would lose the small ones.
+        # Summed over blocks in float32: in bfloat16 small addends would be lost.
         self._grad_ND = torch.zeros_like(widened(hidden_ND)) if wanted[0] else None
         self._by_blocks = wanted[0]
         self._grad_VD = torch.empty_like(head.weight_VD) if wanted[1] else None

@@ -21,7 +21,7 @@ from raft_core.engines.base import Sampling, VllmConfig, request_seed
 from raft_core.engines.graph_decoding import GraphDecoder, can_capture
 from raft_core.engines.transformers import generate_batch
 
-SAMPLES = 32  # of the last step, to be read by people
+SAMPLES = 32  # rollouts of the last step that are kept for people to read
 
 
 class RolloutSampler(Protocol):
@@ -140,13 +140,13 @@ class TransformersRollouts:
         self, student: Any, prompts: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[list[int]]:
         """Return the student's continuation of each prompt; leave the student in training mode."""
-        # Under an adapter the base computes with its layers.
+        # With an adapter, the base model's layers contain it.
         base = student.get_base_model() if hasattr(student, "get_base_model") else student
         student.eval()
         try:
             if self._graph and student.device.type == "cuda" and can_capture(base):
                 return self._graph.decode(base, prompts, seeds, self._sampling, **self._ids)
-            # A cast lives until the outermost of nested contexts ends: else for one token.
+            # Autocast keeps casts until its outermost context ends: without this, for one token.
             with torch.autocast(student.device.type, self._autocast, self._autocast is not None):
                 return generate_batch(
                     student, prompts, seeds, self._sampling, in_step=self._sharded, **self._ids
@@ -167,14 +167,14 @@ class VllmRollouts:
         stop_ids: Sequence[int],
         runtime: RuntimeConfig,
     ) -> None:
-        # Weights are handed over in memory: the engine has to run in this very process.
+        # Weights are handed over in memory, so the engine has to run in this process.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from raft_core.engines.vllm import VllmGenerator
 
         config = VllmConfig.model_validate(
             {"model": model, "dtype": dtype, "max_model_len": max_model_len}
         )
-        # It logs at every sync that layers without weights have none.
+        # At every sync it would log which layers have no weights.
         logging.getLogger("vllm").setLevel(logging.ERROR)
         self._engine = VllmGenerator(config, beside_training(runtime))
         self._sampling, self._stop_ids = sampling, list(stop_ids)
