@@ -111,6 +111,7 @@ class RaftTrainer(Trainer):
         of the step are known, so that rollouts can be drawn for all of them at once.
         """
         batches = self.lookahead.take(epoch_iterator, num_batches)
+        # The base class hands the second value on to `compute_loss` as `num_items_in_batch`.
         return batches, self._begin_step(batches)
 
     def _begin_step(self, batches: Sequence[dict[str, torch.Tensor]]) -> StepSize:

@@ -95,6 +95,7 @@ class Packing:
         Empty columns hold zeros, or some token's numbers.
         """
         packed_SHE = packed_1HSE[0].transpose(0, 1)
+        # Shared tokens stand in several rows: gathering sums their gradients over these rows.
         if self.cells_BT is not None:
             rows = packed_SHE.index_select(0, self.cells_BT.flatten())
             return rows.view(*self.cells_BT.shape, *packed_SHE.shape[1:]).transpose(1, 2)

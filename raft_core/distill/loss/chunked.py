@@ -304,6 +304,7 @@ class Gradients:
         narrow_NW = grad_NW.to(self._hidden_ND.dtype)
         if self._grad_ND is not None and self._by_blocks:
             self._grad_ND += narrow_NW @ self._head.weight_VD[words]
+        # All tokens at once: these rows of the gradient are final, and written in place.
         if self._grad_VD is not None:
             torch.matmul(narrow_NW.T, self._hidden_ND, out=self._grad_VD[words])
         if self._grad_V is not None:
