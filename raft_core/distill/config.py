@@ -132,6 +132,8 @@ class DistillConfig(FrozenConfig):
 
 
 class DistillStage(StageConfig):
+    """Identity of one training: the base, the method, the recipe and the seed."""
+
     model: ModelRef
     method: MethodConfig
     distill: DistillConfig
@@ -147,12 +149,13 @@ class DistillStage(StageConfig):
 
 
 class PruneStage(StageConfig):
-    """Takes a `distill` artifact and the model that it started from."""
+    """Identity of the stage `prune`, which reads a `distill` artifact and that training's base."""
 
     model: ModelRef
     prune: PruneConfig
 
     def reads(self) -> Reads:
+        """Return that the whole training is read."""
         return {"distill": WHOLE_ARTIFACT}
 
 
