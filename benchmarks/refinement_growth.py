@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.mini_rows import write_rows
 from benchmarks.stage_runs import StageRuns, Took, note
-from raft_core.app import stages
+from raft_core.app import pipeline
 from raft_core.app.settings import Settings, load_settings
 from raft_core.data.records import read_jsonl
 from raft_core.execution.processes import StageProcesses
@@ -68,7 +68,7 @@ class Refinement:
     def run(self, *, fuse: bool = True, ahead: bool = False) -> Cost:
         """Run the stages; `ahead` embeds what the filter compares as it comes, as a run does."""
         os.environ["RAFT_HOME"] = str(self._folder / "home")
-        with StageProcesses(self.settings.runtime, stages.STAGES) as processes:
+        with StageProcesses(self.settings.runtime, pipeline.STAGES) as processes:
             self._runs = StageRuns(self._folder, self.settings.runtime, processes)
             self._warm(processes)
             self._prepare()

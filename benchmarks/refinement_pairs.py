@@ -18,13 +18,13 @@ from benchmarks.measuring import Spread, paired
 from benchmarks.stage_runs import StageRuns, Took, note
 from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings
-from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig, limit_threads
 from raft_core.data.records import Example, iter_records, read_jsonl
 from raft_core.engines import vllm
 from raft_core.engines.base import GenerationRequest, VllmConfig, request_seed
 from raft_core.engines.chat import load_tokenizer
 from raft_core.execution.processes import StageProcesses, environment
+from raft_core.execution.stage import StageConfig
 from raft_core.prompts import FusePrompt, RewritePrompt
 from raft_core.refine.fuse import FuseStage
 from raft_core.refine.rewrite import RewriteStage
@@ -150,7 +150,7 @@ def side_of(took: Took, tokens: int) -> Side:
 def run_stage(
     settings: Settings,
     stage: str,
-    config: FrozenConfig,
+    config: StageConfig,
     inputs: Mapping[str, Path],
     folder: Path,
     home: Path,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raft_core.app.pipeline import STAGES
-from raft_core.config.base import FrozenConfig
 from raft_core.config.runtime import RuntimeConfig
 from raft_core.execution.processes import StageProcesses
+from raft_core.execution.stage import StageConfig
 from raft_core.store.artifacts import ArtifactRef
 
 POLL_SECONDS = 0.02
@@ -51,7 +51,7 @@ class StageRuns:
         self._folder, self._runtime, self._processes = folder, runtime, processes
 
     def run(
-        self, stage: str, config: FrozenConfig, inputs: Mapping[str, Path], name: str = ""
+        self, stage: str, config: StageConfig, inputs: Mapping[str, Path], name: str = ""
     ) -> Took:
         """Run a stage and return what it took.
 
@@ -85,7 +85,7 @@ class StageRuns:
         return Took(work / "out", seconds, started, seconds - written, peak, told)
 
     def run_shards(
-        self, stage: str, configs: Sequence[FrozenConfig], inputs: Mapping[str, Path]
+        self, stage: str, configs: Sequence[StageConfig], inputs: Mapping[str, Path]
     ) -> list[Took]:
         """Run shards, so many at once as the runtime lets."""
         with ThreadPoolExecutor(self._runtime.parallel_stages) as slots:
