@@ -197,7 +197,7 @@ class RuntimeConfig(FrozenConfig):
     @field_validator("preload")
     @classmethod
     def _leave_missing_vllm_out(cls, modules: tuple[str, ...]) -> tuple[str, ...]:
-        """A profile whose engine is `auto` runs without vLLM too."""
+        """Let a profile whose engine is `auto` run without vLLM."""
         has_vllm = is_installed("vllm")
         return tuple(m for m in modules if has_vllm or m.partition(".")[0] != "vllm")
 
