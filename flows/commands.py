@@ -123,7 +123,7 @@ def print_estimate(parameters: dict[str, Any], as_json: bool) -> None:
     assume_rows = not (named or default_domain(profile, None) or brings_domain(profile))
     if assume_rows:
         parameters = parameters | {"data": "assumed"}
-    found = estimate(settings_of(parameters), assume_rows=assume_rows)
+    found = estimate(settings_of(parameters), assume_rows=assume_rows, until=parameters["until"])
     if as_json:
         print(json.dumps(report.as_json(found), indent=1))
     else:

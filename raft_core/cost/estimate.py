@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raft_core.app.checks import require_endpoint_keys
 from raft_core.app.model_checks import WRITERS, check_models, models_of
-from raft_core.app.pipeline import BASE, slowest_first
+from raft_core.app.pipeline import BASE, full_run, prepare_node, slowest_first
 from raft_core.app.settings import Settings
 from raft_core.cost.cached import Specs, folder_of, is_kept, run_specs, store_root
 from raft_core.cost.completions import answers_found, rewrites_found
@@ -23,6 +23,8 @@ from raft_core.cost.rows import DomainRows, assumed_rows, expected_rows, prepare
 from raft_core.cost.situation import Situation
 from raft_core.cost.stage_cost import StageCost, wall_seconds
 from raft_core.errors import InputError
+from raft_core.execution.graph import ordered
+from raft_core.refine.embed import EMBED
 
 ANSWERS = {"raw": "prepare", "rewritten": "filter"}
 
@@ -50,7 +52,9 @@ class Estimate:
         return next(stage for stage in self.stages if stage.label == label)
 
 
-def estimate(settings: Settings, *, assume_rows: bool = False) -> Estimate:
+def estimate(
+    settings: Settings, *, assume_rows: bool = False, until: str | None = None
+) -> Estimate:
     """What a run under these settings would take. `assume_rows` where there is no data to read.
 
     Raises:
@@ -63,7 +67,7 @@ def estimate(settings: Settings, *, assume_rows: bool = False) -> Estimate:
     at = Situation(settings, device, rows, root)
     _note_stops(at)
     specs = _specs(at)
-    stages = _with_kept(_costs(at, specs), specs, root)
+    stages = _with_kept(_of_graph(at, _costs(at, specs), until), specs, root)
     fused = [stage for stage in stages if stage.stage == "fuse"]
     return Estimate(
         settings=settings,
@@ -129,6 +133,31 @@ def _costs(at: Situation, specs: Specs) -> list[StageCost]:
     return [*costs, StageCost("report", "report", ends, seconds=seconds)]
 
 
+def _of_graph(at: Situation, costs: Sequence[StageCost], until: str | None) -> list[StageCost]:
+    """Return the costs of the stages that the run has, each after those that it waits for.
+
+    A stage that nothing is known of takes what it took earlier here. What is embedded ahead is part
+    of the filter's cost.
+
+    Raises:
+        InputError: the run has no stage `until`.
+    """
+    run = full_run(at.settings, prepare_node(at.settings), max(1, len(at.rows.train)))
+    known = {cost.label: cost for cost in costs}
+    found: dict[str, StageCost] = {}
+    for node in ordered(run.until(until)):
+        if node.stage == EMBED.name:
+            continue
+        before = (each.name for each in node.before if each.stage != EMBED.name)
+        after = tuple(dict.fromkeys(name for name in before if name != node.name))
+        if node.name not in known:
+            seconds = at.history.seconds(node.stage) or LIGHT_SECONDS
+            known[node.name] = StageCost(node.name, node.stage, seconds=seconds, light=True)
+        found[node.name] = replace(known[node.name], after=after)
+    order = list(known)
+    return sorted(found.values(), key=lambda cost: order.index(cost.label))
+
+
 def _with_kept(costs: Sequence[StageCost], specs: Specs, root: Path) -> list[StageCost]:
     """Each stage with whether the store has all of it."""
     return [replace(cost, kept=_kept(cost.label, specs, root)) for cost in costs]
@@ -149,11 +178,15 @@ def _notes(at: Situation, fused: Sequence[StageCost]) -> list[str]:
         "answers, rewrites, fused answers and rollouts are taken to be as long as earlier ones of "
         "this model in the store, or else as the references, within their limits; 'at most' is "
         "every answer at its limit",
-        f"all training rows are taken to pass the filter; rounds of fusion: "
-        f"{details.get('rounds', 0):.2f} a row, {how}",
         "prompts without reference answers (instructions, rehearsal): answers of a third of the "
         "limit, assumed",
     ]
+    if fused:
+        notes.insert(
+            1,
+            "all training rows are taken to pass the filter; rounds of fusion: "
+            f"{details.get('rounds', 0):.2f} a row, {how}",
+        )
     if at.sample.of > len(at.sample.rows):
         notes.append(f"lengths are those of {len(at.sample.rows)} rows, drawn by the seed")
     if "://" in at.settings.runtime.store_address:

@@ -63,14 +63,27 @@ def test_every_stage_of_the_flow_is_there_in_its_order() -> None:
 def test_rows_above_a_shard_are_gathered() -> None:
     found = mini("rewrite.rows_per_shard=100")
     assert found.stage("rewrite").shards == 3
-    assert found.stage("gather").after == ("fuse",)
-    assert found.stage("lineage").after == ("gather",)
+    assert found.stage("gather").after == ("prepare", "fuse")
+    assert found.stage("lineage").after == ("prepare", "rewrite", "filter", "fuse")
 
 
 def test_pruned_method_has_its_stage() -> None:
     found = mini("methods.fapm={targets: raw, learning_rate: 3e-4, prune: {sparsity: 0.9}}")
     assert found.stage("prune fapm").after == ("distill fapm",)
-    assert found.stage("respond fapm").after == ("prune fapm",)
+    assert found.stage("respond fapm").after == ("prepare", "prune fapm")
+
+
+def test_run_that_ends_early_or_refines_nothing_has_fewer_stages() -> None:
+    settings = load_settings("mini", "law")
+    assert [s.label for s in estimate(settings, until="filter").stages] == [
+        "prepare", "rewrite", "filter",
+    ]  # fmt: skip
+    raw = settings.model_copy(update={"methods": {"sft_raw": settings.methods["sft_raw"]}})
+    found = estimate(raw)
+    assert not {"rewrite", "filter", "fuse"} & {stage.label for stage in found.stages}
+    assert not any("rounds of fusion" in note for note in found.notes)
+    with pytest.raises(InputError, match="--until filter: this run has no such stage"):
+        estimate(raw, until="filter")
 
 
 def test_nothing_is_written() -> None:
