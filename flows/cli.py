@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -75,11 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def reader_is_gone() -> bool:
     """Return whether whoever reads what is printed, `head` say, has seen enough."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)  # a pipe without a reader is an error in any case
+    return bool(asked.poll(0))
 
 
 def call(given: list[str]) -> int:
