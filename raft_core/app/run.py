@@ -120,12 +120,13 @@ def walk(settings: Settings, make: Maker, until: str | None = None) -> Run:
 
 
 def require_stage(settings: Settings, until: str | None) -> None:
-    """Raise if a run of these settings has no such stage.
+    """Raise if no run of these settings has such a stage, however many shards it has.
 
     Raises:
         InputError: it names those that it has.
     """
-    full_run(settings, prepare_node(settings), 1).until(until)
+    two_shards = settings.rewrite.rows_per_shard + 1
+    full_run(settings, prepare_node(settings), two_shards).until(until)
 
 
 def closing_lines(summary: dict[str, Any]) -> list[str]:

@@ -35,6 +35,7 @@ class Trained:
         inputs = {
             name: ArtifactRef(stage=name, key="0" * 24, path=str(path))
             for name, path in stage.inputs.items()
+            if name in config.reads()
         }
         how = runtime(processes=processes, shard=shard, health=health)
         spec = STAGES["distill"].spec(config, inputs, how)
