@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
+from raft_core.__main__ import main
 from raft_core.config.base import FrozenConfig, ModelRef, fingerprint
 from raft_core.config.runtime import EndpointRuntime, RuntimeConfig, VllmRuntime
 from raft_core.data.records import Example, FilteredRewrite, read_jsonl, write_jsonl
