@@ -113,7 +113,7 @@ lock:  ## make the locks again (needs uv)
 clean:  ## remove the environment and all artifacts (a home that RAFT_HOME names stays)
 	rm -rf $(VENV) $(VENV)-audit .raft
 
-$(INSTALLED): $(LOCKS) pyproject.toml
+$(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "RAFT needs Python 3.11 or 3.12, this is %d.%d: call make with PYTHON=python3.12" % v)'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 ifeq ($(EXTRA),cpu)

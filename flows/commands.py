@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from flows.parameters import (
@@ -21,7 +22,8 @@ from raft_core.app.checks import checked
 from raft_core.app.document_settings import checked_documents
 from raft_core.app.run import closing_lines, require_stage
 from raft_core.app.run import run as run_plain
-from raft_core.app.settings import brings_domain, default_domain
+from raft_core.app.settings import Settings, brings_domain, default_domain
+from raft_core.config.runtime import RuntimeConfig
 from raft_core.store.private_files import keep_private
 
 
@@ -45,14 +47,10 @@ def run(arguments: Sequence[str]) -> int:
         exit_on_interrupt()
         print("\n".join(closing_lines(run_plain(settings, until=parameters["until"]).summary())))
         return 0
-    from flows.local import load_early, prepare_process, run_flow
-
-    prepare_process(settings.runtime)
-    load_early(settings)
-    from flows.raft import raft
+    result = call_flow("flows.raft:raft", parameters, settings.runtime, settings)
     from tasks import publish
 
-    publish.show(run_flow(raft, parameters))
+    publish.show(result)
     return 0
 
 
@@ -64,14 +62,10 @@ def retrain(arguments: Sequence[str]) -> int:
     """
     parameters = vars(retrain_parser().parse_args(arguments))
     settings = checked(one_method(settings_of(parameters), parameters["method"]))
-    from flows.local import load_early, prepare_process, run_flow
-
-    prepare_process(settings.runtime)
-    load_early(settings)
-    from flows.retrain import retrain as flow
+    result = call_flow("flows.retrain:retrain", parameters, settings.runtime, settings)
     from tasks import promotion
 
-    promotion.show(run_flow(flow, parameters))
+    promotion.show(result)
     return 0
 
 
@@ -84,13 +78,10 @@ def documents(arguments: Sequence[str]) -> int:
     parameters = vars(documents_parser().parse_args(arguments))
     settings = checked_documents(document_settings_of(parameters))
     require_place(parameters["out"], settings.documents.path)
-    from flows.local import prepare_process, run_flow
-
-    prepare_process(settings.runtime)
-    from flows.prepare import prepare
+    result = call_flow("flows.prepare:prepare", parameters, settings.runtime)
     from tasks import documents as outcome
 
-    outcome.show(run_flow(prepare, parameters))
+    outcome.show(result)
     return 0
 
 
@@ -102,13 +93,37 @@ def study(arguments: Sequence[str]) -> int:
     """
     parameters = vars(study_parser().parse_args(arguments))
     runtime = checked_study(parameters["study"], parameters["only"])
-    from flows.local import prepare_process, run_flow
+    result = call_flow("flows.compare:compare", parameters, runtime)
+    from flows.compare import show
+
+    show(result)
+    return 0
+
+
+def call_flow(
+    entrypoint: str,
+    parameters: dict[str, Any],
+    runtime: RuntimeConfig,
+    early: Settings | None = None,
+) -> Any:
+    """Import a flow, and with it Prefect, once all input has been checked, and return its result.
+
+    Args:
+        entrypoint: the flow as `module:name`.
+        parameters: what the flow is called with.
+        runtime: which servers and which home it uses.
+        early: a run's settings, whose stages are loaded meanwhile.
+
+    Raises:
+        RaftError: a server does not answer, or the flow failed.
+    """
+    from flows.local import load_early, prepare_process, run_flow
 
     prepare_process(runtime)
-    from flows.compare import compare, show
-
-    show(run_flow(compare, parameters))
-    return 0
+    if early is not None:
+        load_early(early)
+    module, _, name = entrypoint.partition(":")
+    return run_flow(getattr(import_module(module), name), parameters)
 
 
 def print_estimate(parameters: dict[str, Any], as_json: bool) -> None:

@@ -7,12 +7,16 @@ over the domains. What it prints goes into the profile by hand.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from flows.local import exit_on_error, prepare_process, run_flow
+from flows.local import prepare_process, run_flow
 from raft_core.app.checks import checked
 from raft_core.app.settings import Settings, load_settings
-from raft_core.errors import InputError
+from raft_core.errors import InputError, RaftError
+
+Result = TypeVar("Result")
 
 
 def validation_settings(profile: str, domain: str, overrides: Sequence[str]) -> Settings:
@@ -25,6 +29,15 @@ def validation_settings(profile: str, domain: str, overrides: Sequence[str]) -> 
     if not settings.learning_rate_grid:
         raise InputError(f"profile '{profile}': field 'learning_rate_grid' is empty; list some")
     return checked(settings.on_validation())
+
+
+def exit_on_error(action: Callable[[], Result]) -> Result:
+    """Return what `action` does; an error that is meant for the user ends the process with it."""
+    try:
+        return action()
+    except RaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
@@ -40,7 +53,7 @@ if __name__ == "__main__":
                 PARAMETERS["profile"], name, PARAMETERS["overrides"]
             )
         )
-    prepare_process(SETTINGS.runtime)
+    exit_on_error(lambda: prepare_process(SETTINGS.runtime))
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -115,4 +128,4 @@ def show(scores: Scores) -> None:
 
 
 if __name__ == "__main__":
-    show(run_flow(learning_rates, PARAMETERS))
+    show(exit_on_error(lambda: run_flow(learning_rates, PARAMETERS)))

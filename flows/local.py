@@ -1,4 +1,4 @@
-"""Running a flow in this process: Prefect's own temporary API, one line for an error, Ctrl-C.
+"""Running a flow in this process: Prefect's own temporary API, and what Ctrl-C does.
 
 Imports nothing heavy, so that bad input ends within a second.
 """
@@ -16,48 +16,46 @@ from flows.api import choose_api, wait_for_api
 from raft_core.app.pipeline import STAGES
 from raft_core.app.settings import Settings
 from raft_core.config.runtime import RuntimeConfig
-from raft_core.errors import EXIT_INTERRUPTED, RaftError
+from raft_core.errors import EXIT_INTERRUPTED
 from raft_core.execution.processes import start_early
 from raft_core.store.shared import open_store
 from tasks.tracking import end_interrupted
 
 
 def prepare_process(runtime: RuntimeConfig) -> None:
-    """Once all input is checked and before Prefect is imported: its API, and what Ctrl-C does.
+    """Choose Prefect's API and what Ctrl-C does, before Prefect is imported.
 
     The collector rests until the flow runs: imports leave hardly any garbage.
+
+    Raises:
+        InputError: a server that is named does not answer, or there can be no home.
     """
     gc.disable()
-    exit_on_error(lambda: choose_api(runtime))
+    choose_api(runtime)
     exit_on_interrupt()
 
 
 def load_early(settings: Settings) -> None:
-    """Begin to load what the stages share, unless the store has the first of them: maybe all."""
+    """Begin to load what the stages share, unless the store has the first of them: maybe all.
+
+    Raises:
+        InputError: the store cannot be used.
+    """
     first = STAGES["prepare"].spec(settings.prepare_stage(), {}, settings.runtime)
-    if not exit_on_error(lambda: open_store(settings.runtime)).is_kept(first):
+    if not open_store(settings.runtime).is_kept(first):
         start_early(settings.runtime)
 
 
 def run_flow(flow: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """What the flow returns, once its API answers."""
+    """Run a flow once its API answers, and return its result.
 
-    def run() -> Any:
-        gc.freeze()
-        gc.enable()
-        wait_for_api()
-        return flow(**parameters)
-
-    return exit_on_error(run)
-
-
-def exit_on_error(action: Callable[[], Any]) -> Any:
-    """What `action` returns; an error that is meant for the user ends the process with it."""
-    try:
-        return action()
-    except RaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    Raises:
+        RaftError: the API does not start, or the flow failed.
+    """
+    gc.freeze()
+    gc.enable()
+    wait_for_api()
+    return flow(**parameters)
 
 
 def exit_on_interrupt() -> None:

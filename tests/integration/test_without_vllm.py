@@ -8,31 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.hiding import without
 from tests.integration.flow import ROOT
-
-# Python imports it first, in the run and in every process that it starts.
-HIDING = """
-import sys
-from importlib.machinery import PathFinder
-
-class Hiding(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] == "vllm"
-        return None if hidden else super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
-"""
 
 
 def test_default_profile_without_vllm_writes_by_transformers(tmp_path: Path) -> None:
-    (tmp_path / "hiding").mkdir()
-    (tmp_path / "hiding" / "sitecustomize.py").write_text(HIDING)
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", "run", "--plain", "--until", "rewrite", "--limit=60"],
         cwd=ROOT,
-        env=os.environ
-        | {"RAFT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path / "hiding")},
+        env=os.environ | {"RAFT_HOME": str(tmp_path / "home")} | without(tmp_path, "vllm"),
         capture_output=True,
         text=True,
         timeout=280,
